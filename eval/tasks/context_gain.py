@@ -1,0 +1,105 @@
+"""Is a long window worth anything, against the best that the reference model can do with its short one?
+
+A short model need not fail on a long document: it can slide its window. So on the tokens at positions start..stop, a
+model's loss with the whole document before them is set against the reference's loss with a window of its last `window`
+tokens, moved by `stride`. "Sliding window" has at least four meanings in this field, up to 14 % of perplexity apart
+(Press et al. 2021, YaRN's script, LongLoRA's, lm-eval's); this is Press's: each token is scored once, tokens weigh the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..documents import choose_documents, document_name
+from ..forwards import score_rows
+from ..result import Cell, Result
+from ..task import Context, Subject, Task, cell_of, task
+
+WHOLE, SLIDING = "whole context", "sliding window"
+
+
+@task("context_gain")
+@dataclass(frozen=True, kw_only=True)
+class ContextGain(Task):
+    """Measure loss in nats at positions start..stop with the whole context; for the reference also with a sliding window."""
+
+    label = "context gain"
+    unit = "nats"
+    better = "lower"
+    picture = "bars"
+
+    start: int = 2048
+    stop: int = 4096
+    window: int = 512
+    stride: int = 32
+    documents: int = 32
+
+    def __post_init__(self) -> None:
+        self.require(self.window >= 2, "window", "must be at least 2 tokens", "use the reference's trained length")
+        self.require(
+            1 <= self.stride < self.window,
+            "stride",
+            f"must lie in 1..{self.window - 1} tokens, below the window",
+            "32 is usual; every token then has at least window - 32 tokens of context",
+        )
+        self.require(
+            self.start >= self.window - self.stride,
+            "start",
+            f"must leave room for the first window: at least {self.window - self.stride} tokens",
+            "begin later or use a shorter window",
+        )
+        self.require(
+            self.stop >= self.start + self.stride,
+            "stop",
+            f"must lie at least one stride beyond start: {self.start + self.stride} tokens",
+            "measure further",
+        )
+        self.require(self.documents >= 2, "documents", "must be at least 2", "an interval needs several; 32 is usual")
+
+    @classmethod
+    def sized(cls, length: int, window: int) -> "ContextGain":
+        window = min(window, length // 4)
+        return cls(start=length // 2, stop=length, window=window, stride=max(1, window // 16))
+
+    def protocol(self) -> str:
+        return (
+            f"Loss of the tokens at positions {self.start} to {self.stop} of {self.documents} held-out documents. Each "
+            f"model sees the whole document before them; the reference also as it does best: windows of {self.window} "
+            f"tokens, the last {self.stride} of each scored, so that every token has {self.window - self.stride} to "
+            f"{self.window - 1} tokens of context and is scored once. Gain: the reference's loss with its sliding "
+            "window less the model's with the whole context; positive is good."
+        )
+
+    def run(self, subject: Subject, context: Context) -> Result:
+        chosen = choose_documents(
+            context.documents, length=self.stop, count=self.documents, seed=context.seed, where=self.kind
+        )
+        rows = [np.asarray(d.tokens[: self.stop], dtype=np.int64) for d in chosen]
+        items = [document_name(d) for d in chosen]
+        whole = score_rows(
+            rows, subject, context, what=WHOLE, keep=lambda _, loss, __: loss[self.start - 1 :].mean()
+        )
+        cells = [self._cell(items, whole, WHOLE)]
+        if subject.name == context.reference:
+            cells.append(self._cell(items, self._sliding(rows, subject, context), SLIDING))
+        return self.result(cells, rows)
+
+    def ends(self) -> list[int]:
+        """Return the positions where windows end; each scores the tokens since the end before it."""
+        return [*range(self.start + self.stride, self.stop, self.stride), self.stop]
+
+    def _sliding(self, rows: Sequence[NDArray[Any]], subject: Subject, context: Context) -> list[float]:
+        ends = self.ends()
+        new = np.diff([self.start, *ends])
+        windows = [row[end - self.window : end] for row in rows for end in ends]
+        sums = score_rows(
+            windows, subject, context, what=SLIDING, keep=lambda i, loss, _: loss[-new[i % len(ends)] :].sum()
+        )
+        return [float(s) / (self.stop - self.start) for s in np.reshape(sums, (len(rows), len(ends))).sum(1)]
+
+    def _cell(self, items: list[str], values: Sequence[float], part: str) -> Cell:
+        weights = [self.stop - self.start] * len(items)
+        return cell_of(items, values, weights, start=self.start, length=self.stop, part=part, against=SLIDING)

@@ -1,0 +1,79 @@
+"""How does the loss depend on how much context there is?
+
+The same documents for every model, each from its first token, one forward of `length` tokens; the loss of a token counts
+for the bucket its position lies in. No window slides, so a token at position p has exactly p tokens of context. A
+model that uses its window gets better along it; one that was never trained that far gets worse.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..documents import choose_documents, document_name
+from ..forwards import score_rows
+from ..result import Result
+from ..task import Context, Subject, Task, cell_of, task
+
+
+@task("position_loss")
+@dataclass(frozen=True, kw_only=True)
+class PositionLoss(Task):
+    """Measure next-token loss in nats by position bucket, on the first `length` tokens of `documents` documents."""
+
+    label = "loss"
+    unit = "nats"
+    better = "lower"
+    picture = "curve"
+
+    length: int = 4096
+    documents: int = 32
+    edges: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.require(self.length >= 2, "length", "must be at least 2 tokens", "use the target length")
+        self.require(self.documents >= 2, "documents", "must be at least 2", "an interval needs several; 32 is usual")
+        rising = all(a < b for a, b in zip((0, *self.edges), (*self.edges, self.length), strict=True))
+        self.require(
+            not self.edges or rising,
+            "edges",
+            f"must rise between 0 and the length of {self.length}",
+            "leave it out for powers of two",
+        )
+
+    @classmethod
+    def sized(cls, length: int, window: int) -> "PositionLoss":
+        return cls(length=length)
+
+    def protocol(self) -> str:
+        return (
+            f"Next-token loss on the first {self.length} tokens of {self.documents} held-out documents, one forward "
+            "each, no sliding window: the token at position p sees exactly the p tokens before it. Means over tokens."
+        )
+
+    def buckets(self) -> list[tuple[int, int]]:
+        inner = self.edges or default_edges(self.length)
+        return list(zip((0, *inner), (*inner, self.length), strict=True))
+
+    def run(self, subject: Subject, context: Context) -> Result:
+        chosen = choose_documents(
+            context.documents, length=self.length, count=self.documents, seed=context.seed, where=self.kind
+        )
+        rows = [np.asarray(d.tokens[: self.length], dtype=np.int64) for d in chosen]
+        spans = self.buckets()
+        # loss[p - 1] belongs to position p; nothing predicts position 0.
+        slices = [slice(max(start, 1) - 1, stop - 1) for start, stop in spans]
+        means = score_rows(
+            rows, subject, context, what="loss by position", keep=lambda _, loss, __: [loss[s].mean() for s in slices]
+        )
+        items = [document_name(d) for d in chosen]
+        cells = [
+            cell_of(items, values, [s.stop - s.start] * len(items), start=start, length=stop)
+            for (start, stop), s, values in zip(spans, slices, np.array(means).T, strict=True)
+        ]
+        return self.result(cells, rows)
+
+
+def default_edges(length: int) -> tuple[int, ...]:
+    """Return 64, 96, 128, 192, 256, ...: powers of two and the middles between them, below `length`."""
+    powers = [2**k for k in range(6, max(length.bit_length(), 7))]
+    return tuple(edge for power in powers for edge in (power, power * 3 // 2) if edge < length)

@@ -1,0 +1,138 @@
+"""How does a recipe file become a Recipe? Bases below, the file above them, `key=value` on top, then types and checks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..train.merge import merge
+from .errors import RecipeError
+from .yaml_text import parse_yaml, read_yaml
+
+if TYPE_CHECKING:
+    from ..train.recipe import Recipe
+
+SHIPPED = Path(__file__).parent.resolve()
+KEY = re.compile(r"[A-Za-z_][\w-]*(\[\d+\]|\.[\w-]+)*")
+
+
+def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Compose, resolve and type a recipe; the error lists every problem with file and key."""
+    from ..train.recipe import parse
+
+    return parse(compose(recipe, overrides), where=str(recipe))
+
+
+def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Resolve a recipe to plain values: bases merged in order, overrides on top, interpolations filled in.
+
+    `${assets:NAME}` is the folder NAME of the shipped assets, wherever the package lies; other relative paths are
+    relative to the working directory. `${KEY}` takes another key's value.
+    """
+    file = find(recipe)
+    values = _with_bases(file, [])
+    for override in overrides:
+        values = merge(values, _override(values, override))
+    return _resolved(values, str(recipe))
+
+
+def find(recipe: str | Path) -> Path:
+    """Find a recipe by its path, or a shipped one by its name."""
+    path = Path(recipe)
+    candidates = [path] if path.suffix in (".yaml", ".yml") else [path.with_name(path.name + ".yaml")]
+    if path.name == str(recipe):
+        candidates.append(SHIPPED / candidates[0].name)
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    raise RecipeError(f"{recipe}: must be a recipe file or the name of a shipped recipe, got neither; {_cure(path)}")
+
+
+def shipped() -> list[Path]:
+    """List the recipes of the package that run; a file that starts with an underscore is a base of others."""
+    return sorted(file for file in SHIPPED.glob("*.yaml") if not file.name.startswith("_"))
+
+
+def _cure(path: Path) -> str:
+    from difflib import get_close_matches
+
+    names = [file.stem for file in shipped()]
+    close = get_close_matches(path.stem, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"shipped: {', '.join(names)}"
+
+
+def _with_bases(file: Path, below: Iterable[Path]) -> dict[str, Any]:
+    """Merge the bases of a file in their order and the file over them."""
+    chain = [*below, file]
+    values = read_yaml(file)
+    bases = values.pop("base", [])
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise RecipeError(f"{file}: base: must be a list of file names, got {bases!r}; write base: [NAME.yaml]")
+    merged: dict[str, Any] = {}
+    for name in bases:
+        base = _find_base(name, file)
+        if base in chain:
+            circle = " -> ".join(link.name for link in [*chain[chain.index(base) :], base])
+            raise RecipeError(f"{file}: base: must not come back to itself, got {circle}; remove one link")
+        merged = merge(merged, _with_bases(base, chain))
+    return merge(merged, values)
+
+
+def _find_base(name: str, file: Path) -> Path:
+    for folder in (file.parent, SHIPPED):
+        if (folder / name).is_file():
+            return (folder / name).resolve()
+    raise RecipeError(
+        f"{file}: base: must name a file beside it or in {SHIPPED}, got {name}; correct the name"
+    )
+
+
+def _override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """Read `train.steps=10` or `stages[0].train.steps=10` as a mapping to lay over the values."""
+    key, sign, text = override.partition("=")
+    if not sign or not KEY.fullmatch(key):
+        raise RecipeError(f"{override}: an override must be key=value, got {override!r}; write train.steps=10")
+    value = parse_yaml(text, where=override)
+    parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
+    return _nested(parts, value, values, override)
+
+
+def _nested(parts: list[int | str], value: Any, below: Any, override: str) -> Any:
+    """Wrap a value in the mappings of its path; a step into a list copies the list with one item changed."""
+    if not parts:
+        return value
+    head, rest = parts[0], parts[1:]
+    if isinstance(below, list):
+        if not isinstance(head, int) or head >= len(below):
+            raise RecipeError(f"{override}: must name an item 0..{len(below) - 1} of the list, got {head!r}; correct it")
+        item = _nested(rest, value, below[head], override)
+        changed = merge(below[head], item) if isinstance(item, Mapping) and isinstance(below[head], Mapping) else item
+        return [*below[:head], changed, *below[head + 1 :]]
+    under = below.get(str(head)) if isinstance(below, Mapping) else None
+    return {str(head): _nested(rest, value, under, override)}
+
+
+def _resolved(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Fill in `${...}` by OmegaConf; what it cannot resolve is an error with its key."""
+    OmegaConf.register_new_resolver("assets", lambda name: str(SHIPPED / "assets" / name), replace=True)
+    try:
+        config = OmegaConf.create(values)
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "recipe"
+        told = str(error).splitlines()[0]
+        raise RecipeError(f"{where}: {key}: must be resolvable, got an error: {told}; correct the ${{...}}") from error
+    resolved = OmegaConf.to_container(config)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def headline(file: Path) -> str:
+    """Give the first comment line of a recipe file: what it does."""
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""

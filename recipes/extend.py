@@ -1,0 +1,40 @@
+"""The verb `extend`: the whole run of a recipe; `torchrun --nproc-per-node 8 recipes/extend.py RECIPE [KEY=VALUE ...]`."""
+
+from ropewalk.recipes.options import (
+    DryRun,
+    Overrides,
+    RecipeName,
+    World,
+    refuse_world_without_dry_run,
+    screen,
+    world_size,
+)
+
+
+def extend(recipe: RecipeName, overrides: Overrides = None, dry_run: DryRun = False, world: World = None) -> None:
+    """Extend a model by a recipe: train on the prepared data, measure, report; the same command resumes."""
+    from ropewalk.recipes.compose import load
+    from ropewalk.recipes.dry_run import check_all, show_plan
+    from ropewalk.recipes.stores import require_prepared
+    from ropewalk.train.recipe import stages
+
+    loaded = load(recipe, overrides or [])
+    if dry_run:
+        show_plan(loaded, world, screen(), where=recipe)
+        return
+    refuse_world_without_dry_run(world)
+    check_all(loaded, world_size(), where=recipe)
+    resolved = stages(loaded)
+    require_prepared(resolved, recipe=recipe, overrides=overrides or [])
+
+    from ropewalk.recipes.extension import run_extension
+    from ropewalk.train.mesh import Mesh
+
+    mesh = Mesh.from_environment(sequence=resolved[0].train.sequence)
+    run_extension(resolved, mesh, screen())
+
+
+if __name__ == "__main__":
+    from ropewalk.recipes.cli import main
+
+    main("extend")

@@ -1,0 +1,49 @@
+"""Adjusted base frequency: continue training with a larger theta (Xiong et al., 2309.16039).
+
+Without a stated theta, the smallest one is taken that keeps the critical dimension, the last to have seen a whole
+turn in pretraining, inside the turn it knows: theta^(log_{L/2pi}(L'/2pi)) (Liu et al., 2310.05209; LongRoPE2,
+2502.20082).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..base import Base, RopeError, inverse_frequencies
+from ..scheme import Frequencies, Scheme, check_number, scheme, target_factor
+
+
+@scheme("abf")
+@dataclass(frozen=True, kw_only=True)
+class Abf(Scheme):
+    """Rotate with a larger theta."""
+
+    theta: float | None = None
+    "the new base; None: the smallest that keeps the critical dimension's rotation in its trained range"
+
+    def __post_init__(self) -> None:
+        """Check the base."""
+        if self.theta is not None:
+            check_number("rope.abf.theta", self.theta, above=1, cure="leave it out to derive it")
+
+    def theta_for(self, base: Base, target_length: int) -> float:
+        """Return the new base."""
+        if self.theta is not None:
+            return float(self.theta)
+        if base.original_length <= 2 * math.pi:
+            raise RopeError(
+                f"rope.abf: original_length must exceed one turn (2 pi tokens), got {base.original_length}; "
+                "state rope.theta"
+            )
+        turns = base.original_length / (2 * math.pi)
+        target_turns = turns * target_factor(self.name, base, target_length)
+        return base.theta ** (math.log(target_turns) / math.log(turns))
+
+    def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
+        """Return the unscaled frequencies of the new base."""
+        theta = self.theta_for(base, target_length)
+        return Frequencies(inv_freq=inverse_frequencies(theta, base.rotary_dim)[None])
+
+    def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
+        """Write the new base as an ordinary theta."""
+        return self.written(base, theta=self.theta_for(base, target_length))

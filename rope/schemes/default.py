@@ -1,0 +1,29 @@
+"""Keep the frequencies the model was pretrained with (Su et al., 2104.09864)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ..base import Base
+from ..scheme import Frequencies, Scheme, scheme
+
+
+@scheme("default")
+@dataclass(frozen=True, kw_only=True)
+class Default(Scheme):
+    """Rotate by theta^(-2i/d), at any target length."""
+
+    hf_type = "default"
+
+    def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
+        """Return the unscaled frequencies."""
+        return Frequencies(inv_freq=base.unscaled()[None])
+
+    def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
+        """Write theta alone."""
+        return self.written(base)
+
+    @classmethod
+    def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
+        """Read nothing: this scheme has no knobs."""
+        return cls()

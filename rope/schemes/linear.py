@@ -1,0 +1,34 @@
+"""Position interpolation: divide every frequency by the factor (Chen et al., 2306.15595)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ..base import Base
+from ..scheme import Factored, Frequencies, scheme
+
+
+@scheme("linear")
+@dataclass(frozen=True, kw_only=True)
+class Linear(Factored):
+    """Rotate by theta_i / s."""
+
+    hf_type = "linear"
+    hf_keys = frozenset({"factor"})
+
+    def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
+        """Return every unscaled frequency divided by the factor."""
+        return Frequencies(inv_freq=base.unscaled()[None] / self.factor_for(base, target_length))
+
+    def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
+        """Write the factor, and the original length although transformers does not read it here.
+
+        Without it the next run could not tell the original window from the extended one.
+        """
+        factor = self.factor_for(base, target_length)
+        return self.written(base, factor=factor, original_max_position_embeddings=base.original_length)
+
+    @classmethod
+    def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
+        """Read the factor."""
+        return cls(factor=parameters.get("factor"))

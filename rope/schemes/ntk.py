@@ -1,0 +1,29 @@
+"""NTK-aware: raise theta so that the slowest frequency is divided by s and the fastest is not (bloc97, 2023)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..base import Base, RopeError, inverse_frequencies
+from ..scheme import Factored, Frequencies, scheme
+
+
+@scheme("ntk")
+@dataclass(frozen=True, kw_only=True)
+class Ntk(Factored):
+    """Rotate with theta' = theta s^(d / (d - 2)), which divides the last frequency by exactly s."""
+
+    def theta_for(self, base: Base, target_length: int) -> float:
+        """Return the raised base."""
+        d = base.rotary_dim
+        if d < 4:
+            raise RopeError(f"rope.ntk: must have a rotary_dim of at least 4, got {d}; use linear")
+        return base.theta * self.factor_for(base, target_length) ** (d / (d - 2))
+
+    def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
+        """Return the unscaled frequencies of the raised base."""
+        theta = self.theta_for(base, target_length)
+        return Frequencies(inv_freq=inverse_frequencies(theta, base.rotary_dim)[None])
+
+    def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
+        """Write the raised base as an ordinary theta: transformers has no rope_type for it."""
+        return self.written(base, theta=self.theta_for(base, target_length))

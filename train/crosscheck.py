@@ -1,0 +1,186 @@
+"""Does a recipe hold together? The checks between its keys, and between them, the model and the world of ranks."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..rope import Base, RopeError, read_base
+from .errors import TrainError
+from .layout import divisors, legal_degrees
+from .problems import nearest, shown
+from .recipe import Recipe, ModelSection, stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """Hold what a recipe's checks need of its model: the config and the rotary facts of each layer type."""
+
+    config: Mapping[str, Any]
+    bases: Mapping[str, Base]
+
+    @property
+    def heads(self) -> list[tuple[int, int]]:
+        """List the (query, kv) head counts, one of each kind."""
+        return sorted({(base.query_heads, base.kv_heads) for base in self.bases.values()})
+
+
+def check(recipe: Recipe, world: int, *, where: str = "recipe") -> None:
+    """Raise one TrainError that lists every problem of every stage in a world of `world` ranks; touch no weights."""
+    found = problems_of(recipe, world)
+    if found:
+        raise TrainError("\n".join(f"{where}: {problem}" for problem in found))
+
+
+def problems_of(recipe: Recipe, world: int) -> list[str]:
+    """List the problems of every stage, each once, with `stages[i].` before the key where a stage has it alone."""
+    found: dict[str, None] = {}
+    resolved = stages(recipe)
+    for index, stage in enumerate(resolved):
+        prefix = f"stages[{index}]." if recipe.stages else ""
+        for problem in _stage_problems(stage, world, previous=resolved[index - 1] if index else None):
+            shared = not problem.startswith(("target_length", "train.", "eval.")) or not prefix
+            found[problem if shared else prefix + problem] = None
+    return list(found)
+
+
+def missing_files(recipe: Recipe) -> list[str]:
+    """List the folders a real run reads and does not find."""
+    found = []
+    folders = {"model.path": recipe.model.path, "model.tokenizer": recipe.model.tokenizer}
+    for key, folder in folders.items():
+        if folder is not None and not Path(folder).is_dir():
+            found.append(f"{key}: must be a folder that exists, got {folder}; put the model there or correct it")
+    return found
+
+
+def model_facts(recipe: Recipe) -> ModelFacts:
+    """Read the model's config and its rotary facts; a kind of model that is not handled is a RopeError."""
+    config = model_config(recipe.model)
+    lengths = {"original_length": recipe.original_length, "trained_length": recipe.trained_length}
+    return ModelFacts(config=config, bases=read_base(dict(config), **lengths))
+
+
+def model_config(model: ModelSection) -> dict[str, Any]:
+    """Give the config fields: config.json of the folder, or the section's own where there is no folder."""
+    stated = {"model_type": "llama", **model.config} if model.config is not None else None
+    if model.path is None:
+        assert stated is not None
+        return stated
+    file = Path(model.path) / "config.json"
+    if file.is_file():
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise TrainError(f"{file}: must be JSON, got {error}; restore the model's config") from error
+    if stated is None or Path(model.path).is_dir():
+        raise TrainError(
+            f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; correct the path"
+            " (a plan without weights needs the facts in model.config)"
+        )
+    return stated
+
+
+def _stage_problems(recipe: Recipe, world: int, *, previous: Recipe | None) -> Iterator[str]:
+    yield from _config_problems(recipe.model)
+    yield from _schedule_problems(recipe)
+    yield from _batch_problems(recipe, world)
+    try:
+        facts = model_facts(recipe)
+    except TrainError as error:
+        yield str(error)
+    except RopeError as error:
+        yield f"model: {error}"
+    else:
+        yield from _length_problems(recipe, facts, previous)
+        for key, sequence in (("train", recipe.train.sequence), ("eval", recipe.eval.sequence)):
+            yield from _sequence_problems(f"{key}.sequence", sequence, recipe.target_length, facts, world)
+        yield from _scheme_problems(recipe, facts)
+
+
+def _config_problems(model: ModelSection) -> Iterator[str]:
+    """Find facts that no config of the model's kind has, or that its folder contradicts."""
+    from transformers import CONFIG_MAPPING
+
+    if model.config is None:
+        return
+    kind = model.config.get("model_type", "llama")
+    if kind not in CONFIG_MAPPING:
+        yield f"model.config.model_type: must be a kind that transformers knows, got {kind!r}; correct it"
+        return
+    known = CONFIG_MAPPING[kind]().to_dict().keys() | {"rope_theta", "rope_scaling"}
+    for key in model.config:
+        if key not in known:
+            yield f"model.config.{key}: must be a field of a {kind} config, got {key!r}; {nearest(key, known)}"
+    if model.path is not None and (Path(model.path) / "config.json").is_file():
+        real = model_config(model)
+        for key, value in model.config.items():
+            if key in real and real[key] != value:
+                yield f"model.config.{key}: must be what {model.path} says, {shown(real[key])}, got {shown(value)}; remove it"
+
+
+def _schedule_problems(recipe: Recipe) -> Iterator[str]:
+    train = recipe.train
+    if train.schedule.warmup >= train.steps:
+        yield (
+            f"train.schedule.warmup: must be less than the {train.steps} steps, got {train.schedule.warmup} steps; "
+            "lower it or raise train.steps"
+        )
+    if train.schedule.kind == "constant" and "floor" in train.schedule.model_fields_set:
+        yield f"train.schedule.floor: must not be set on a constant schedule, got {train.schedule.floor}; remove it"
+    if recipe.eval.every and not recipe.eval.tasks:
+        yield f"eval.every: must be 0 without tasks, got {recipe.eval.every}; add eval.tasks or remove it"
+    if recipe.eval.every > train.steps:
+        yield f"eval.every: must be at most the {train.steps} steps, got {recipe.eval.every}; lower it or set 0"
+
+
+def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
+    train, length = recipe.train, recipe.target_length
+    if world % train.sequence:
+        return  # said with the legal degrees by _sequence_problems
+    data = world // train.sequence
+    share = length * data * train.micro_batch
+    if train.batch_tokens % share:
+        near = max(share, train.batch_tokens // share * share)
+        yield (
+            f"train.batch_tokens: must be a multiple of {share} = target_length {length} x data {data} x micro_batch "
+            f"{train.micro_batch}, got {train.batch_tokens} tokens; use {near} or {near + share}, or raise train.sequence"
+        )
+
+
+def _length_problems(recipe: Recipe, facts: ModelFacts, previous: Recipe | None) -> Iterator[str]:
+    """A window must grow: beyond what the weights were trained at, and from stage to stage never back."""
+    length = recipe.target_length
+    if recipe.model.from_scratch:
+        return
+    trained = max(base.trained_length for base in facts.bases.values())
+    if length <= trained:
+        yield (
+            f"target_length: must be greater than the model's trained length of {trained} tokens, got {length}; "
+            "raise it, or state trained_length"
+        )
+    elif previous is not None and length < previous.target_length:
+        yield (
+            f"target_length: must not fall below the stage before ({previous.target_length} tokens), got {length}; "
+            "reorder the stages"
+        )
+
+
+def _sequence_problems(key: str, sequence: int, length: int, facts: ModelFacts, world: int) -> Iterator[str]:
+    for query_heads, kv_heads in facts.heads:
+        legal = legal_degrees(query_heads=query_heads, kv_heads=kv_heads, length=length, world=world)
+        if sequence not in legal:
+            yield (
+                f"{key}: must divide the world of {world} ranks (divisors {divisors(world)}), suit {query_heads} query "
+                f"and {kv_heads} kv heads and divide {length} tokens, got {sequence}; use one of {legal}"
+            )
+
+
+def _scheme_problems(recipe: Recipe, facts: ModelFacts) -> Iterator[str]:
+    """Compute the frequencies once, so that knobs which only fail with the model's numbers fail here."""
+    for layer_type, base in facts.bases.items():
+        try:
+            recipe.rope.scheme.frequencies(base, target_length=recipe.target_length)
+        except RopeError as error:
+            yield f"rope ({layer_type}): {error}"

@@ -1,0 +1,133 @@
+"""The DeepSpeed engine, told nothing of sequence parallelism.
+
+To it every rank is a data rank, so it averages gradients over the world at every ZeRO stage alike, and
+`world * sum(local losses) / tokens of the step` has exactly the gradient of the global token mean.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .accelerator import prepare_deepspeed
+from .batch import Batches
+from .mesh import Mesh
+from .recipe import TrainSection
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What one optimizer step did: global token-mean loss in nats, gradient norm before clipping, tokens."""
+
+    loss: float
+    grad_norm: float
+    tokens: int
+
+
+def make_engine(module: nn.Module, settings: TrainSection, *, accumulation: int) -> Any:
+    """Wrap `module` for training; torch.distributed must be initialised."""
+    prepare_deepspeed()
+    import deepspeed
+
+    optimizer = torch.optim.AdamW(
+        parameter_groups(module, settings),
+        lr=settings.learning_rate,
+        betas=settings.optimizer.betas,
+        eps=settings.optimizer.eps,
+    )
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        optimizer=optimizer,  # type: ignore[arg-type]
+        config=deepspeed_config(settings, accumulation),
+        dist_init_required=False,
+    )
+    return engine
+
+
+def parameter_groups(module: nn.Module, settings: TrainSection) -> list[dict[str, Any]]:
+    """Split parameters into decayed and exempt ones (vectors, and names that match `no_decay`)."""
+    decayed, exempt = [], []
+    for name, parameter in module.named_parameters():
+        spared = parameter.ndim < 2 or any(fnmatch(name, pattern) for pattern in settings.optimizer.no_decay)
+        (exempt if spared else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": settings.optimizer.weight_decay},
+        {"params": exempt, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def deepspeed_config(settings: TrainSection, accumulation: int) -> dict[str, Any]:
+    """Write every key whose default would change numbers: clipping is 1.0 where unset."""
+    return {
+        "train_micro_batch_size_per_gpu": settings.micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": settings.optimizer.clip,
+        "zero_optimization": {"stage": settings.zero_stage},
+        "bf16": {"enabled": settings.dtype == "bfloat16"},
+        "communication_data_type": "fp32",
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "steps_per_print": 2**31,
+        "wall_clock_breakdown": False,
+    }
+
+
+def train_step(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Any) -> StepResult:
+    """Run the micro-batches of optimizer step `step` and update the weights.
+
+    `attention(groups)` makes the forward keyword of one micro-batch. The loss is summed over the window
+    of accumulation and divided once by the window's own token count, so unequal micro-batches weigh right.
+    """
+    tokens = batches.trained_tokens(step)
+    total = 0.0
+    for batch in batches.of_rank(step, mesh.rank, mesh.device):
+        attend = attention(batch.groups)
+        local = engine(batch.tokens, batch.positions, batch.labels, attend)
+        assert_every_layer_attended(engine.module.model.config.num_hidden_layers, attend.layers)
+        engine.backward(local * (mesh.layout.world / tokens), scale_wrt_gas=False)
+        total += float(local.detach())
+        if not engine.is_gradient_accumulation_boundary():
+            engine.step()
+    [summed] = mesh.sum([total])
+    loss = summed / tokens
+    stop_if_not_finite(loss, step)
+    engine.step()
+    return StepResult(loss=loss, grad_norm=float(engine.get_global_grad_norm() or 0.0), tokens=tokens)
+
+
+def assert_every_layer_attended(expected: int, layers: dict[int, int]) -> None:
+    """Hold the model to our attention function: a swapped backend would skip rotation and all-to-all."""
+    assert sorted(layers) == list(range(expected)), (
+        f"{len(layers)} of {expected} layers came through ropewalk's attention function"
+    )
+
+
+def stop_if_not_finite(loss: float, step: int) -> None:
+    from .errors import TrainError
+
+    if loss != loss or loss in (float("inf"), float("-inf")):
+        raise TrainError(
+            f"train: the loss must be finite, got {loss} at step {step}; weights and checkpoints are from "
+            "before this step: lower train.learning_rate or lengthen train.schedule.warmup"
+        )
+
+
+def set_learning_rate(engine: Any, rate: float) -> None:
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def named_parameters(engine: Any) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the model's parameters under the names of its own checkpoint."""
+    for name, parameter in engine.module.model.named_parameters():
+        yield name, parameter
+
+
+def gradient(engine: Any, parameter: nn.Parameter) -> Tensor | None:
+    """Return the whole averaged gradient of `parameter`; a collective."""
+    from deepspeed.utils import safe_get_full_grad
+
+    return safe_get_full_grad(parameter)

@@ -1,0 +1,98 @@
+"""The process groups of a layout on this rank; the one place that reads torchrun's environment."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from .layout import Layout
+
+# Steps at millions of tokens last hours (research: ALST steps of 1 to 7 hours); the ten minutes
+# that NCCL waits by default would kill a healthy run.
+COLLECTIVE_TIMEOUT = timedelta(hours=12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mesh:
+    """This rank's place: its layout, its rank, its device and the group it shares a pack with."""
+
+    layout: Layout
+    rank: int = 0
+    device: torch.device = torch.device("cpu")
+    sequence_group: dist.ProcessGroup | None = None
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def data_rank(self) -> int:
+        return self.layout.data_rank(self.rank)
+
+    @property
+    def sequence_rank(self) -> int:
+        return self.layout.sequence_rank(self.rank)
+
+    @classmethod
+    def alone(cls) -> "Mesh":
+        """Describe a single process without any process group."""
+        return cls(layout=Layout(), device=default_device(0))
+
+    @classmethod
+    def of_world(cls, *, sequence: int) -> "Mesh":
+        """Cut the initialised world into sequence groups; every rank must call it at the same point."""
+        if not dist.is_initialized():
+            return cls(layout=Layout(sequence=sequence), device=default_device(0))
+        layout = Layout(world=dist.get_world_size(), sequence=sequence)
+        rank, mine = dist.get_rank(), None
+        if sequence > 1:
+            for data_rank in range(layout.data):
+                ranks = layout.sequence_ranks(data_rank)
+                group = dist.new_group(ranks)  # a collective: each rank creates every group
+                mine = group if rank in ranks else mine
+        return cls(
+            layout=layout,
+            rank=rank,
+            device=default_device(int(os.environ.get("LOCAL_RANK", 0))),
+            sequence_group=mine,
+        )
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Add numbers over the world in float64."""
+        if self.layout.world == 1:
+            return [float(v) for v in values]
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def barrier(self) -> None:
+        if self.layout.world > 1:
+            dist.barrier()
+
+
+def default_device(local_rank: int) -> torch.device:
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def join_world() -> None:
+    """Join the process group that torchrun describes; without torchrun, a world of this process alone."""
+    if dist.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if "RANK" in os.environ:
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+        return
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")  # DeepSpeed reads them
+    dist.init_process_group(
+        backend, store=dist.HashStore(), rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT
+    )
+
+
+def leave_world() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

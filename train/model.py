@@ -1,0 +1,64 @@
+"""A model ready to train: loaded or drawn, its scheme installed, its layers checkpointed."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto import CONFIG_MAPPING
+
+from ..rope import install
+from .recipe import Recipe
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def build_model(recipe: Recipe, weights: Path | None = None) -> PreTrainedModel:
+    """Load `weights` (a checkpoint), else the recipe's own model folder, else draw one from `train.seed`."""
+    dtype = DTYPES[recipe.train.dtype]
+    source = weights or (Path(recipe.model.path) if recipe.model.path else None)
+    if source is None:
+        torch.manual_seed(recipe.train.seed)
+        model = AutoModelForCausalLM.from_config(config_of(recipe), dtype=dtype)
+    else:
+        model = load_model(source, dtype)
+    return model
+
+
+def install_scheme(model: PreTrainedModel, recipe: Recipe, *, resumed: bool) -> PreTrainedModel:
+    """Install the recipe's scheme for its target; a checkpoint of this very run already carries one."""
+    return install(
+        model,
+        recipe.rope.scheme,
+        target_length=recipe.target_length,
+        replace=recipe.rope.replace or resumed or recipe.model.from_scratch,
+        original_length=original_length(recipe),
+        trained_length=recipe.trained_length,
+    )
+
+
+def original_length(recipe: Recipe) -> int | None:
+    """Return the window of the unscaled frequencies where the recipe, and not the model, says it."""
+    if recipe.original_length is None and recipe.model.from_scratch:
+        return config_of(recipe).max_position_embeddings
+    return recipe.original_length
+
+
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+
+
+def config_of(recipe: Recipe) -> Any:
+    """Build the Hugging Face config that the recipe names, without any weights."""
+    if recipe.model.config is None:
+        assert recipe.model.path is not None
+        return AutoConfig.from_pretrained(recipe.model.path, local_files_only=True)
+    values = dict(recipe.model.config)
+    return CONFIG_MAPPING[values.pop("model_type", "llama")](**values)
+
+
+def for_training(model: PreTrainedModel, *, gradient_checkpointing: bool) -> PreTrainedModel:
+    model.train()
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
