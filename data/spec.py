@@ -92,7 +92,9 @@ class DataSpec(_Section):
     def _weights_sum_to_one(self) -> DataSpec:
         total = sum(source.weight for source in self.sources.values())
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"sources: the weights must sum to 1, got {total:g}; restate them (0 leaves a source out)")
+            raise ValueError(
+                f"sources: the weights must sum to 1, got {total:g}; restate them (0 leaves a source out)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -101,7 +103,9 @@ class DataSpec(_Section):
             text = getattr(source, "text", None)
             if text is not None and text not in self.files:
                 known = ", ".join(self.files) or "none"
-                raise ValueError(f"sources.{name}.text: must name a files source, got {text!r}; there are: {known}")
+                raise ValueError(
+                    f"sources.{name}.text: must name a files source, got {text!r}; there are: {known}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -48,17 +48,23 @@ def load_encoder(path: str | Path) -> Encoder:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: must hold a Hugging Face tokenizer, got: {error}; check the folder") from error
+        raise DataError(
+            f"{folder}: must hold a Hugging Face tokenizer, got: {error}; check the folder"
+        ) from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise DataError(f"{folder}: must be a fast tokenizer, got {type(tokenizer).__name__}; convert it")
     separator = tokenizer.bos_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
     if separator is None:
-        raise DataError(f"{folder}: must have an EOS or BOS token to end documents, got neither; set eos_token")
+        raise DataError(
+            f"{folder}: must have an EOS or BOS token to end documents, got neither; set eos_token"
+        )
     backend = Tokenizer.from_str(backend.to_str())
     backend.no_truncation()
     backend.no_padding()
-    backend.encode_special_tokens = True  # "<|endoftext|>" inside a document is six characters of text, not its end
+    backend.encode_special_tokens = (
+        True  # "<|endoftext|>" inside a document is six characters of text, not its end
+    )
     source = folder / "tokenizer.json"
     content = source.read_bytes() if source.exists() else backend.to_str().encode()
     fingerprint = hashlib.sha256(content + str(separator).encode()).hexdigest()

@@ -69,6 +69,9 @@ class Task:
     better: ClassVar[Literal["lower", "higher"]]
     picture: ClassVar[Literal["curve", "grid", "bars"] | None] = None
 
+    def check(self, subject: Subject, context: Context) -> None:
+        """Refuse, before any forward, what the documents cannot give."""
+
     def run(self, subject: Subject, context: Context) -> Result:
         raise NotImplementedError
 

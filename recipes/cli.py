@@ -45,7 +45,7 @@ app.add_typer(recipes.app, name="recipes")
 def is_for_people(error: ValueError) -> bool:
     """Tell the errors of our rooms, and pydantic's, from those of a mistake in the code."""
     raised_by = type(error).__module__
-    return raised_by.startswith(f"{PACKAGE}.") or raised_by.startswith("pydantic")
+    return raised_by.startswith((f"{PACKAGE}.", "pydantic"))
 
 
 def main(*verb: str) -> None:

@@ -1,4 +1,4 @@
-"""How does a recipe file become a Recipe? Bases below, the file above them, `key=value` on top, then types and checks."""
+"""How does a recipe file become a Recipe? Bases below, the file over them, `key=value` on top, then types."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Resolve a recipe to plain values: bases merged in order, overrides on top, interpolations filled in.
 
-    `${assets:NAME}` is the folder NAME of the shipped assets, wherever the package lies; other relative paths are
-    relative to the working directory. `${KEY}` takes another key's value.
+    `${assets}` is the folder of the shipped assets, wherever the package lies; a relative path is relative to
+    the working directory. `${KEY}` takes another key's value.
     """
     file = find(recipe)
     values = _with_bases(file, [])
@@ -50,7 +50,9 @@ def find(recipe: str | Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
-    raise RecipeError(f"{recipe}: must be a recipe file or the name of a shipped recipe, got neither; {_cure(path)}")
+    raise RecipeError(
+        f"{recipe}: must be a recipe file or the name of a shipped recipe, got neither; {_cure(path)}"
+    )
 
 
 def shipped() -> list[Path]:
@@ -72,7 +74,9 @@ def _with_bases(file: Path, below: Iterable[Path]) -> dict[str, Any]:
     values = read_yaml(file)
     bases = values.pop("base", [])
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise RecipeError(f"{file}: base: must be a list of file names, got {bases!r}; write base: [NAME.yaml]")
+        raise RecipeError(
+            f"{file}: base: must be a list of file names, got {bases!r}; write base: [NAME.yaml]"
+        )
     merged: dict[str, Any] = {}
     for name in bases:
         base = _find_base(name, file)
@@ -96,7 +100,9 @@ def _override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
     """Read `train.steps=10` or `stages[0].train.steps=10` as a mapping to lay over the values."""
     key, sign, text = override.partition("=")
     if not sign or not KEY.fullmatch(key):
-        raise RecipeError(f"{override}: an override must be key=value, got {override!r}; write train.steps=10")
+        raise RecipeError(
+            f"{override}: an override must be key=value, got {override!r}; write train.steps=10"
+        )
     value = parse_yaml(text, where=override)
     parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
     return _nested(parts, value, values, override)
@@ -109,9 +115,15 @@ def _nested(parts: list[int | str], value: Any, below: Any, override: str) -> An
     head, rest = parts[0], parts[1:]
     if isinstance(below, list):
         if not isinstance(head, int) or head >= len(below):
-            raise RecipeError(f"{override}: must name an item 0..{len(below) - 1} of the list, got {head!r}; correct it")
+            raise RecipeError(
+                f"{override}: must name an item 0..{len(below) - 1} of the list, got {head!r}; correct it"
+            )
         item = _nested(rest, value, below[head], override)
-        changed = merge(below[head], item) if isinstance(item, Mapping) and isinstance(below[head], Mapping) else item
+        changed = (
+            merge(below[head], item)
+            if isinstance(item, Mapping) and isinstance(below[head], Mapping)
+            else item
+        )
         return [*below[:head], changed, *below[head + 1 :]]
     under = below.get(str(head)) if isinstance(below, Mapping) else None
     return {str(head): _nested(rest, value, under, override)}
@@ -119,17 +131,16 @@ def _nested(parts: list[int | str], value: Any, below: Any, override: str) -> An
 
 def _resolved(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Fill in `${...}` by OmegaConf; what it cannot resolve is an error with its key."""
-    OmegaConf.register_new_resolver("assets", lambda name: str(SHIPPED / "assets" / name), replace=True)
     try:
-        config = OmegaConf.create(values)
+        config = OmegaConf.create({"assets": str(SHIPPED / "assets"), **values})
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "recipe"
         told = str(error).splitlines()[0]
-        raise RecipeError(f"{where}: {key}: must be resolvable, got an error: {told}; correct the ${{...}}") from error
+        raise RecipeError(f"{where}: {key}: must be resolvable, got: {told}; correct the ${{...}}") from error
     resolved = OmegaConf.to_container(config)
     assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items()}
+    return {str(key): value for key, value in resolved.items() if key in values}
 
 
 def headline(file: Path) -> str:

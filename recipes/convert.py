@@ -11,7 +11,9 @@ from ropewalk.recipes.options import Json, screen
 def convert(
     src: Annotated[Path, typer.Argument(metavar="SRC", help="A checkpoint folder of a run.")],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
-    dtype: Annotated[str | None, typer.Option(help="Type of the written weights; the checkpoint's own if left out.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of the written weights; the checkpoint's own if left out.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint as a folder that plain transformers loads, and check that it computes the same."""
@@ -19,7 +21,7 @@ def convert(
     from ropewalk.train import convert as convert_checkpoint
 
     print_conversion(convert_checkpoint(src, dst, dtype=dtype), dst, screen(), as_json=as_json)
-    
+
 
 if __name__ == "__main__":
     from ropewalk.recipes.cli import main

@@ -25,7 +25,7 @@ def check_all(recipe: Recipe, world: int, *, where: str) -> None:
 
 
 def show_plan(recipe: Recipe, world: int | None, console: Console, *, where: str) -> None:
-    """Check a recipe for `world` ranks (the fewest it can run on if none is given) and print what each stage does."""
+    """Check a recipe for `world` ranks (if none is given, the fewest it runs on); print each stage."""
     world = world or max(max(stage.train.sequence, stage.eval.sequence) for stage in stages(recipe))
     _raise(where, problems_of(recipe, world))
     for index, stage in enumerate(stages(recipe)):
@@ -48,17 +48,30 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
     train, layout = stage.train, Layout(world=world, sequence=stage.train.sequence)
     packs = train.batch_tokens // stage.target_length
     accumulation = packs // (layout.data * train.micro_batch)
-    yield "layout", f"world {world} = data {layout.data} x sequence {layout.sequence}, ZeRO stage {train.zero_stage}, {train.dtype}"
-    yield "step", (
-        f"{train.batch_tokens:,} tokens = {packs:,} packs of {stage.target_length:,} = "
-        f"{layout.data} data x {train.micro_batch} micro_batch x {accumulation:,} accumulation"
+    yield (
+        "layout",
+        f"world {world} = data {layout.data} x sequence {layout.sequence}, "
+        f"ZeRO {train.zero_stage}, {train.dtype}",
     )
-    yield "run", f"{train.steps:,} steps, {train.steps * train.batch_tokens:,} tokens, {train.steps * packs:,} packs"
+    yield (
+        "step",
+        (
+            f"{train.batch_tokens:,} tokens = {packs:,} packs of {stage.target_length:,} = "
+            f"{layout.data} data x {train.micro_batch} micro_batch x {accumulation:,} accumulation"
+        ),
+    )
+    yield (
+        "run",
+        f"{train.steps:,} steps, {train.steps * train.batch_tokens:,} tokens, {train.steps * packs:,} packs",
+    )
     yield "spans", _spans(layout, stage.target_length)
     schedule = train.schedule
-    yield "rate", (
-        f"{train.learning_rate:g} peak, {schedule.kind}, {schedule.warmup:,} steps of warm-up, "
-        + ("no decay" if schedule.kind == "constant" else f"down to {schedule.floor:g} of the peak")
+    yield (
+        "rate",
+        (
+            f"{train.learning_rate:g} peak, {schedule.kind}, {schedule.warmup:,} steps of warm-up, "
+            + ("no decay" if schedule.kind == "constant" else f"down to {schedule.floor:g} of the peak")
+        ),
     )
     yield "measures", ", ".join(stage.eval.tasks) or "nothing"
     yield "writes", f"{stage.run_dir} (recipe fingerprint {stage.fingerprint[:12]})"
@@ -85,13 +98,16 @@ def _frequencies(stage: Recipe, facts: ModelFacts) -> Iterator[tuple[str, str]]:
         yield (
             "frequencies",
             f"{layer_type}: theta {base.theta:g}, original length {base.original_length:,}, "
-            f"factor {stage.target_length / base.original_length:g}, stretch {frequencies.stretch(base):.4g}, "
-            f"attention scale {frequencies.attention_scale:.4g}, fingerprint {frequencies.fingerprint[:12]}",
+            f"factor {stage.target_length / base.original_length:g}, "
+            f"stretch {frequencies.stretch(base):.4g}, attention scale {frequencies.attention_scale:.4g}, "
+            f"fingerprint {frequencies.fingerprint[:12]}",
         )
 
 
 def _spans(layout: Layout, length: int) -> str:
-    shown = [f"rank {rank}: {_span(layout, rank, length)}" for rank in range(min(layout.sequence, RANKS_SHOWN))]
+    shown = [
+        f"rank {rank}: {_span(layout, rank, length)}" for rank in range(min(layout.sequence, RANKS_SHOWN))
+    ]
     if layout.sequence > RANKS_SHOWN:
         shown += ["...", f"rank {layout.sequence - 1}: {_span(layout, layout.sequence - 1, length)}"]
     return ", ".join(shown)

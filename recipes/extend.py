@@ -1,4 +1,4 @@
-"""The verb `extend`: the whole run of a recipe; `torchrun --nproc-per-node 8 recipes/extend.py RECIPE [KEY=VALUE ...]`."""
+"""The verb `extend`: the whole run of a recipe, `torchrun --nproc-per-node 8 recipes/extend.py RECIPE`."""
 
 from ropewalk.recipes.options import (
     DryRun,
@@ -11,7 +11,9 @@ from ropewalk.recipes.options import (
 )
 
 
-def extend(recipe: RecipeName, overrides: Overrides = None, dry_run: DryRun = False, world: World = None) -> None:
+def extend(
+    recipe: RecipeName, overrides: Overrides = None, dry_run: DryRun = False, world: World = None
+) -> None:
     """Extend a model by a recipe: train on the prepared data, measure, report; the same command resumes."""
     from ropewalk.recipes.compose import load
     from ropewalk.recipes.dry_run import check_all, show_plan

@@ -8,11 +8,16 @@ from rich.console import Console
 
 from ropewalk.recipes.errors import RecipeError
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys laid over the recipe, such as train.steps=10.")
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Compose, check and print the plan; touch no device.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys laid over the recipe, such as train.steps=10."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Compose, check and print the plan; touch no device.")
+]
 World = Annotated[int | None, typer.Option("--world", min=1, help="Number of ranks the dry run plans for.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -28,7 +33,7 @@ def world_size() -> int:
 
 
 def screen() -> Console:
-    """Open the terminal on rank 0 and a mute one on the others; lines into a file are not cut at 80 columns."""
+    """Open the terminal on rank 0 and a mute one on the others; a file gets lines of 120 columns."""
     console = Console(quiet=rank() != 0, highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(quiet=rank() != 0, highlight=False, width=120)
 
@@ -36,4 +41,6 @@ def screen() -> Console:
 def refuse_world_without_dry_run(world: int | None) -> None:
     """Refuse `--world` where torchrun decides: a setting without effect is an error."""
     if world is not None:
-        raise RecipeError(f"--world: must come with --dry-run, got {world} alone; torchrun --nproc-per-node sets it")
+        raise RecipeError(
+            f"--world: must come with --dry-run, got {world} alone; torchrun --nproc-per-node sets it"
+        )

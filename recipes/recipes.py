@@ -39,7 +39,10 @@ def show(recipe: RecipeName, overrides: Overrides = None, as_json: Json = False)
     from ropewalk.recipes.compose import compose
 
     values = compose(recipe, overrides or [])
-    print(json.dumps(values, indent=2) if as_json else yaml.safe_dump(values, sort_keys=False, width=110), end="")
+    print(
+        json.dumps(values, indent=2) if as_json else yaml.safe_dump(values, sort_keys=False, width=110),
+        end="",
+    )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,8 +43,12 @@ def show(
     head_dim: Annotated[int, typer.Option(min=2, help="Rotary dimensions of a head.")] = 128,
     theta: Annotated[float, typer.Option(help="RoPE base.")] = 500_000.0,
     original_length: Annotated[int, typer.Option(min=1, help="Window of the unscaled frequencies.")] = 8192,
-    kv_heads: Annotated[int, typer.Option(min=1, help="For schemes with frequencies of their own a head.")] = 8,
-    length: Annotated[int | None, typer.Option(min=1, help="For schemes that depend on the sequence.")] = None,
+    kv_heads: Annotated[
+        int, typer.Option(min=1, help="For schemes with frequencies of their own a head.")
+    ] = 8,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="For schemes that depend on the sequence.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show a scheme's inverse frequencies, stretch and attention scale for a model's numbers."""
@@ -79,9 +84,7 @@ def _read_knobs(knobs: list[str]) -> dict[str, Any]:
     return read
 
 
-def _numbers(
-    name: str, scheme: Scheme, base: Base, target_length: int, length: int | None
-) -> dict[str, Any]:
+def _numbers(name: str, scheme: Scheme, base: Base, target_length: int, length: int | None) -> dict[str, Any]:
     frequencies = scheme.frequencies(base, target_length=target_length, length=length)
     return {
         "scheme": name,
@@ -115,18 +118,33 @@ def _print_numbers(told: dict[str, Any]) -> None:
         markup=False,
     )
     rows = told["inv_freq"]
-    table = Table("pair", *(f"inv_freq of head {head}" if len(rows) > 1 else "inv_freq" for head in range(len(rows))))
+    table = Table(
+        "pair", *(f"inv_freq of head {head}" if len(rows) > 1 else "inv_freq" for head in range(len(rows)))
+    )
     for pair, values in enumerate(zip(*rows, strict=True)):
         table.add_row(str(pair), *(f"{value:.6e}" for value in values))
     console.print(table)
 
 
 def _describe(name: str, kind: type[Scheme]) -> dict[str, Any]:
-    """Tell a scheme's knobs with their defaults, its source, and whether to_hf works for an ordinary model."""
-    from dataclasses import MISSING, fields
+    """Tell a scheme's knobs with their defaults, its source, and how a Hugging Face config says it."""
+    from ropewalk.rope import Base, NotExpressible, make_scheme
 
-    knobs = {field.name: None if field.default is MISSING else field.default for field in fields(kind)}
-    return {"scheme": name, "knobs": knobs, "transformers": _expressible(name), "source": _source(kind)}
+    scheme = kind()
+    base = Base(
+        head_dim=128, rotary_dim=128, theta=1e4, original_length=4096, trained_length=4096,
+        query_heads=8, kv_heads=8, current=make_scheme("default"),
+    )  # fmt: skip
+    try:
+        in_transformers = str(scheme.to_hf(base, target_length=8192)["rope_type"])
+    except NotExpressible:
+        in_transformers = "no"
+    return {
+        "scheme": name,
+        "knobs": scheme.knobs,
+        "transformers": in_transformers,
+        "source": (inspect.getmodule(kind).__doc__ or "").partition("\n")[0],
+    }
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def store_folder(stage: Recipe) -> Path:
-    """Name the store of a stage by what it holds: its length and a hash of the data section and the tokenizer.
+    """Name the store of a stage by what it holds: its length, a hash of the data section and the tokenizer.
 
     Stages of equal data share a store, and a changed mix never meets an old one.
     """
@@ -30,4 +30,6 @@ def require_prepared(stages: Sequence[Recipe], *, recipe: str, overrides: Sequen
     missing = [str(store_folder(stage)) for stage in stages if not store_folder(stage).is_dir()]
     if missing:
         command = shlex.join(["ropewalk", "prepare", recipe, *overrides])
-        raise RecipeError(f"{recipe}: data: must be prepared, got no store at {', '.join(missing)}; run: {command}")
+        raise RecipeError(
+            f"{recipe}: data: must be prepared, got no store at {', '.join(missing)}; run: {command}"
+        )

@@ -10,7 +10,7 @@ from .errors import RecipeError
 
 
 class Loader(yaml.SafeLoader):
-    """Read the types a person means: `1e-3` is a number, `yes` and `12:30` are text, `131_072` is an integer."""
+    """Read the types a person means: `1e-3` is a number, `yes` and `12:30` are text, `131_072` an integer."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  a class attribute of PyYAML's own
 
@@ -22,7 +22,9 @@ class Loader(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise RecipeError(f"line {line}: a key must be text, got {key!r}; quote it")
             if key in seen:
-                raise RecipeError(f"line {line}: a key must occur once, got {key!r} again; remove one of them")
+                raise RecipeError(
+                    f"line {line}: a key must occur once, got {key!r} again; remove one of them"
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -39,7 +41,11 @@ for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("int", r"[-+]?[0-9][0-9_]*", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*\.[0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9][0-9_]*\.[0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?",
+        "-+.0123456789",
+    ),
     ("float", r"[-+]?\.(inf|nan)", "-+."),
     ("merge", r"<<", "<"),
 ):
@@ -54,21 +60,28 @@ def read_yaml(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{file}: must be UTF-8 text, got byte {error.start} ({error.reason}); re-encode it") from error
+        raise RecipeError(
+            f"{file}: must be UTF-8 text, got byte {error.start} ({error.reason}); re-encode it"
+        ) from error
     values = parse_yaml(text, where=str(file))
     if not isinstance(values, dict):
-        raise RecipeError(f"{file}: must hold a mapping of keys to values, got {type(values).__name__}; see ropewalk recipes show")
+        raise RecipeError(
+            f"{file}: must hold a mapping of keys to values, got {type(values).__name__}; "
+            "see ropewalk recipes show tiny-base"
+        )
     return values
 
 
 def parse_yaml(text: str, *, where: str) -> Any:
     """Read one YAML value; what is wrong with it is a RecipeError naming `where` and the line."""
     try:
-        return yaml.load(text, Loader=Loader)  # noqa: S506  a SafeLoader
+        return yaml.load(text, Loader=Loader)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or error
-        raise RecipeError(f"{where}: {line}must be YAML, got {problem}; check quotes, colons and indents") from error
+        raise RecipeError(
+            f"{where}: {line}must be YAML, got {problem}; check quotes, colons and indents"
+        ) from error

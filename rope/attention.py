@@ -1,7 +1,7 @@
 """What happens inside attention? Turn q and k here, once, then attend: by the caller's function or by SDPA.
 
-Registered with transformers as "ropewalk", with a mask of the same name that builds nothing until it is asked:
-a 4-D mask of a million tokens would be a terabyte, and training never needs one.
+Registered with transformers as "ropewalk", with a mask of the same name that builds nothing until it is
+asked: a 4-D mask of a million tokens would be a terabyte, and training never needs one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LazyMask:
 
     def __init__(self, **arguments: Any) -> None:
         # A static cache counts its tokens in place: read now what would have moved on when the mask is built.
-        self.arguments = arguments | {"q_offset": int(arguments.get("q_offset", 0))}
+        self.arguments: dict[str, Any] = arguments | {"q_offset": int(arguments.get("q_offset", 0))}
         self._built: list[Tensor | None] = []
 
     def contiguous(self) -> LazyMask:
@@ -70,11 +70,11 @@ def attention(
     attend: Attend | None = None,
     **rest: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Turn query [B, Hq, S, D] and key [B, Hkv, T, D] at `position_ids` [B or 1, S], then attend: [B, S, Hq, D].
+    """Turn query [B, Hq, S, D] and key [B, Hkv, T, D] at `position_ids` [B or 1, S]; attend: [B, S, Hq, D].
 
-    With `attend`, that function alone decides who attends to whom and no mask is built. Without it, transformers'
-    SDPA runs on the mask it would have built itself. A cache (T > S) holds unturned keys at contiguous positions
-    that end at the query's last one; positions with gaps cannot be cached.
+    With `attend`, that function alone decides who attends to whom and no mask is built. Without it,
+    transformers' SDPA runs on the mask it would have built itself. A cache (T > S) holds unturned keys at
+    contiguous positions that end at the query's last one; positions with gaps cannot be cached.
     """
     rotary = getattr(module, "rotary", None)
     if not isinstance(rotary, Rotary):
@@ -82,10 +82,9 @@ def attention(
             f"attention: every layer must carry a scheme, got none on {type(module).__name__}; "
             "call rope.install(model)"
         )
-    if position_ids is None:
-        raise RopeError(
-            "attention: position_ids must reach the attention function, got None; pass them to the model"
-        )
+    if position_ids is None or position_ids.is_floating_point():
+        got = None if position_ids is None else position_ids.dtype
+        raise RopeError(f"attention: position_ids must be whole numbers, got {got}; pass int64 to the model")
     last_slot = attention_mask.last_slot if isinstance(attention_mask, LazyMask) else key.shape[2] - 1
     query, key = rotary(query, key, position_ids, last_slot=last_slot, dtype=value.dtype)
     if attend is not None:
@@ -98,12 +97,18 @@ def attention(
 class IdentityRotation(nn.Module):
     """Stand in for a model's rotary embedding and turn nothing: the turning is done in `attention`."""
 
-    def __init__(self, head_dim: int) -> None:
+    def __init__(self, head_dim: int, config: Any) -> None:
         super().__init__()
         self.head_dim = head_dim
+        self.config = config
 
     def forward(self, x: Tensor, position_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return cos = 1 and sin = 0, [1, 1, head_dim], to be broadcast over batch and sequence."""
+        if self.config._attn_implementation != NAME:
+            raise RopeError(
+                f"model: attn_implementation must stay {NAME}, which turns q and k, got "
+                f"{self.config._attn_implementation}; call rope.install again, or load the model anew"
+            )
         cos = torch.ones((1, 1, self.head_dim), dtype=x.dtype, device=x.device)
         return cos, torch.zeros_like(cos)
 

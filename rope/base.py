@@ -69,6 +69,6 @@ class Base:
 
 def inverse_frequencies(theta: float, rotary_dim: int) -> Tensor:
     """Return theta^(-2i/d) for i in [0, d/2), float64 on the CPU whatever the default device."""
-    # One scalar power at a time: the last bit of vectorised ones depends on the processor, and so would fingerprints.
+    # One scalar power at a time: a vectorised one's last bit, and so the fingerprint, depends on the machine.
     powers = [float(theta) ** (-2 * i / rotary_dim) for i in range(rotary_dim // 2)]
     return torch.tensor(powers, dtype=torch.float64, device="cpu")

@@ -1,8 +1,8 @@
 """How does Hugging Face write down a model's rope? Read every layout of it, write the one all versions read.
 
-Transformers 4 has `rope_theta` and `rope_scaling`, transformers 5 has `rope_parameters` with both inside, and the
-older silently falls back to theta 10000 on the newer's files. So we read both, refuse where they differ or say
-nothing, and write both.
+Transformers 4 has `rope_theta` and `rope_scaling`, transformers 5 has `rope_parameters` with both inside, and
+the older silently falls back to theta 10000 on the newer's files. So we read both, refuse where they differ
+or say nothing, and write both.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from .scheme import SCHEMES, Scheme
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
 DEFAULT_THETA = {"llama": 10000.0}
 "theta of configs written before `rope_theta` existed; only Llama's are that old"
+DEFAULT_WINDOW = {"mistral": 4096}
+"sliding window that transformers gives a config without one, unless `use_sliding_window` decides"
 
 _REASONS = {
     "soft-caps its attention scores, which our attention does not": ("gemma2",),
@@ -35,14 +37,13 @@ def read_base(
 ) -> dict[str, Base]:
     """Return the `Base` of each layer type of a config object or of its dict, refusing to guess.
 
-    `original_length` and `trained_length` (tokens) override what the config says. Raises RopeError for a model we
-    do not support, for a missing theta and for layouts that contradict each other.
+    `original_length` and `trained_length` (tokens) override what the config says. Raises RopeError for a
+    model we do not support, for a missing theta and for layouts that contradict each other.
     """
     fields = dict(config) if isinstance(config, Mapping) else config.to_dict()
     _check_supported(fields)
     parameters = _parameters(fields)
-    heads = _whole(fields, "num_attention_heads")
-    head_dim = fields.get("head_dim") or _whole(fields, "hidden_size") // heads
+    heads, kv_heads, head_dim = _heads(fields)
     share = parameters.get("partial_rotary_factor")
     trained = _whole(fields, "max_position_embeddings") if trained_length is None else trained_length
     original = _original_length(fields, parameters, original_length)
@@ -53,7 +54,7 @@ def read_base(
         original_length=original,
         trained_length=trained,
         query_heads=heads,
-        kv_heads=fields.get("num_key_value_heads") or heads,
+        kv_heads=kv_heads,
         current=_current(parameters, original, trained),
     )
     return {"full_attention": base}
@@ -88,14 +89,25 @@ def _check_supported(fields: Mapping[str, Any]) -> None:
             "use a model of a supported type"
         )
     layers = set(fields.get("layer_types") or ()) - {"full_attention"}
-    slides = fields.get("use_sliding_window", model_type == "mistral")
-    window = fields.get("sliding_window") if slides else None
+    slides = fields.get("use_sliding_window", model_type in DEFAULT_WINDOW)
+    window = fields.get("sliding_window", DEFAULT_WINDOW.get(str(model_type))) if slides else None
     if layers or window is not None:
         got = ", ".join(sorted(layers)) or f"sliding_window {window}"
         raise RopeError(
-            f"config.layer_types: every layer of {model_type} must attend to the whole sequence, got {got}: "
-            "sliding layers are not supported yet; set sliding_window to null if the model was trained without"
+            f"config.layer_types: every layer of {model_type} must attend to the whole sequence, got {got}, "
+            "which is not supported yet; set sliding_window to null if the model was trained without a window"
         )
+
+
+def _heads(fields: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return query heads, kv heads and head_dim, by each model type's own rule for what may be left out."""
+    heads = _whole(fields, "num_attention_heads")
+    old = fields["model_type"] == "llama" and fields.get("num_key_value_heads") is None
+    kv_heads = heads if old else _whole(fields, "num_key_value_heads")
+    # Transformers would take 128 for Qwen3 and the quotient elsewhere.
+    stated = fields.get("head_dim") is not None or fields["model_type"] == "qwen3"
+    head_dim = _whole(fields, "head_dim") if stated else _whole(fields, "hidden_size") // heads
+    return heads, kv_heads, head_dim
 
 
 def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,8 +120,8 @@ def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in part.items():
             if merged.setdefault(key, value) != value:
                 raise RopeError(
-                    f"config.{key}: must be the same in every layout, got {merged[key]} and {value} ({where}); "
-                    "delete the wrong one"
+                    f"config.{key}: must be the same in every layout, got {merged[key]} and, from {where}, "
+                    f"{value}; delete the wrong one"
                 )
     merged.setdefault("rope_type", "default")
     if merged.get("rope_theta") is None:
@@ -124,8 +136,8 @@ def _flat(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
         others = sorted(set(flat) - {"full_attention"})
         if any(isinstance(flat[name], Mapping) for name in others):
             raise RopeError(
-                f"config.rope_parameters: must be the same for every layer, got parameters for {', '.join(others)}; "
-                "models with several kinds of layers are not supported yet"
+                f"config.rope_parameters: must be the same for every layer, got also {', '.join(others)}, "
+                "which is not supported yet; use a model with one kind of layer"
             )
         flat = dict(flat["full_attention"] or {})
     old = flat.pop("type", None)
@@ -143,7 +155,7 @@ def _default_theta(fields: Mapping[str, Any]) -> float:
     if fields.get("rope_parameters") is None and model_type in DEFAULT_THETA:
         return DEFAULT_THETA[model_type]
     raise RopeError(
-        f"config.rope_theta: must be stated for {model_type}, got none; add the RoPE base the model was trained with "
+        f"config.rope_theta: must be stated for {model_type}, got none; add the base it was trained with "
         "(a config saved after `rope_scaling` was set has often lost it)"
     )
 

@@ -47,9 +47,9 @@ def install(
 ) -> Any:
     """Give a loaded Hugging Face model a scheme, in place, and return it; None keeps the scheme it carries.
 
-    `target_length` (tokens) defaults to the trained length, or to the installed one. The config is brought in line where
-    it can express the scheme. A model that already carries another scheme is refused unless `replace`; frequencies are
-    computed from the unscaled ones either way, so schemes never stack.
+    `target_length` (tokens) defaults to the trained length, or to the installed one. The config is brought in
+    line where it can express the scheme. A model that already carries another scheme is refused unless
+    `replace`; frequencies are computed from the unscaled ones either way, so schemes never stack.
     """
     decoder = _decoder(model)
     before = decoder.rotary_emb.installed if isinstance(decoder.rotary_emb, InstalledRotation) else None
@@ -62,7 +62,7 @@ def install(
     chosen = carried if scheme is None else scheme
     _check_arguments(chosen, target_length)
     frequencies = {name: chosen.frequencies(b, target_length=target_length) for name, b in bases.items()}
-    if not replace:
+    if not replace and carried.name != "default":
         held = {name: carried.frequencies(b, target_length=carried_length) for name, b in bases.items()}
         _check_not_stacked(carried, chosen, held, frequencies)
     layers = _attention_modules(decoder)
@@ -76,7 +76,7 @@ def install(
     rotary = Rotary(frequencies["full_attention"])
     for layer in layers:
         layer.rotary = rotary  # pyright: ignore[reportArgumentType]
-    decoder.rotary_emb = InstalledRotation(base.head_dim, record)
+    decoder.rotary_emb = InstalledRotation(base.head_dim, decoder.config, record)
     decoder.set_attn_implementation(NAME)
     return model
 
@@ -86,7 +86,7 @@ def installed(model: Any) -> Installed:
     rotation = _decoder(model).rotary_emb
     if not isinstance(rotation, InstalledRotation):
         raise RopeError(
-            f"model: must have a scheme installed, got the rotation of {type(rotation).__name__}; call rope.install(model)"
+            f"model: must have a scheme installed, got {type(rotation).__name__}; call rope.install(model)"
         )
     return rotation.installed
 
@@ -94,18 +94,19 @@ def installed(model: Any) -> Installed:
 class InstalledRotation(IdentityRotation):
     """Turn nothing, and remember what was installed."""
 
-    def __init__(self, head_dim: int, record: Installed) -> None:
-        super().__init__(head_dim)
+    def __init__(self, head_dim: int, config: Any, record: Installed) -> None:
+        super().__init__(head_dim, config)
         self.installed = record
 
 
 def _decoder(model: Any) -> Any:
     """Return the one module that owns the rotary embedding, inside whatever wraps it."""
-    owners = [module for module in model.modules() if hasattr(module, "rotary_emb")]
+    # Wrappers answer for attributes of what they wrap, so ask who holds the module.
+    owners = [module for module in model.modules() if "rotary_emb" in module._modules]
     if len(owners) != 1:
         raise RopeError(
-            f"model: must hold exactly one decoder with a rotary_emb, got {len(owners)} in {type(model).__name__}; "
-            "install on the language model itself"
+            f"model: must hold exactly one decoder with a rotary_emb, got {len(owners)} in "
+            f"{type(model).__name__}; install on the language model itself"
         )
     return owners[0]
 
@@ -131,8 +132,8 @@ def _bases(config: Any, before: Installed | None, **lengths: int | None) -> dict
         for base in bases.values():
             if base.rotary_dim != base.head_dim:
                 raise RopeError(
-                    f"config.partial_rotary_factor: must be 1 for {config.model_type}, whose transformers code turns the "
-                    f"whole head, got {base.rotary_dim} of {base.head_dim} channels; remove it"
+                    f"config.partial_rotary_factor: must be 1 for {config.model_type}, which transformers turns "
+                    f"whole, got {base.rotary_dim} of {base.head_dim} channels; remove it"
                 )
         return bases
     given = {name: value for name, value in lengths.items() if value is not None}
@@ -143,7 +144,8 @@ def _check_arguments(scheme: object, target_length: object) -> None:
     """Refuse what is no scheme and what is no length."""
     if not isinstance(scheme, Scheme):
         raise RopeError(
-            f"rope.install: scheme must be a Scheme, got {scheme!r}; make one with rope.make_scheme(name, knob=value)"
+            f"rope.install: scheme must be a Scheme, got {scheme!r}; "
+            "make one with rope.make_scheme(name, knob=value)"
         )
     if not isinstance(target_length, int) or isinstance(target_length, bool) or target_length < 1:
         raise RopeError(
@@ -156,11 +158,11 @@ def _check_not_stacked(
     carried: Scheme, chosen: Scheme, held: dict[str, Frequencies], wanted: dict[str, Frequencies]
 ) -> None:
     """Refuse to take the place of another scheme unasked; the same frequencies again are no change."""
-    same = all(held[name].fingerprint == wanted[name].fingerprint for name in held)
-    if carried.name != "default" and not same:
+    if any(held[name].fingerprint != wanted[name].fingerprint for name in held):
         raise RopeError(
-            f"rope.kind: the model must carry no other scheme, got {carried.name} {carried.knobs} under {chosen.name}; "
-            "set rope.replace to true (install(..., replace=True)) to compute the new one from the unscaled frequencies"
+            f"rope.kind: the model must carry no other scheme, got {carried.name} {carried.knobs} under "
+            f"{chosen.name}; set rope.replace to true (install(..., replace=True)) to compute the new one "
+            "from the unscaled frequencies"
         )
 
 
@@ -171,5 +173,8 @@ def _describe(config: Any, base: Base, scheme: Scheme, target_length: int) -> st
     except NotExpressible as reason:
         return str(reason)
     config.rope_parameters = parameters
-    config.max_position_embeddings = int(target_length)
+    config.max_position_embeddings = target_length
+    # Transformers lets this attribute, where there is one, win over the scheme's own.
+    if hasattr(config, "original_max_position_embeddings"):
+        del config.original_max_position_embeddings
     return None

@@ -1,7 +1,7 @@
-"""How are q and k turned? Angles in float64 from whole positions, the turn itself in float32, one table a step.
+"""How are q and k turned? Angles in float64 from whole positions, the turn in float32, one table a step.
 
-Angles in float32 are off by 0.06 in cos at a million tokens and by 0.5 at eight; in float64 by 1e-9 radians. The table
-is a plain Python object's memo: a module's buffer would be cast by `.to()` and by DeepSpeed.
+Angles in float32 are off by 0.06 in cos at a million tokens and by 0.5 at eight; in float64 by 1e-9 radians.
+The table is a plain Python object's memo: a module's buffer would be cast by `.to()` and by DeepSpeed.
 """
 
 from __future__ import annotations
@@ -43,14 +43,20 @@ def rotation_table(positions: Tensor, frequencies: Frequencies, dtype: torch.dty
 def rotate(x: Tensor, table: Table, dtype: torch.dtype) -> Tensor:
     """Turn x [B, H, S, head_dim] in the table's precision and return it as `dtype`.
 
-    Channel i pairs with channel i + rotary_dim / 2 (the half layout of Hugging Face's Llama); channels from rotary_dim
-    on are left alone. Where the table has a row for each kv head, the query heads of a group use their kv head's.
+    Channel i pairs with channel i + rotary_dim / 2 (the half layout of Hugging Face's Llama); channels from
+    rotary_dim on are left alone. Where the table has a row for each kv head, the query heads of a group use
+    their kv head's.
     """
     half = table.cos.shape[-1]
     cos, sin = _per_head(table.cos, x.shape[1]), _per_head(table.sin, x.shape[1])
     wide = x.to(table.cos.dtype)
     first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
     return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1).to(dtype)
+
+
+def _cached_positions(positions: Tensor, last_slot: int, slots: int) -> Tensor:
+    """Return where the keys of a cache stand, [B or 1, slots], given the queries' positions [B or 1, S]."""
+    return positions[:, -1:] - last_slot + torch.arange(slots, device=positions.device)
 
 
 def _per_head(table: Tensor, heads: int) -> Tensor:
@@ -69,34 +75,35 @@ class Rotary:
         self._state: object = None
         self._tables: dict[object, Table] = {}
 
+    def __reduce__(self):
+        """Copy and pickle without the tables."""
+        return Rotary, (self.frequencies,)
+
     def __call__(
         self, query: Tensor, key: Tensor, positions: Tensor, *, last_slot: int, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """Return query [B, Hq, S, D] and key [B, Hkv, T, D] turned, as `dtype`.
 
-        `positions` [B or 1, S] are the queries'. Keys are the same tokens when T == S. Else they come from a cache that
-        holds them unturned and contiguous: the key in slot j stands at positions[-1] - last_slot + j, where `last_slot`
-        is the slot of the last query.
+        `positions` [B or 1, S] are the queries'. Keys are the same tokens when T == S. Else they come from a
+        cache that holds them unturned and contiguous: the key in slot j stands at positions[-1] - last_slot +
+        j, where `last_slot` is the slot of the last query.
         """
         precision = torch.promote_types(dtype, torch.float32)
-        own = self._table(positions, ("query", precision), lambda: positions, precision)
-        slots = key.shape[2]
-        if slots == query.shape[2]:
-            return rotate(query, own, dtype), rotate(key, own, dtype)
+        slots, length = key.shape[2], query.shape[2]
+        own = self._table(positions, None, precision)
+        kept = own if slots == length else self._table(positions, (last_slot, slots), precision)
+        return rotate(query, own, dtype), rotate(key, kept, dtype)
 
-        def key_positions() -> Tensor:
-            return positions[:, -1:] - last_slot + torch.arange(slots, device=positions.device)
-
-        cached = self._table(positions, ("key", precision, slots, last_slot), key_positions, precision)
-        return rotate(query, own, dtype), rotate(key, cached, dtype)
-
-    def _table(self, positions, name, at, dtype) -> Table:
-        """Return the table called `name`, built once for one state of the positions tensor."""
+    def _table(self, positions: Tensor, cache: tuple[int, int] | None, dtype: torch.dtype) -> Table:
+        """Return the table of these positions, or of a cache's (last slot, slots), once for all layers."""
         if not self._is_last(positions):
             self._positions, self._tables = positions, {}
             self._state = positions.clone() if positions.is_inference() else positions._version
+        # A table made in inference mode cannot be saved for a later backward.
+        name = (cache, dtype, torch.is_inference_mode_enabled())
         if name not in self._tables:
-            self._tables[name] = rotation_table(at(), self.frequencies, dtype)
+            at = positions if cache is None else _cached_positions(positions, *cache)
+            self._tables[name] = rotation_table(at, self.frequencies, dtype)
         return self._tables[name]
 
     def _is_last(self, positions: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """How does a scheme turn a model's `Base` into frequencies, and how is it found by name?
 
-A scheme is a frozen dataclass of its own knobs in a file of its own under `schemes/`; `@scheme("name")` is all the
-registration there is.
+A scheme is a frozen dataclass of its own knobs in a file of its own under `schemes/`; `@scheme("name")` is
+all the registration there is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCHEMES: dict[str, type[Scheme]] = {}
 S = TypeVar("S", bound="Scheme")
 
 
-class NotExpressible(RopeError):
+class NotExpressible(RopeError):  # noqa: N818
     """Hugging Face's `rope_parameters` have no words for this scheme."""
 
 
@@ -66,7 +66,8 @@ class Scheme:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
-        """Return the frequencies for `target_length` tokens; `length` is the sequence's own, for schemes that ask."""
+        """Return the frequencies for `target_length` tokens; `length` is the length of the sequence at
+        hand."""
         raise NotImplementedError
 
     def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Does a recipe hold together? The checks between its keys, and between them, the model and the world of ranks."""
+"""Does a recipe hold together? The checks between its keys, the model and the world of ranks."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from ..rope import Base, RopeError, read_base
 from .errors import TrainError
 from .layout import divisors, legal_degrees
 from .problems import nearest, shown
-from .recipe import Recipe, ModelSection, stages
+from .recipe import ModelSection, Recipe, stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +27,14 @@ class ModelFacts:
 
 
 def check(recipe: Recipe, world: int, *, where: str = "recipe") -> None:
-    """Raise one TrainError that lists every problem of every stage in a world of `world` ranks; touch no weights."""
+    """Raise one TrainError with every problem of every stage on `world` ranks; touch no weights."""
     found = problems_of(recipe, world)
     if found:
         raise TrainError("\n".join(f"{where}: {problem}" for problem in found))
 
 
 def problems_of(recipe: Recipe, world: int) -> list[str]:
-    """List the problems of every stage, each once, with `stages[i].` before the key where a stage has it alone."""
+    """List the problems of every stage, each once; a staged recipe's keys are named `stages[i].<key>`."""
     found: dict[str, None] = {}
     resolved = stages(recipe)
     for index, stage in enumerate(resolved):
@@ -51,15 +51,20 @@ def missing_files(recipe: Recipe) -> list[str]:
     folders = {"model.path": recipe.model.path, "model.tokenizer": recipe.model.tokenizer}
     for key, folder in folders.items():
         if folder is not None and not Path(folder).is_dir():
-            found.append(f"{key}: must be a folder that exists, got {folder}; put the model there or correct it")
+            found.append(
+                f"{key}: must be a folder that exists, got {folder}; put the model there or correct it"
+            )
     return found
 
 
 def model_facts(recipe: Recipe) -> ModelFacts:
     """Read the model's config and its rotary facts; a kind of model that is not handled is a RopeError."""
     config = model_config(recipe.model)
-    lengths = {"original_length": recipe.original_length, "trained_length": recipe.trained_length}
-    return ModelFacts(config=config, bases=read_base(dict(config), **lengths))
+    original = recipe.original_length
+    if original is None and recipe.model.from_scratch:
+        original = config.get("max_position_embeddings")
+    bases = read_base(config, original_length=original, trained_length=recipe.trained_length)
+    return ModelFacts(config=config, bases=bases)
 
 
 def model_config(model: ModelSection) -> dict[str, Any]:
@@ -76,8 +81,8 @@ def model_config(model: ModelSection) -> dict[str, Any]:
             raise TrainError(f"{file}: must be JSON, got {error}; restore the model's config") from error
     if stated is None or Path(model.path).is_dir():
         raise TrainError(
-            f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; correct the path"
-            " (a plan without weights needs the facts in model.config)"
+            f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
+            "correct the path (a plan without weights needs the facts in model.config)"
         )
     return stated
 
@@ -112,27 +117,33 @@ def _config_problems(model: ModelSection) -> Iterator[str]:
     known = CONFIG_MAPPING[kind]().to_dict().keys() | {"rope_theta", "rope_scaling"}
     for key in model.config:
         if key not in known:
-            yield f"model.config.{key}: must be a field of a {kind} config, got {key!r}; {nearest(key, known)}"
+            yield f"model.config.{key}: must be a field of {kind} configs, got {key!r}; {nearest(key, known)}"
     if model.path is not None and (Path(model.path) / "config.json").is_file():
         real = model_config(model)
         for key, value in model.config.items():
             if key in real and real[key] != value:
-                yield f"model.config.{key}: must be what {model.path} says, {shown(real[key])}, got {shown(value)}; remove it"
+                yield (
+                    f"model.config.{key}: must be what {model.path} says, {shown(real[key])}, "
+                    f"got {shown(value)}; remove it"
+                )
 
 
 def _schedule_problems(recipe: Recipe) -> Iterator[str]:
     train = recipe.train
     if train.schedule.warmup >= train.steps:
         yield (
-            f"train.schedule.warmup: must be less than the {train.steps} steps, got {train.schedule.warmup} steps; "
-            "lower it or raise train.steps"
+            f"train.schedule.warmup: must be less than the {train.steps} steps, "
+            f"got {train.schedule.warmup} steps; lower it or raise train.steps"
         )
     if train.schedule.kind == "constant" and "floor" in train.schedule.model_fields_set:
-        yield f"train.schedule.floor: must not be set on a constant schedule, got {train.schedule.floor}; remove it"
+        yield (
+            f"train.schedule.floor: must not be set on a constant schedule, got {train.schedule.floor}; "
+            "remove it or set kind: cosine"
+        )
     if recipe.eval.every and not recipe.eval.tasks:
         yield f"eval.every: must be 0 without tasks, got {recipe.eval.every}; add eval.tasks or remove it"
     if recipe.eval.every > train.steps:
-        yield f"eval.every: must be at most the {train.steps} steps, got {recipe.eval.every}; lower it or set 0"
+        yield f"eval.every: must be at most the {train.steps} steps, got {recipe.eval.every}; lower it"
 
 
 def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
@@ -144,8 +155,9 @@ def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
     if train.batch_tokens % share:
         near = max(share, train.batch_tokens // share * share)
         yield (
-            f"train.batch_tokens: must be a multiple of {share} = target_length {length} x data {data} x micro_batch "
-            f"{train.micro_batch}, got {train.batch_tokens} tokens; use {near} or {near + share}, or raise train.sequence"
+            f"train.batch_tokens: must be a multiple of {share} = target_length {length} x data {data} x "
+            f"micro_batch {train.micro_batch}, got {train.batch_tokens} tokens; "
+            f"use {near} or {near + share}, or raise train.sequence"
         )
 
 
@@ -157,13 +169,13 @@ def _length_problems(recipe: Recipe, facts: ModelFacts, previous: Recipe | None)
     trained = max(base.trained_length for base in facts.bases.values())
     if length <= trained:
         yield (
-            f"target_length: must be greater than the model's trained length of {trained} tokens, got {length}; "
-            "raise it, or state trained_length"
+            f"target_length: must be greater than the model's trained length of {trained} tokens, "
+            f"got {length}; raise it, or state trained_length"
         )
     elif previous is not None and length < previous.target_length:
         yield (
-            f"target_length: must not fall below the stage before ({previous.target_length} tokens), got {length}; "
-            "reorder the stages"
+            f"target_length: must not fall below the stage before ({previous.target_length} tokens), "
+            f"got {length}; reorder the stages"
         )
 
 
@@ -172,8 +184,9 @@ def _sequence_problems(key: str, sequence: int, length: int, facts: ModelFacts, 
         legal = legal_degrees(query_heads=query_heads, kv_heads=kv_heads, length=length, world=world)
         if sequence not in legal:
             yield (
-                f"{key}: must divide the world of {world} ranks (divisors {divisors(world)}), suit {query_heads} query "
-                f"and {kv_heads} kv heads and divide {length} tokens, got {sequence}; use one of {legal}"
+                f"{key}: must divide the world of {world} ranks (divisors {divisors(world)}), suit "
+                f"{query_heads} query and {kv_heads} kv heads and divide {length} tokens, got {sequence}; "
+                f"use one of {legal}"
             )
 
 

@@ -4,7 +4,8 @@ To it every rank is a data rank, so it averages gradients over the world at ever
 `world * sum(local losses) / tokens of the step` has exactly the gradient of the global token mean.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -14,8 +15,14 @@ from torch import Tensor, nn
 
 from .accelerator import prepare_deepspeed
 from .batch import Batches
+from .attention import GroupedAttention
+from .errors import TrainError
+from .kernels import Groups
 from .mesh import Mesh
 from .recipe import TrainSection
+
+
+Attention = Callable[[Groups], GroupedAttention]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,44 +82,51 @@ def deepspeed_config(settings: TrainSection, accumulation: int) -> dict[str, Any
     }
 
 
-def train_step(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Any) -> StepResult:
-    """Run the micro-batches of optimizer step `step` and update the weights.
+def train_step(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention) -> StepResult:
+    """Accumulate the gradients of optimizer step `step`, check them and update the weights."""
+    loss = accumulate(engine, batches, step, mesh, attention)
+    if not math.isfinite(loss):
+        raise TrainError(
+            f"train: the loss must be finite, got {loss} at step {step}; the weights are those before this step: "
+            "lower train.learning_rate or lengthen train.schedule.warmup"
+        )
+    norm = gradient_norm(engine)
+    engine.step()
+    return StepResult(
+        loss=loss,
+        grad_norm=float(engine.get_global_grad_norm()) if norm is None else norm,
+        tokens=batches.trained_tokens(step),
+    )
 
-    `attention(groups)` makes the forward keyword of one micro-batch. The loss is summed over the window
-    of accumulation and divided once by the window's own token count, so unequal micro-batches weigh right.
+
+def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention) -> float:
+    """Run forward and backward of a step's micro-batches; return the global token-mean loss in nats.
+
+    `attention(groups)` makes the forward keyword of one micro-batch. Each micro-batch's loss is divided by the
+    token count of the whole accumulation window, so unequal micro-batches and ranks weigh as their tokens do.
     """
     tokens = batches.trained_tokens(step)
+    layers = engine.module.model.config.num_hidden_layers
     total = 0.0
     for batch in batches.of_rank(step, mesh.rank, mesh.device):
         attend = attention(batch.groups)
         local = engine(batch.tokens, batch.positions, batch.labels, attend)
-        assert_every_layer_attended(engine.module.model.config.num_hidden_layers, attend.layers)
+        assert sorted(attend.layers) == list(range(layers)), (
+            f"{len(attend.layers)} of {layers} layers came through ropewalk's attention"
+        )
         engine.backward(local * (mesh.layout.world / tokens), scale_wrt_gas=False)
         total += float(local.detach())
         if not engine.is_gradient_accumulation_boundary():
             engine.step()
-    [summed] = mesh.sum([total])
-    loss = summed / tokens
-    stop_if_not_finite(loss, step)
-    engine.step()
-    return StepResult(loss=loss, grad_norm=float(engine.get_global_grad_norm() or 0.0), tokens=tokens)
+    return mesh.sum([total])[0] / tokens
 
 
-def assert_every_layer_attended(expected: int, layers: dict[int, int]) -> None:
-    """Hold the model to our attention function: a swapped backend would skip rotation and all-to-all."""
-    assert sorted(layers) == list(range(expected)), (
-        f"{len(layers)} of {expected} layers came through ropewalk's attention function"
-    )
-
-
-def stop_if_not_finite(loss: float, step: int) -> None:
-    from .errors import TrainError
-
-    if loss != loss or loss in (float("inf"), float("-inf")):
-        raise TrainError(
-            f"train: the loss must be finite, got {loss} at step {step}; weights and checkpoints are from "
-            "before this step: lower train.learning_rate or lengthen train.schedule.warmup"
-        )
+def gradient_norm(engine: Any) -> float | None:
+    """Return the norm before clipping where DeepSpeed keeps none (stage 0), else None."""
+    if engine.zero_optimization_stage() > 0:
+        return None
+    grads = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(grads))
 
 
 def set_learning_rate(engine: Any, rate: float) -> None:

@@ -15,8 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from .errors import TrainError
 
-type Groups = Sequence[Sequence[tuple[int, int]]]
-type Kernel = Callable[[Tensor, Tensor, Tensor, Groups, float], Tensor]
+Groups = Sequence[Sequence[tuple[int, int]]]
+Kernel = Callable[[Tensor, Tensor, Tensor, Groups, float], Tensor]
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float) -> Tensor:

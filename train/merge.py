@@ -5,7 +5,7 @@ from typing import Any
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another: mappings merge, all else replaces, another `rope.kind` drops the old knobs."""
+    """Lay a mapping over another: mappings merge, all else replaces; a new `rope.kind` drops old knobs."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)

@@ -60,5 +60,7 @@ def config_of(recipe: Recipe) -> Any:
 def for_training(model: PreTrainedModel, *, gradient_checkpointing: bool) -> PreTrainedModel:
     model.train()
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers 5.2x renames the switch and warns about the old name
+        old = model.gradient_checkpointing_enable
+        getattr(model, "activation_checkpointing_enable", old)({"use_reentrant": False})
     return model

@@ -1,6 +1,7 @@
-"""How does a person read what pydantic found wrong? One line a problem, with the key, the value and the cure."""
+"""How does a person read what pydantic found wrong? A line a problem, with key, value and cure."""
 
 import difflib
+import re
 import types
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -25,7 +26,7 @@ SUFFIXES = {"k": 1024, "m": 1024**2}
 
 def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """List `<key>: <what must hold>, got <value>; <cure>`, one line for each thing pydantic found."""
-    return [f"{key_path(found['loc'], schema)}: {_sentence(found, schema)}" for found in error.errors()]
+    return [_located(key_path(found["loc"], schema), _sentence(found, schema)) for found in error.errors()]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -49,6 +50,14 @@ def shown(value: Any) -> str:
     """Show a value in a message without flooding it."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _located(path: str, sentence: str) -> str:
+    """Put the key before a sentence; one that names a key of its own is taken at its word."""
+    own = re.match(r"[a-z_][\w.\[\]]*: ", sentence)
+    if own is None:
+        return f"{path}: {sentence}"
+    return sentence if sentence.startswith(path) else f"{path}.{sentence}"
 
 
 def _sentence(found: Any, schema: type[BaseModel]) -> str:

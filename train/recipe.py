@@ -1,4 +1,4 @@
-"""What is a run? The typed, frozen form of a recipe, its stages, and the fingerprint of what matters for its numbers."""
+"""What is a run? The typed, frozen form of a recipe, its stages, and the fingerprint of its numbers."""
 
 import hashlib
 import json
@@ -17,11 +17,13 @@ from .problems import problems, shown
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Betas = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+Betas = Annotated[
+    tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+]
 
 LAYOUT_AND_MEMORY = (
-    "micro_batch", "sequence", "zero_stage", "checkpoint_every", "keep", "deterministic", "gradient_checkpointing",
-    "loss_chunk", "kernel",
+    "micro_batch", "sequence", "zero_stage", "checkpoint_every", "keep", "deterministic",
+    "gradient_checkpointing", "loss_chunk", "kernel",
 )  # fmt: skip
 
 
@@ -32,12 +34,12 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """Name the model: a folder, or the config of one trained from scratch, or a folder with its facts beside it."""
+    """Name the model: a folder, the config of one trained from scratch, or a folder with its facts."""
 
     path: str | None = None
     """Hugging Face folder; null trains from scratch."""
     config: dict[str, Any] | None = None
-    """Config fields: the whole model from scratch, or the facts of `path`, so that a plan needs no weights."""
+    """Config fields: the model from scratch, or the facts of `path`, so that a plan needs no weights."""
     tokenizer: str | None = None
     """Folder of the tokenizer; null takes the model's own."""
 
@@ -99,7 +101,9 @@ class OptimizerSection(Section):
     @model_validator(mode="after")
     def _betas_are_rates(self) -> "OptimizerSection":
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must lie in [0, 1), got {list(self.betas)}; the usual pair is [0.9, 0.95]")
+            raise ValueError(
+                f"betas: must lie in [0, 1), got {list(self.betas)}; the usual pair is [0.9, 0.95]"
+            )
         return self
 
 
@@ -206,8 +210,8 @@ def stages(recipe: Recipe) -> list[Recipe]:
 def numbers(recipe: Recipe) -> dict[str, Any]:
     """Give the values that decide the numbers of a run.
 
-    Left out: where things lie (of the model only the folder's name stays), what is measured, what is kept, and how
-    ranks and memory share the work, since a run may continue on another layout.
+    Left out: where things lie (of the model only the folder's name stays), what is measured, what is kept,
+    and how ranks and memory share the work, since a run may continue on another layout.
     """
     values = _plain(recipe)
     model = values["model"]
@@ -233,7 +237,7 @@ def difference(ours: Recipe | Mapping[str, Any], theirs: Recipe | Mapping[str, A
 
 
 def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Take what a staged recipe leaves to its stages from the last of them; say what the first one overrides."""
+    """Take what a staged recipe leaves to its stages from the last; say what the first one overrides."""
     found: list[str] = []
     if not _are_stages(values.get("stages")):
         return values, found
@@ -272,7 +276,9 @@ def _stage_problems(recipe: Recipe) -> list[str]:
     found = []
     for index, values in enumerate(_stage_values(recipe)):
         nested = {"stages", "run_dir"} & recipe.stages[index].keys() if recipe.stages else set()
-        found += [f"stages[{index}].{key}: must not be set in a stage, got a value; remove it" for key in nested]
+        found += [
+            f"stages[{index}].{key}: must not be set in a stage, got a value; remove it" for key in nested
+        ]
         try:
             Recipe.model_validate(values)
         except ValidationError as error:

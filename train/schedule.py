@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-type Shape = Callable[[float], float]
+Shape = Callable[[float], float]
 
 # From 1 at the end of the warm-up to 0 at the last step, as a function of the fraction done.
 SHAPES: dict[str, Shape] = {

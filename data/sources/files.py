@@ -39,7 +39,9 @@ def list_files(source: FilesSource, *, where: str) -> list[tuple[str, Path]]:
             if path.resolve() in seen:
                 continue
             if id_ in files:
-                raise DataError(f"{where}.paths: every file must have its own name, got {id_} twice; rename a folder")
+                raise DataError(
+                    f"{where}.paths: every file must have its own name, got {id_} twice; rename a folder"
+                )
             seen.add(path.resolve())
             files[id_] = path
     return list(files.items())
@@ -76,7 +78,9 @@ def _expand(entry: str, source: FilesSource, where: str) -> Iterator[tuple[str, 
     else:
         matches = sorted(Path(match) for match in glob.glob(str(root), recursive=True))
         if not matches:
-            raise DataError(f"{where}.paths: must be an existing file, folder or glob, got {entry}; check the path")
+            raise DataError(
+                f"{where}.paths: must be an existing file, folder or glob, got {entry}; check the path"
+            )
         fixed = _fixed_folder(root)
         for path in matches:
             relative = path.relative_to(fixed)
@@ -109,7 +113,9 @@ def _python_folder(name: str, where: str) -> Path:
         return Path(sysconfig.get_path("stdlib"))
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None:
-        raise DataError(f"{where}.paths: {PYTHON}{name} must be installed here, got no such package; pip install it")
+        raise DataError(
+            f"{where}.paths: {PYTHON}{name} must be installed here, got no such package; pip install it"
+        )
     if spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations)))
     return Path(str(spec.origin))

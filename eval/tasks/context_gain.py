@@ -8,7 +8,7 @@ tokens, moved by `stride`. "Sliding window" has at least four meanings in this f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from ..documents import choose_documents, document_name
 from ..forwards import score_rows
 from ..result import Cell, Result
 from ..task import Context, Subject, Task, cell_of, task
+
+if TYPE_CHECKING:
+    from ...data import Document
 
 WHOLE, SLIDING = "whole context", "sliding window"
 
@@ -73,10 +76,11 @@ class ContextGain(Task):
             "window less the model's with the whole context; positive is good."
         )
 
+    def check(self, subject: Subject, context: Context) -> None:
+        self._chosen(context)
+
     def run(self, subject: Subject, context: Context) -> Result:
-        chosen = choose_documents(
-            context.documents, length=self.stop, count=self.documents, seed=context.seed, where=self.kind
-        )
+        chosen = self._chosen(context)
         rows = [np.asarray(d.tokens[: self.stop], dtype=np.int64) for d in chosen]
         items = [document_name(d) for d in chosen]
         whole = score_rows(
@@ -103,3 +107,8 @@ class ContextGain(Task):
     def _cell(self, items: list[str], values: Sequence[float], part: str) -> Cell:
         weights = [self.stop - self.start] * len(items)
         return cell_of(items, values, weights, start=self.start, length=self.stop, part=part, against=SLIDING)
+
+    def _chosen(self, context: Context) -> list["Document"]:
+        return choose_documents(
+            context.documents, length=self.stop, count=self.documents, seed=context.seed, where=self.kind
+        )

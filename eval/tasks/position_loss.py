@@ -6,6 +6,7 @@ model that uses its window gets better along it; one that was never trained that
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from ..documents import choose_documents, document_name
 from ..forwards import score_rows
 from ..result import Result
 from ..task import Context, Subject, Task, cell_of, task
+
+if TYPE_CHECKING:
+    from ...data import Document
 
 
 @task("position_loss")
@@ -54,10 +58,11 @@ class PositionLoss(Task):
         inner = self.edges or default_edges(self.length)
         return list(zip((0, *inner), (*inner, self.length), strict=True))
 
+    def check(self, subject: Subject, context: Context) -> None:
+        self._chosen(context)
+
     def run(self, subject: Subject, context: Context) -> Result:
-        chosen = choose_documents(
-            context.documents, length=self.length, count=self.documents, seed=context.seed, where=self.kind
-        )
+        chosen = self._chosen(context)
         rows = [np.asarray(d.tokens[: self.length], dtype=np.int64) for d in chosen]
         spans = self.buckets()
         # loss[p - 1] belongs to position p; nothing predicts position 0.
@@ -71,6 +76,11 @@ class PositionLoss(Task):
             for (start, stop), s, values in zip(spans, slices, np.array(means).T, strict=True)
         ]
         return self.result(cells, rows)
+
+    def _chosen(self, context: Context) -> list["Document"]:
+        return choose_documents(
+            context.documents, length=self.length, count=self.documents, seed=context.seed, where=self.kind
+        )
 
 
 def default_edges(length: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Adjusted base frequency: continue training with a larger theta (Xiong et al., 2309.16039).
 
-Without a stated theta, the smallest one is taken that keeps the critical dimension, the last to have seen a whole
-turn in pretraining, inside the turn it knows: theta^(log_{L/2pi}(L'/2pi)) (Liu et al., 2310.05209; LongRoPE2,
-2502.20082).
+Without a stated theta, the smallest one is taken that keeps the critical dimension, the last to have seen a
+whole turn in pretraining, inside the turn it knows: theta^(log_{L/2pi}(L'/2pi)) (Liu et al., 2310.05209;
+LongRoPE2, 2502.20082).
 """
 
 import math

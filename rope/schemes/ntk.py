@@ -1,4 +1,4 @@
-"""NTK-aware: raise theta so that the slowest frequency is divided by s and the fastest is not (bloc97, 2023)."""
+"""NTK-aware: raise theta, dividing the slowest frequency by s and the fastest by 1 (bloc97, 2023)."""
 
 from dataclasses import dataclass
 from typing import Any

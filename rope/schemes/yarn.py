@@ -1,4 +1,4 @@
-"""YaRN: interpolate slow frequencies, keep fast ones, ramp between, sharpen attention (Peng et al., 2309.00071).
+"""YaRN: divide slow frequencies, keep fast ones, ramp between, sharpen attention (Peng et al., 2309.00071).
 
 The paper ramps in rotations; every released implementation ramps in the dimension index, and checkpoints were
 trained with those. We follow the code, as transformers has it, the clamp of the ramp's end to d - 1 included.
@@ -21,10 +21,11 @@ class Yarn(Factored):
     """Rotate by (1 - ramp) theta_i + ramp theta_i / s, cos and sin times the attention scale."""
 
     hf_type = "yarn"
-    hf_keys = frozenset(
-        ("factor", "beta_fast", "beta_slow", "truncate", "finetuned")
-        + ("attention_factor", "mscale", "mscale_all_dim")
-    )
+    hf_keys = frozenset({"factor", "beta_fast", "beta_slow", "truncate", "finetuned"}) | {
+        "attention_factor",
+        "mscale",
+        "mscale_all_dim",
+    }
 
     beta_fast: float = 32
     "turns in the original window at and above which a frequency is kept"
@@ -93,7 +94,7 @@ class Yarn(Factored):
 
     @classmethod
     def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
-        """Read as transformers does: a missing factor is trained / original, an mscale pair gives the scale."""
+        """Read as transformers does: no factor means trained / original, an mscale pair gives the scale."""
         factor = parameters.get("factor") or trained_length / original_length
         scale = parameters.get("attention_factor")
         mscale, mscale_all_dim = parameters.get("mscale"), parameters.get("mscale_all_dim")

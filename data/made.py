@@ -1,0 +1,81 @@
+"""How are the documents of procedural sources written, each a pure function of seed, source and number?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from .errors import DataError
+from .facts import FactWriter
+from .mixture import draw
+from .repeats import repeat_row
+from .spec import FactsSource
+from .store import Documents
+from .tokenise import Encoder
+
+TEXT_TOKENS = 8_000_000
+"""Most real tokens that haystacks and rows are drawn from; they are held in memory."""
+BLOCK = 256
+
+
+def text_of(corpus: Documents, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Give uint32 tokens of a source's training documents in a drawn order, without separators."""
+    ids, lengths = corpus.ids(), corpus.lengths()[rows]
+    budget = min(int(lengths.sum()), TEXT_TOKENS)
+    chosen = draw(rows, lengths, [ids[row] for row in rows], budget, seed)
+    parts = [corpus.tokens(int(row))[:-1] for row in chosen.rows]
+    return np.concatenate([np.zeros(0, np.uint32), *parts])
+
+
+def repeats(text: np.ndarray, *, name: str, budget: int, length: int, seed: int) -> Iterator[np.ndarray]:
+    """Give rows that sum to `budget` tokens or, where it is odd, to one less."""
+    for number, tokens in enumerate(_cut(budget, lambda _: length - length % 2)):
+        if tokens >= 2:
+            yield repeat_row(text, _generator(seed, name, number), tokens)
+
+
+def facts(
+    source: FactsSource, text: np.ndarray, encoder: Encoder, *, name: str, budget: int, length: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Give fact documents that sum to `budget` tokens, less a rest too short to hold a fact."""
+    where = f"data.sources.{name}"
+    writer = FactWriter(encoder, text, most=source.facts, where=where)
+    longest = source.length or length
+    shortest = source.min_length or longest
+    if min(shortest, longest) < writer.shortest:
+        raise DataError(
+            f"{where}: documents must hold a fact and its question, {writer.shortest} tokens with this tokenizer, "
+            f"got {min(shortest, longest)}; raise its length or min_length"
+        )
+
+    def tokens_of(number: int) -> int:
+        if shortest >= longest:
+            return longest
+        low, high = np.log([shortest, longest + 1])
+        return min(int(np.exp(_generator(seed, f"{name} length", number).uniform(low, high))), longest)
+
+    block: list[tuple[np.random.Generator, int]] = []
+    for number, tokens in enumerate(_cut(budget, tokens_of)):
+        if tokens >= writer.shortest:
+            block.append((_generator(seed, name, number), tokens))
+        if len(block) == BLOCK:
+            yield from writer.write(block)
+            block = []
+    yield from writer.write(block)
+
+
+def _cut(budget: int, tokens_of: Callable[[int], int]) -> Iterator[int]:
+    """Give lengths that sum to the budget, the last one what is left."""
+    number = 0
+    while budget > 0:
+        tokens = min(tokens_of(number), budget)
+        yield tokens
+        budget -= tokens
+        number += 1
+
+
+def _generator(seed: int, name: str, number: int) -> np.random.Generator:
+    label = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+    return np.random.default_rng([seed, label, number])

@@ -1,0 +1,120 @@
+"""Does the model find a line that stands anywhere in its window?
+
+A key-value fact is hidden in held-out text and asked for at the end; keys and values are of the half that no training
+document contains. One forward a prompt and no generation: a needle is found if every answer token is the model's first
+choice, given the ones before it. Greedy generation finds exactly the same needles, at many times the cost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...data.facts import Facts
+from ..documents import draw
+from ..errors import EvalError
+from ..forwards import score_rows
+from ..prompts import Frame, Prompt
+from ..result import Result
+from ..task import Context, Subject, Task, cell_of, task
+
+
+@task("needles")
+@dataclass(frozen=True, kw_only=True)
+class Needles(Task):
+    """Measure the share of needles found (0..1) on a grid of prompt lengths (tokens) and depths (0 top, 1 bottom)."""
+
+    label = "needles found"
+    unit = "fraction"
+    better = "higher"
+    picture = "grid"
+
+    lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
+    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    per_cell: int = 10
+    distractors: int = 0
+
+    def __post_init__(self) -> None:
+        self.require(
+            bool(self.lengths) and min(self.lengths, default=0) > 0 and len(set(self.lengths)) == len(self.lengths),
+            "lengths",
+            "must be different positive numbers of tokens",
+            "powers of two up to the target length are usual",
+        )
+        self.require(
+            bool(self.depths)
+            and all(0 <= d <= 1 for d in self.depths)
+            and len(set(self.depths)) == len(self.depths),
+            "depths",
+            "must be different numbers in 0..1",
+            "0 is the top of the haystack, 1 its bottom",
+        )
+        self.require(self.per_cell >= 1, "per_cell", "must be at least 1 needle", "10 are usual")
+        self.require(self.distractors >= 0, "distractors", "must be 0 or more other facts", "0 is the plain task")
+
+    @classmethod
+    def sized(cls, length: int, window: int) -> "Needles":
+        first = min(window, length) // 2
+        lengths = [first * 2**k for k in range(16) if first * 2**k < length]
+        return cls(lengths=(*lengths, length))
+
+    def protocol(self) -> str:
+        beside = f" among {self.distractors} other facts" if self.distractors else ""
+        return (
+            f"{self.per_cell} facts for each prompt length and depth, hidden at a line's start in held-out text{beside} "
+            "and asked for at the end; prompt and answer have exactly the stated length. Found: every answer token is "
+            "the model's first choice, teacher-forced. Keys and values occur in no training document; the wording "
+            "of the frame may."
+        )
+
+    def check(self, subject: Subject, context: Context) -> None:
+        frame = Frame(subject.tokenizer, context.documents, where=self.kind)
+        for length in self.lengths:
+            self.prompt(frame, context.seed, length, self.depths[0], 0)
+
+    def run(self, subject: Subject, context: Context) -> Result:
+        frame = Frame(subject.tokenizer, context.documents, where=self.kind)
+        cells, rows = [], []
+        for length in self.lengths:
+            prompts = [
+                self.prompt(frame, context.seed, length, depth, i)
+                for depth in self.depths
+                for i in range(self.per_cell)
+            ]
+            found = np.reshape(self._found(prompts, subject, context, length), (len(self.depths), -1))
+            for depth, values in zip(self.depths, found, strict=True):
+                items = [f"{length}/{depth:g}/{i}" for i in range(self.per_cell)]
+                cells.append(cell_of(items, values, np.ones(self.per_cell), length=length, depth=depth))
+            rows += [p.tokens for p in prompts]
+        example = self.facts(context.seed, self.lengths[0], self.depths[0], 0)[0]
+        words = {"statement": example.statement, "question": example.question, "answer": example.answer}
+        return self.result(cells, rows, frame=words)
+
+    def facts(self, seed: int, length: int, depth: float, index: int):
+        """Draw the needle of one prompt and its distractors, all with different keys."""
+        return Facts(split="heldout").needles(_random(seed, length, depth, index, "facts"), 1 + self.distractors)
+
+    def prompt(self, frame: Frame, seed: int, length: int, depth: float, index: int) -> Prompt:
+        """Build prompt `index` of a cell: its own fact, its own haystack, whatever the other cells are."""
+        random = _random(seed, length, depth, index, "haystack")
+        needle, *others = self.facts(seed, length, depth, index)
+        order = [int(i) for i in random.permutation(len(frame.documents))]
+        if not order:
+            raise EvalError(f"{self.kind}: held-out documents must be there, got 0; hold out some text")
+        places = random.random(len(others))
+        return frame.build(
+            needle, length=length, depth=depth, order=order, others=list(zip(places, others, strict=True))
+        )
+
+    def _found(self, prompts: Sequence[Prompt], subject: Subject, context: Context, length: int) -> list[bool]:
+        return score_rows(
+            [p.tokens for p in prompts],
+            subject,
+            context,
+            what=f"needles at {length}",
+            keep=lambda i, _, correct: bool(correct[-prompts[i].answer_tokens :].all()),
+        )
+
+
+def _random(seed: int, length: int, depth: float, index: int, use: str) -> np.random.Generator:
+    return np.random.default_rng(draw(seed, f"{length}/{depth!r}/{index}/{use}"))

@@ -1,0 +1,55 @@
+"""A plan held in memory, for tests of the loop: uneven documents, unequal token counts, a span without labels."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+VOCABULARY = 97
+
+
+@dataclass
+class Window:
+    """The fields of a plan's window."""
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass
+class MemoryPlan:
+    """Packs of random tokens in uneven groups; every third pack has labels only in its last quarter."""
+
+    length: int = 64
+    packs: int = 48
+    seed: int = 0
+    fingerprint: str = "plan-0"
+    corpus_fingerprint: str = "corpus-0"
+    made: dict[int, Window] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.packs
+
+    def groups(self, index: int) -> list[tuple[int, int]]:
+        cut = 5 + 13 * (index % 3)
+        return [(0, cut), (cut, 50), (50, self.length)] if index % 2 else [(0, self.length)]
+
+    def pack(self, index: int) -> Window:
+        if index not in self.made:
+            draw = np.random.default_rng([self.seed, index])
+            tokens = draw.integers(VOCABULARY, size=self.length)
+            positions = np.concatenate([np.arange(b - a) for a, b in self.groups(index)])
+            labels = np.append(tokens[1:], -100)
+            for _, stop in self.groups(index):
+                labels[stop - 1] = -100
+            if index % 3 == 0:
+                labels[: 3 * self.length // 4] = -100
+            self.made[index] = Window(tokens, positions, labels)
+        return self.made[index]
+
+    def read(self, index: int, start: int, stop: int) -> Window:
+        pack = self.pack(index)
+        return Window(*(x[start:stop].astype(np.int64) for x in (pack.tokens, pack.positions, pack.labels)))
+
+    def trained_tokens(self, index: int) -> int:
+        return int((self.pack(index).labels != -100).sum())
