@@ -3,9 +3,11 @@
 spec.py      what the `data:` section of a recipe may say
 sources/     which files are documents; facts.py, repeats.py: documents that are made
 tokenise.py  text to ids; tokenizer.py trains a tiny tokenizer
-corpus.py    one tokenised corpus, without near-duplicates, split into train and held-out; store.py is its file format
+corpus.py    one tokenised corpus, without near-duplicates, split into train and held-out
+store.py     the file format, memory-mapped, whole or absent
 mixture.py   which documents, how often; made.py writes the procedural ones
-pack.py      which pieces share a pack; tables.py and plan.py: sample number -> tokens, positions, labels, groups
+pack.py      which pieces share a pack; tables.py lays them out; planning.py writes a plan's folder
+plan.py      sample number -> tokens, positions, labels, groups
 coverage.py  which distances the plan trains
 prepare.py   the verb
 """
@@ -21,7 +23,30 @@ from .tokenise import Encoder, load_encoder
 from .tokenizer import train_tokenizer
 
 __all__ = [
-    "DataError", "DataSpec", "Document", "Documents", "Encoder", "Facts", "FactsSource", "FilesSource", "LongShare",
-    "Needle", "Octave", "Pack", "Plan", "PrepareReport", "RepeatsSource", "Segment", "Window", "beyond", "coverage",
-    "find_plan", "load_encoder", "open_documents", "open_plan", "plant", "prepare", "train_tokenizer",
-]  # fmt: skip
+    "DataError",
+    "DataSpec",
+    "Document",
+    "Documents",
+    "Encoder",
+    "Facts",
+    "FactsSource",
+    "FilesSource",
+    "LongShare",
+    "Needle",
+    "Octave",
+    "Pack",
+    "Plan",
+    "PrepareReport",
+    "RepeatsSource",
+    "Segment",
+    "Window",
+    "beyond",
+    "coverage",
+    "find_plan",
+    "load_encoder",
+    "open_documents",
+    "open_plan",
+    "plant",
+    "prepare",
+    "train_tokenizer",
+]

@@ -1,7 +1,8 @@
 """How do the files of a recipe become one tokenised corpus, split into train and held-out?
 
-Exact order: sources as in the recipe, files sorted; near-duplicates of earlier documents are dropped; a hash of the normalised
-content decides the split, so that a document stays held out whatever the seed, the mixture or the place it lies in.
+Exact order: sources as in the recipe, files sorted; near-duplicates of earlier documents are dropped; a hash
+of the normalised content decides the split, so that a document stays held out whatever the seed, the mixture
+or the place it lies in.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(kw_only=True)
 class _Reading:
-    """What was seen while reading: hashes for the manifest, lines for near-duplicates, counts for the report."""
+    """What was seen while reading: hashes for the manifest, lines for near-duplicates, counts for the
+    report."""
 
     spec: DataSpec
     lines: set[bytes] = field(default_factory=set)
@@ -163,7 +165,7 @@ def _refuse_another(kept: dict[str, Any], asked: dict[str, Any], folder: Path) -
     found = differences(kept, asked)
     if found:
         raise DataError(
-            f"{folder}: the corpus there must be the one the recipe reads, got a difference in {'; '.join(found)}; "
+            f"{folder}: must be the corpus that the recipe reads, got a difference in {'; '.join(found)}; "
             "restore the inputs, set another data.store, or delete the folder to prepare it anew"
         )
 

@@ -6,6 +6,7 @@ A token attends to all before it in its group: a group of g tokens has g - d que
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from .plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Octave:
-    """Distances [start, stop): tokens whose farthest visible token lies there, and query-key pairs that far apart."""
+    """Distances [start, stop): tokens whose farthest visible token lies there, and query-key pairs that far
+    apart."""
 
     start: int
     stop: int
@@ -24,7 +26,8 @@ class Octave:
 
 
 def coverage(plan: Plan) -> list[Octave]:
-    """Count tokens and pairs by octave of distance over the whole plan, padding left out; distance 0 stands alone."""
+    """Count tokens and pairs by octave of distance over the whole plan, padding left out; distance 0 stands
+    alone."""
     lengths, counts = np.unique(plan.group_lengths(), return_counts=True)
     edges = [0, 1]
     while edges[-1] < plan.length:
@@ -36,12 +39,13 @@ def coverage(plan: Plan) -> list[Octave]:
             tokens=int(_times(np.minimum(lengths, stop) - np.minimum(lengths, start), counts)),
             pairs=int(_times(_pairs_from(lengths, start) - _pairs_from(lengths, stop), counts)),
         )
-        for start, stop in zip(edges, edges[1:], strict=False)
+        for start, stop in pairwise(edges)
     ]
 
 
 def beyond(plan: Plan, trained_length: int) -> float:
-    """Give the share of the plan's query-key pairs at distances the weights have not seen (>= trained_length)."""
+    """Give the share of the plan's query-key pairs at distances the weights have not seen (>=
+    trained_length)."""
     lengths, counts = np.unique(plan.group_lengths(), return_counts=True)
     every = _times(_pairs_from(lengths, 0), counts)
     return _times(_pairs_from(lengths, trained_length), counts) / every if every else 0.0

@@ -1,7 +1,8 @@
 """How does a document teach, and a needle test, that a value stated once is found again by its key?
 
-Statements `# The value of <key> is <digits>.` are planted between lines of real text and asked at the end in the same words.
-Keys and values are each split by a hash: training sees one half, evaluation the other, so a right answer was never learnt.
+Statements `# The value of <key> is <digits>.` are planted between lines of real text and asked at the end in
+the same words. Keys and values are each split by a hash: training sees one half, evaluation the other, so a
+right answer was never learnt.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ SPARE = 0.8
 
 
 class Needle(NamedTuple):
-    """`statement` is a line of its own; `question` followed by `answer` is its beginning, without the full stop."""
+    """`statement` is a line of its own; `question` followed by `answer` is its beginning, without the full
+    stop."""
 
     statement: str
     question: str
@@ -102,7 +104,8 @@ class FactWriter:
         return int(self._cost / SPARE) + 2
 
     def write(self, draws: Sequence[tuple[np.random.Generator, int]]) -> list[np.ndarray]:
-        """Give a uint32 document for each (generator, tokens): haystack with facts, their questions, a separator."""
+        """Give a uint32 document for each (generator, tokens): haystack with facts, their questions, a
+        separator."""
         needles = [self._needles(rng, length) for rng, length in draws]
         texts = [_texts(own, rng.permutation(len(own))) for own, (rng, _) in zip(needles, draws, strict=True)]
         tokens = iter(self._encoder.encode([text for own in texts for text in own]))
@@ -135,7 +138,8 @@ class FactWriter:
 
 
 def _texts(needles: list[Needle], asked: np.ndarray) -> list[str]:
-    """Give each statement as it stands after a newline, each as it stands before one, and all the questions answered."""
+    """Give each statement as it stands after a newline, each as it stands before one, and all the questions
+    answered."""
     lines = [needle.statement for needle in needles]
     return [
         *lines,

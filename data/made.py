@@ -46,7 +46,7 @@ def facts(
     shortest = source.min_length or longest
     if min(shortest, longest) < writer.shortest:
         raise DataError(
-            f"{where}: documents must hold a fact and its question, {writer.shortest} tokens with this tokenizer, "
+            f"{where}: documents must hold a fact and its question, {writer.shortest} tokens here, "
             f"got {min(shortest, longest)}; raise its length or min_length"
         )
 

@@ -1,8 +1,9 @@
 """Which documents, and how often, give a source exactly its tokens with the asked share in long documents?
 
-Length upsampling drops short documents (Fu et al. 2024, arXiv 2402.10171) until long ones hold the asked share; nothing is
-repeated beyond the recipe's cap. Documents are taken in the order of a hash of (id, copy, seed): independent of their order
-on disk, and a larger budget only adds. The last document of a draw is trimmed, so every budget is met to the token.
+Length upsampling drops short documents (Fu et al. 2024, arXiv 2402.10171) until long ones hold the asked
+share; nothing is repeated beyond the recipe's cap. Documents are taken in the order of a hash of (id, copy,
+seed): independent of their order on disk, and a larger budget only adds. The last document of a draw is
+trimmed, so every budget is met to the token.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from .spec import FilesSource
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Rows of a table of documents with how many of their first tokens are taken; a row may stand once a copy."""
+    """Rows of a table of documents with how many of their first tokens are taken; a row may stand once a
+    copy."""
 
     rows: np.ndarray
     taken: np.ndarray
@@ -46,18 +48,21 @@ def budgets(weights: Sequence[float], tokens: int) -> list[int]:
 def select(
     lengths: np.ndarray, ids: Sequence[str], source: FilesSource, *, budget: int, seed: int, where: str
 ) -> Selection:
-    """Draw exactly `budget` tokens of the documents; a DataError says what is reachable where that cannot be."""
+    """Draw exactly `budget` tokens of the documents; a DataError says what is reachable where that cannot
+    be."""
     if budget == 0:
         return _joined([])
     available = int(lengths.sum())
     if budget > source.repeat * available:
         raise DataError(
-            f"{where}: its {budget:,} tokens must be at most repeat {source.repeat:g} x its corpus, got {available:,} "
-            f"training tokens; reachable: {int(source.repeat * available):,}; "
+            f"{where}: its {budget:,} tokens must be at most repeat {source.repeat:g} x its corpus, "
+            f"got {available:,} training tokens; reachable: {int(source.repeat * available):,}; "
             f"lower tokens or weight, add text, or set repeat to {_up(budget, available)}"
         )
     cells = _cells(lengths, source, budget, where)
-    return _joined([draw(rows, lengths[rows], [ids[i] for i in rows], cell, seed) for rows, cell in cells])
+    return _joined(
+        [draw(rows, lengths[rows], [ids[int(i)] for i in rows], cell, seed) for rows, cell in cells]
+    )
 
 
 def long_share(lengths: np.ndarray, taken: np.ndarray, at_least: int) -> float:
@@ -83,25 +88,25 @@ def _refuse_unreachable(
     long_tokens: int, all_tokens: int, source: FilesSource, budget: int, long_budget: int, where: str
 ) -> None:
     assert source.long is not None
-    long_most, short_most = source.repeat * long_tokens, source.repeat * (all_tokens - long_tokens)
-    asked = f"{source.long.share:g} of {budget:,} tokens in documents of at least {source.long.at_least:,}"
-    if long_budget > long_most:
-        raw = (
-            f"{long_budget * all_tokens / (source.repeat * long_tokens):,.0f}"
-            if long_tokens
-            else "more than any number of"
-        )
+    repeat, share, least = source.repeat, source.long.share, source.long.at_least
+    short_tokens, short_budget = all_tokens - long_tokens, budget - long_budget
+    asked = (
+        f"{where}.long: a share of {share:g} of {budget:,} tokens in documents of at least {least:,} tokens"
+    )
+    if long_budget > repeat * long_tokens:
+        raw = f"{long_budget * all_tokens / (repeat * long_tokens):,.0f}" if long_tokens else "no number of"
+        cure = f"repeat {_up(long_budget, long_tokens)}" if long_tokens else "a lower at_least"
         raise DataError(
-            f"{where}.long: {asked} must be reachable, got {long_tokens:,} such tokens (repeat {source.repeat:g}); "
-            f"reachable: share {long_most / budget:.3f} at this budget, or {int(long_most / source.long.share):,} tokens "
-            f"at this share; the target needs {raw} raw tokens of such text"
-            + (f", or repeat {_up(long_budget, long_tokens)}" if long_tokens else ", or a lower at_least")
+            f"{asked} must be reachable, got {long_tokens:,} such tokens (repeat {repeat:g}); "
+            f"reachable: share {repeat * long_tokens / budget:.3f} at this budget, or "
+            f"{int(repeat * long_tokens / share):,} tokens at this share; "
+            f"{raw} raw tokens of such text would do; lower share or tokens, or set {cure}"
         )
-    if budget - long_budget > short_most:
+    if short_budget > repeat * short_tokens:
         raise DataError(
-            f"{where}.long: {asked} must leave short documents enough, got {all_tokens - long_tokens:,} short tokens "
-            f"(repeat {source.repeat:g}) for {budget - long_budget:,}; raise the share to at least "
-            f"{1 - short_most / budget:.3f}, lower tokens, or raise repeat"
+            f"{asked} must leave enough short documents, got {short_tokens:,} tokens of them "
+            f"(repeat {repeat:g}) for {short_budget:,}; raise share to at least "
+            f"{1 - repeat * short_tokens / budget:.3f}, lower tokens, or raise repeat"
         )
 
 

@@ -1,7 +1,7 @@
 """Which pieces of documents share a pack?
 
-Best-fit decreasing at any length: sorted distinct open remainders and bisection, so memory does not grow with the length.
-A document longer than a pack becomes full packs and a remainder; no token is lost.
+Best-fit decreasing at any length: sorted distinct open remainders and bisection, so memory does not grow with
+the length. A document longer than a pack becomes full packs and a remainder; no token is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Pieces: which item, from which token of it, how many, and in which pack. Neither packs nor pieces have an order yet."""
+    """Pieces: which item, from which token of it, how many, and in which pack. Neither packs nor pieces have
+    an order yet."""
 
     item: np.ndarray
     start: np.ndarray
@@ -33,7 +34,8 @@ def pack(lengths: np.ndarray, size: int) -> Packing:
 
 
 def best_fit(lengths: np.ndarray, size: int) -> np.ndarray:
-    """Give each length (at most `size`) the number of its bin: longest first, each into the fullest bin that holds it."""
+    """Give each length (at most `size`) the number of its bin: longest first, each into the fullest bin that
+    holds it."""
     bins = np.zeros(len(lengths), np.int64)
     remainders: list[int] = []
     open_bins: dict[int, list[int]] = {}

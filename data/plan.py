@@ -1,7 +1,7 @@
 """What are the tokens, positions, labels and groups of sample number i?
 
-The realised mixture as two small memory-mapped tables over a token store, addressed by integer: opening a plan reads nothing
-of it, and a rank reads only the span of tokens it needs.
+The realised mixture as two small memory-mapped tables over a token store, addressed by integer: opening a
+plan reads nothing of it, and a rank reads only the span of tokens it needs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ SEGMENT = np.dtype(
         ("group", "<i4"),
     ]
 )
-"""Row of the store, first token of it, tokens, place in the pack, position of its first token, number of its group."""
+"""Row of the store, first token of it, tokens, place in the pack, position of its first token, number of its
+group."""
 PACK = np.dtype([("first", "<i8"), ("segments", "<i4"), ("filled", "<i8"), ("trained", "<i8")])
 """First row of the segment table, rows, tokens without padding, labels that count."""
 
 
 class Segment(NamedTuple):
-    """A span of one document in a pack; `row` counts through the corpus and then the plan's own made documents."""
+    """A span of one document in a pack; `row` counts through the corpus and then the plan's own made
+    documents."""
 
     row: int
     start: int
@@ -42,7 +44,8 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A span of a pack: int64 arrays of one length; labels are the next token of the pack, -100 where masked."""
+    """A span of a pack: int64 arrays of one length; labels are the next token of the pack, -100 where
+    masked."""
 
     tokens: np.ndarray
     positions: np.ndarray
@@ -110,7 +113,8 @@ class Plan:
         )
 
     def read(self, index: int, start: int, stop: int) -> Window:
-        """Give tokens [start, stop) of a pack, touching no other bytes of the store than theirs and the next token's."""
+        """Give tokens [start, stop) of a pack, touching no other bytes of the store than theirs and the next
+        token's."""
         if not 0 <= start <= stop <= self.length:
             raise IndexError(f"span [{start}, {stop}) of a pack of {self.length}")
         reach = min(stop + 1, self.length)

@@ -76,9 +76,7 @@ def _choose(
     documents = Documents(corpus / "train.arrow")
     names = documents.sources()
     rows = {name: np.flatnonzero(names == name) for name in spec.files}
-    tokens = dict(
-        zip(spec.sources, budgets([s.weight for s in spec.sources.values()], spec.tokens or 0), strict=True)
-    )
+    tokens = _budgets(spec)
     chosen = _select_files(spec, documents, rows, tokens)
     writer = DocumentWriter(partial / "made.arrow")
     try:
@@ -102,40 +100,49 @@ def _choose(
         writer.abandon()
 
 
+def _budgets(spec: DataSpec) -> dict[str, int]:
+    """Give the tokens asked of every source."""
+    shares = budgets([source.weight for source in spec.sources.values()], spec.tokens or 0)
+    return dict(zip(spec.sources, shares, strict=True))
+
+
 def _select_files(
     spec: DataSpec, documents: Documents, rows: dict[str, np.ndarray], tokens: dict[str, int]
 ) -> dict[str, _Chosen]:
+    """Choose of every source that is read from disk; all that is infeasible is said at once."""
     lengths, ids = documents.lengths(), documents.ids()
     chosen: dict[str, _Chosen] = {}
     problems: list[str] = []
     for name, source in spec.files.items():
         if not tokens[name]:
             continue
-        own = rows[name][lengths[rows[name]] >= source.min_tokens]
+        own, short = _by_length(rows[name], lengths, source.min_tokens)
+        names, where = [ids[row] for row in own], f"data.sources.{name}"
         try:
-            drawn = select(
-                lengths[own],
-                [ids[row] for row in own],
-                source,
-                budget=tokens[name],
-                seed=spec.seed,
-                where=f"data.sources.{name}",
-            )
+            drawn = select(lengths[own], names, source, budget=tokens[name], seed=spec.seed, where=where)
         except DataError as error:
             problems.append(str(error))
             continue
         picked = own[drawn.rows]
-        left = np.setdiff1d(own, picked)
-        short = np.setdiff1d(rows[name], own)
         dropped = {
-            "min_tokens": {"documents": len(short), "tokens": int(lengths[short].sum())},
-            "not_selected": {"documents": len(left), "tokens": int(lengths[left].sum())},
+            "min_tokens": _count(short, lengths),
+            "not_selected": _count(np.setdiff1d(own, picked), lengths),
             "trimmed": {"documents": drawn.ends, "tokens": drawn.trimmed},
         }
         chosen[name] = _Chosen(rows=picked, taken=drawn.taken, lengths=lengths[picked], dropped=dropped)
     if problems:
         raise DataError("\n".join(problems))
     return chosen
+
+
+def _by_length(rows: np.ndarray, lengths: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the rows of at least so many tokens, and the others."""
+    enough = lengths[rows] >= least
+    return rows[enough], rows[~enough]
+
+
+def _count(rows: np.ndarray, lengths: np.ndarray) -> dict[str, int]:
+    return {"documents": len(rows), "tokens": int(lengths[rows].sum())}
 
 
 def _make(
@@ -164,13 +171,14 @@ def _make(
 def _shares(spec: DataSpec, chosen: dict[str, _Chosen]) -> dict[str, Any]:
     """Give requested beside achieved tokens and shares of every source."""
     total = sum(int(own.taken.sum()) for own in chosen.values())
+    asked = _budgets(spec)
     shares: dict[str, Any] = {}
     for name, source in spec.sources.items():
         own = chosen.get(name)
         tokens = int(own.taken.sum()) if own else 0
         requested: dict[str, float] = {
             "share": source.weight,
-            "tokens": round(source.weight * (spec.tokens or 0)),
+            "tokens": asked[name],
         }
         achieved: dict[str, float] = {
             "share": tokens / total,

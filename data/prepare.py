@@ -1,7 +1,8 @@
 """What does `prepare` do, from the recipe's `data:` section to a plan that training opens?
 
-One tokenised corpus a store (`corpus/`), any number of plans on it (`plans/<length>-<identity>/`), so that stages of
-other lengths, budgets and weights share the tokens. Both are whole or absent, and reused where nothing changed.
+One tokenised corpus a store (`corpus/`), any number of plans on it (`plans/<length>-<identity>/`), so that
+stages of other lengths, budgets and weights share the tokens. Both are whole or absent, and reused where
+nothing changed.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def prepare(
     tokens: int | None = None,
     progress: Progress | None = None,
 ) -> PrepareReport:
-    """Tokenise, mix and pack for packs of `length`; `tokens` stands in where the recipe leaves `data.tokens` open."""
+    """Tokenise, mix and pack for packs of `length`; `tokens` stands in where the recipe leaves `data.tokens`
+    open."""
     folder, spec = Path(folder), _with_tokens(spec, tokens)
     encoder = load_encoder(tokenizer_path)
     manifest = build_corpus(spec, encoder, folder / "corpus", progress)
@@ -70,7 +72,8 @@ def prepare(
 
 
 def find_plan(spec: DataSpec, *, length: int, folder: str | Path, tokens: int | None = None) -> Path:
-    """Give the folder that this plan has, or would have, in a store whose corpus is prepared; reads no source."""
+    """Give the folder that this plan has, or would have, in a store whose corpus is prepared; reads no
+    source."""
     spec = _with_tokens(spec, tokens)
     corpus = read_manifest(Path(folder) / "corpus", "corpus")["fingerprint"]
     identity = {"corpus": corpus, "length": length, **mixing(spec)}

@@ -1,6 +1,7 @@
 """Which rows make a small model learn to copy? Half a row of shuffled real tokens, then the same half again.
 
-Nothing but an earlier occurrence tells the second half, so induction heads form early (Olsson et al. 2022, arXiv 2209.11895).
+Nothing but an earlier occurrence tells the second half, so induction heads form early (Olsson et al. 2022,
+arXiv 2209.11895).
 """
 
 from __future__ import annotations

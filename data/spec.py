@@ -1,6 +1,7 @@
 """What may stand in the `data:` section of a recipe?
 
-A mixture is declared in tokens: shares of a total, per source, and per source the share that must come from long documents.
+A mixture is declared in tokens: shares of a total, per source, and per source the share that must come from
+long documents.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DEFAULT_EXCLUDE = (
-    "test", "tests", "_vendor", "vendor", "_vendored", "third_party", "site-packages", "idlelib", "__pycache__", ".*",
+    "test", "tests", "_vendor", "vendor", "_vendored", "third_party", "site-packages", "idlelib", ".*",
 )  # fmt: skip
 
 
@@ -22,12 +23,14 @@ class LongShare(_Section):
     at_least: int = Field(gt=0)
     """Tokens from which a document counts as long."""
     share: float = Field(gt=0, le=1)
-    """Share of the source's tokens that must come from long documents; below its natural share this is a no-op."""
+    """Share of the source's tokens that must come from long documents; below its natural share this is a
+    no-op."""
 
 
 class _Source(_Section):
     weight: float = Field(ge=0, le=1)
-    """Share of the plan's tokens; the weights of all sources sum to 1. 0: read, for other sources' use, but not trained."""
+    """Share of the plan's tokens; the weights of all sources sum to 1. 0: read, for other sources' use, but
+    not trained."""
     groups: Literal["document", "pack"] = "document"
     """Attention scope: each document by itself with its own positions, or the whole pack."""
 
@@ -35,7 +38,8 @@ class _Source(_Section):
 class FilesSource(_Source):
     kind: Literal["files"]
     paths: tuple[str, ...] = Field(min_length=1)
-    """Folders, files or globs; `python:stdlib` is the running interpreter's library, `python:NAME` an installed package."""
+    """Folders, files or globs; `python:stdlib` is the running interpreter's library, `python:NAME` an
+    installed package."""
     suffixes: tuple[str, ...] = (".py", ".txt", ".md", ".rst")
     """File names taken from folders; globs and single files are taken as they are."""
     exclude: tuple[str, ...] = DEFAULT_EXCLUDE
@@ -79,7 +83,8 @@ class DataSpec(_Section):
     holdout: float = Field(default=0.03, ge=0, lt=1)
     """Share of documents, by a hash of their normalised content, that no training plan contains."""
     near_duplicates: float = Field(default=0.5, gt=0, le=1)
-    """A document of whose long lines more than this share stood in earlier documents is dropped; 1 keeps all."""
+    """A document of whose long lines more than this share stood in earlier documents is dropped; 1 keeps
+    all."""
     seed: int = Field(default=0, ge=0)
     """Draws the mixture and its order; the corpus and the held-out split do not depend on it."""
 
@@ -113,6 +118,7 @@ class DataSpec(_Section):
         for name, source in self.sources.items():
             if isinstance(source, FactsSource) and source.length and (source.min_length or 0) > source.length:
                 raise ValueError(
-                    f"sources.{name}.min_length: must be at most length {source.length}, got {source.min_length}; lower it"
+                    f"sources.{name}.min_length: must be at most length {source.length}, "
+                    f"got {source.min_length}; lower it"
                 )
         return self

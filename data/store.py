@@ -1,6 +1,7 @@
 """Where do token documents rest on disk, and how are they read without loading them?
 
-Arrow IPC files, memory-mapped, readable by plain pyarrow; a folder of them with a manifest is whole or absent.
+Arrow IPC files, memory-mapped, readable by plain pyarrow; a folder of them with a manifest is whole or
+absent.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class DocumentWriter:
     def add(self, tokens: np.ndarray, *, source: str, id: str, bytes: int) -> None:
         self._rows.append((tokens, source, id, bytes))
         self._hash.update(f"{source}\0{id}\0{len(tokens)}\0".encode())
-        self._hash.update(np.ascontiguousarray(tokens, dtype="<u4"))
+        self._hash.update(np.ascontiguousarray(tokens, dtype="<u4").tobytes())
         self.documents += 1
         self.tokens += len(tokens)
         self._held += len(tokens)
@@ -158,6 +159,10 @@ def whole_or_absent(folder: Path) -> Iterator[Path]:
         partial.mkdir()
         try:
             yield partial
+            if folder.exists():
+                raise DataError(
+                    f"{folder}: must be written by one process, got another's meanwhile; run it again"
+                )
             os.rename(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -13,9 +13,9 @@ def tables(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pack documents (row, first tokens taken) into packs of `size`; give the segment and the pack table.
 
-    `whole` (bool) marks documents whose attention scope is the pack: they share packs with their like only, and
-    their positions run on; the others are groups of their own, from position 0. The order of packs, and of segments
-    in a pack, is drawn.
+    `whole` (bool) marks documents whose attention scope is the pack: they share packs with their like only,
+    and their positions run on; the others are groups of their own, from position 0. The order of packs, and
+    of segments in a pack, is drawn.
     """
     scopes = [(scope, pack(lengths[whole == scope], size)) for scope in (False, True)]
     counts = [packing.packs for _, packing in scopes]

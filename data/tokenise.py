@@ -21,7 +21,8 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A tokenizer that reads text as text: no special token is added, cut, padded or recognised inside a document."""
+    """A tokenizer that reads text as text: no special token is added, cut, padded or recognised inside a
+    document."""
 
     backend: Tokenizer
     separator: int
@@ -34,14 +35,16 @@ class Encoder:
         return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
     def newlines(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tell for every id of the vocabulary whether its text starts, and whether it ends, with a newline."""
+        """Tell for every id of the vocabulary whether its text starts, and whether it ends, with a
+        newline."""
         texts = self.backend.decode_batch([[i] for i in range(self.backend.get_vocab_size())])
         starts = np.array([text.startswith("\n") for text in texts])
         return starts, np.array([text.endswith("\n") for text in texts])
 
 
 def load_encoder(path: str | Path) -> Encoder:
-    """Open a tokenizer folder offline; DataError where it is missing, not fast, or has neither EOS nor BOS."""
+    """Open a tokenizer folder offline; DataError where it is missing, not fast, or has neither EOS nor
+    BOS."""
     folder = Path(path)
     if not folder.is_dir():
         raise DataError(f"tokenizer: must be a folder with tokenizer.json, got {folder}; check the path")
@@ -62,9 +65,7 @@ def load_encoder(path: str | Path) -> Encoder:
     backend = Tokenizer.from_str(backend.to_str())
     backend.no_truncation()
     backend.no_padding()
-    backend.encode_special_tokens = (
-        True  # "<|endoftext|>" inside a document is six characters of text, not its end
-    )
+    backend.encode_special_tokens = True  # "<|endoftext|>" in a document is text, not an end
     source = folder / "tokenizer.json"
     content = source.read_bytes() if source.exists() else backend.to_str().encode()
     fingerprint = hashlib.sha256(content + str(separator).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """How is a tiny tokenizer made that every Hugging Face reader loads?
 
-Byte-level BPE, lossless on any text, every digit a token of its own (numbers of one length then have one token count).
+Byte-level BPE, lossless on any text, every digit a token of its own (numbers of one length then have one
+token count).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -> PreTrainedTokenizerFast:
-    """Train on `texts`, save as a Hugging Face fast-tokenizer folder; `vocabulary` counts every token, bytes included."""
+    """Train on `texts`, save as a Hugging Face fast-tokenizer folder; `vocabulary` counts every token, bytes
+    included."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -42,7 +44,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -
 
 
 def _name_class_for_older_readers(path: Path) -> None:
-    """Name the class as transformers 4 knows it; 5 writes a backend name that 4.57 cannot resolve, and reads both."""
+    """Name the class as transformers 4 knows it; 5 writes a backend name that 4.57 cannot resolve, and reads
+    both."""
     config = json.loads(path.read_text("utf-8"))
     config.pop("backend", None)
     config["tokenizer_class"] = "PreTrainedTokenizerFast"

@@ -21,8 +21,10 @@ def choose_documents(
     if len(long_enough) < count:
         longest = max((len(d.tokens) for d in documents), default=0)
         raise EvalError(
-            f"{where}: {count} held-out documents of at least {length} tokens must be there, got {len(long_enough)} "
-            f"of {len(documents)} (the longest has {longest} tokens); lower documents or length, or hold out more"
+            f"{where}: {count} held-out documents of at least {length} tokens must be there, got "
+            f"{len(long_enough)} "
+            f"of {len(documents)} (the longest has {longest} tokens); lower documents or length, or hold "
+            "out more"
         )
     return sorted(long_enough, key=lambda d: draw(seed, document_name(d)))[:count]
 

@@ -34,8 +34,10 @@ def score_rows(
         loss, correct = scores.loss.double().numpy(), scores.correct.numpy()
         if not np.isfinite(loss).all():
             raise EvalError(
-                f"{what} of {subject.name}: every loss must be finite, got {np.count_nonzero(~np.isfinite(loss))} that "
-                f"are not in {rows[0].size} tokens; the weights have diverged or overflow in {subject.model.dtype}"
+                f"{what} of {subject.name}: every loss must be finite, got "
+                f"{np.count_nonzero(~np.isfinite(loss))} that "
+                f"are not in {rows[0].size} tokens; the weights have diverged or overflow in "
+                f"{subject.model.dtype}"
             )
         kept.update((i, keep(i, loss[row], correct[row])) for row, i in enumerate(batch))
         context.progress(f"{subject.name}: {what}", done, len(mine))

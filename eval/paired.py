@@ -1,9 +1,9 @@
 """Is one model better than another on the same items, and by how much?
 
-Two models are compared on identical documents (or needles): the difference is formed within each item and whole
-items are resampled, since the tokens of one document are anything but independent. The interval is the bootstrap
-percentile interval, widened for few items as in Hesterberg, "What Teachers Should Know About the Bootstrap"
-(2015), section 5.3: plain percentiles of 12 documents cover 90 %, not 95 %.
+Two models are compared on identical documents (or needles): the difference is formed within each item and
+whole items are resampled, since the tokens of one document are anything but independent. The interval is
+the bootstrap percentile interval, widened for few items as in Hesterberg, "What Teachers Should Know
+About the Bootstrap" (2015), section 5.3: plain percentiles of 12 documents cover 90 %, not 95 %.
 """
 
 import math
@@ -77,9 +77,11 @@ def mean_interval(values: ArrayLike, *, weights: ArrayLike | None = None, **opti
 
 
 def proportion_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:
-    """Estimate a proportion with Wilson's score interval (1927), which stays inside 0..1 and holds at 0 and n."""
+    """Estimate a proportion with Wilson's score interval (1927), which holds at 0 and n too."""
     if n < 1 or not 0 <= successes <= n:
-        raise EvalError(f"proportion: successes must lie in 0..n with n >= 1, got {successes} of {n}; count again")
+        raise EvalError(
+            f"proportion: successes must lie in 0..n with n >= 1, got {successes} of {n}; count again"
+        )
     z = _NORMAL.inv_cdf((1 + level) / 2)
     share, shrink = successes / n, 1 + z * z / n
     centre = (share + z * z / (2 * n)) / shrink
@@ -96,7 +98,7 @@ def expanded_tail(n: int, level: float) -> float:
 
 
 def student_quantile(p: float, freedom: int) -> float:
-    """Invert Student's distribution for `p` > 0.5 (Abramowitz and Stegun 26.7.5; closed forms below three)."""
+    """Invert Student's distribution for `p` > 0.5 (Abramowitz and Stegun 26.7.5; below three exactly)."""
     a = 2 * p - 1
     if freedom == 1:
         return math.tan(math.pi * a / 2)
@@ -139,13 +141,16 @@ def _check(
 ) -> None:
     if not a.size == b.size == weights.size:
         raise EvalError(
-            f"paired: both models need the same items, got {a.size} and {b.size} with {weights.size} weights; "
+            f"paired: both models need the same items, got {a.size} and {b.size} with {weights.size} "
+            "weights; "
             "evaluate them with the same settings, seed and corpus"
         )
     if a.size < 2:
         raise EvalError(f"paired: at least 2 items must be there, got {a.size}; evaluate more documents")
     if (weights < 0).any() or not weights.any():
-        raise EvalError(f"paired.weights: must be >= 0 and not all zero, got {weights.tolist()}; count tokens")
+        raise EvalError(
+            f"paired.weights: must be >= 0 and not all zero, got {weights.tolist()}; count tokens"
+        )
     if resamples < 100:
         raise EvalError(f"paired.resamples: must be at least 100, got {resamples}; 10000 are usual")
     if not 0.5 <= level < 1:

@@ -2,9 +2,10 @@
 
     [front] haystack ... statement ... haystack, newline, question answer
 
-The haystack keeps the very tokens its documents are stored as: a line goes in after a token that ends a line (as "line\\n")
-or before one that begins with a newline (as "\\nline"), as in the training documents. Nothing is cut silently: if
-statement, question and answer leave no room, or the documents run out, that is an error.
+The haystack keeps the very tokens its documents are stored as: a line goes in after a token that ends a
+line (as "line\\n") or before one that begins with a newline (as "\\nline"), as in the training documents.
+Nothing is cut silently: if statement, question and answer leave no room, or the documents run out, that
+is an error.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ Tokens = NDArray[np.int64]
 
 
 class Fact(Protocol):
-    """A line to hide, the question for it (the beginning of a line), and the answer that must follow the question."""
+    """A line to hide, the question for it (a line's beginning), and the answer that must follow."""
 
     @property
     def statement(self) -> str: ...
@@ -46,7 +47,7 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One inserted line in its two forms: before a token that leads with a newline, or after one that ends with it."""
+    """A line to insert: before a token that leads with a newline, or after one that ends with it."""
 
     depth: float
     before: Tokens
@@ -71,7 +72,7 @@ class Frame:
         order: Sequence[int],
         others: Sequence[tuple[float, Fact]] = (),
     ) -> Prompt:
-        """Hide `fact` at `depth` (0 top, 1 bottom) of documents joined in `order`; `others` are (depth, distractor)."""
+        """Hide `fact` at `depth` (0 top, 1 bottom) of documents joined in `order`, `others` at theirs."""
         front = self.front(self.documents[order[0]])
         ending, answer_tokens = self.ending(fact)
         lines = [self.line(depth, fact), *(self.line(d, other) for d, other in others)]
@@ -80,7 +81,8 @@ class Frame:
         if room < 1:
             raise EvalError(
                 f"{self.where}.lengths: a prompt must hold its frame and {len(others)} distractors "
-                f"({length - room} tokens) and some haystack, got {length} tokens; ask for longer prompts or fewer "
+                f"({length - room} tokens) and some haystack, got {length} tokens; ask for longer prompts "
+                "or fewer "
                 "distractors"
             )
         body, at = self._planted(self.haystack(order, free), lines, room=room, free=free)
@@ -115,7 +117,8 @@ class Frame:
             if have >= room:
                 return np.concatenate(parts)[:room]
         raise EvalError(
-            f"{self.where}.lengths: the held-out documents must fill a haystack of {room} tokens, got {have}; "
+            f"{self.where}.lengths: the held-out documents must fill a haystack of {room} tokens, got "
+            f"{have}; "
             "ask for shorter prompts or hold out more documents"
         )
 
@@ -129,7 +132,7 @@ class Frame:
         cuts = np.union1d(np.flatnonzero(leads), np.flatnonzero(ends) + 1)
         cuts = np.union1d(cuts[cuts < room], [0, room])
         places = [int(cuts[np.abs(cuts - line.depth * room).argmin()]) for line in lines]
-        # The bottom is no line start of the haystack: it is cut anywhere there, so the line brings its newline.
+        # The haystack is cut anywhere at its bottom, so a line there brings its newline.
         forms = [
             line.before if place == room or (place > 0 and leads[place]) else line.after
             for line, place in zip(lines, places, strict=True)
@@ -148,7 +151,7 @@ class Frame:
     def newlines(self, tokens: Tokens) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Tell which tokens begin with a newline and which end with one."""
         known, where = np.unique(tokens, return_inverse=True)
-        texts = [self.tokenizer.decode([int(t)]) for t in known]
+        texts = [str(self.tokenizer.decode([int(t)])) for t in known]
         return (
             np.array([t.startswith("\n") for t in texts], dtype=bool)[where],
             np.array([t.endswith("\n") for t in texts], dtype=bool)[where],

@@ -18,7 +18,8 @@ Unit = Literal["nats", "fraction"]
 class Score:
     """One number of one task; `length` in tokens, `depth` in 0..1 or None, `value` in the unit of the task.
 
-    `start` is the first position measured (the last is `length - 1`), `part` tells apart what one task measures twice.
+    `start` is the first position measured (the last is `length - 1`), `part` tells apart what one task
+    measures twice.
     """
 
     task: str
@@ -125,10 +126,11 @@ class Result:
 
 
 def gain(cell: Cell, reference: Cell, better: Literal["lower", "higher"]) -> Interval:
-    """Compare a model's cell with the reference's on the same items; positive is better, whatever the unit."""
+    """Compare a model's cell with the reference's on the same items; positive is better."""
     if cell.items != reference.items:
         raise EvalError(
-            f"compare: both cells need the same items, got {len(cell.items)} and {len(reference.items)} others; "
+            f"compare: both cells need the same items, got {len(cell.items)} and {len(reference.items)} "
+            "others; "
             "evaluate both models with the same settings, seed and corpus"
         )
     pair = (reference, cell) if better == "lower" else (cell, reference)
@@ -136,11 +138,11 @@ def gain(cell: Cell, reference: Cell, better: Literal["lower", "higher"]) -> Int
 
 
 def pool(cells: Sequence[Cell]) -> Cell:
-    """Join cells into one over all their positions: token means for items in several cells, other items side by side."""
+    """Join cells over all their positions: token means for an item in several cells, other items side by side."""
     totals: dict[str, NDArray[np.float64]] = {}
     for cell in cells:
         for item, value, weight in zip(cell.items, cell.values, cell.weights, strict=True):
-            totals[item] = totals.get(item, np.zeros(2)) + (value * weight, weight)
+            totals[item] = totals.get(item, np.zeros(2)) + np.array([value * weight, weight])
     sums = np.array(list(totals.values()))
     return Cell(
         start=min(c.start for c in cells),

@@ -24,8 +24,9 @@ FORMAT = 1
 class Evaluation:
     """What was measured on one model, and which model, scheme and corpus that was.
 
-    `fingerprint` hashes the weights, `scheme_fingerprint` the frequencies, `corpus` the token store; `reference` is the
-    model that gains are formed against. Lengths are in tokens, `seconds` of wall time are the mean over ranks.
+    `fingerprint` hashes the weights, `scheme_fingerprint` the frequencies, `corpus` the token store;
+    `reference` is the model that gains are formed against. Lengths are in tokens, `seconds` of wall time
+    are the mean over ranks.
     """
 
     model: str
@@ -55,7 +56,8 @@ class Evaluation:
     def from_json(cls, data: Mapping[str, Any]) -> "Evaluation":
         if data.get("format") != FORMAT:
             raise EvalError(
-                f"evaluation.format: must be {FORMAT}, got {data.get('format')!r}; read it with the version that wrote it"
+                f"evaluation.format: must be {FORMAT}, got {data.get('format')!r}; read it with the "
+                "version that wrote it"
             )
         results = {name: Result.from_json(result) for name, result in data["results"].items()}
         return cls(**{**{f.name: data[f.name] for f in fields(cls)}, "results": results})
@@ -75,15 +77,19 @@ def evaluate(
 ) -> dict[str, Evaluation]:
     """Run every task on every subject and return the evaluations by name, equal on every rank of the mesh.
 
-    Subjects may come from a generator: then only one model need be in memory. `corpus` is the fingerprint of what the
-    documents come from; `reference` names the model of reference, by default the first.
+    Subjects may come from a generator: then only one model need be in memory. `corpus` is the fingerprint
+    of what the documents come from; `reference` names the model of reference, by default the first.
     """
     if not tasks:
-        raise EvalError("eval.tasks: at least one task must be there, got none; name one, e.g. kind: position_loss")
+        raise EvalError(
+            "eval.tasks: at least one task must be there, got none; name one, e.g. kind: position_loss"
+        )
     done: dict[str, Evaluation] = {}
     for subject in [subjects] if isinstance(subjects, Subject) else subjects:
         if subject.name in done:
-            raise EvalError(f"evaluate: every model needs a name of its own, got {subject.name!r} twice; rename one")
+            raise EvalError(
+                f"evaluate: every model needs a name of its own, got {subject.name!r} twice; rename one"
+            )
         reference = reference or subject.name
         context = Context(
             documents=documents,

@@ -1,8 +1,8 @@
 """What is an evaluation task: settings, a protocol in words, and a run on one model.
 
-A task is one file in `tasks/` holding one frozen dataclass decorated with `@task("name")`; nothing else is edited.
-What it measures is a pure function of its settings, the seed and the corpus, never of the model: so every model meets
-the same items, and differences are formed item by item (`paired.py`).
+A task is one file in `tasks/` holding one frozen dataclass decorated with `@task("name")`; nothing else
+is edited. What it measures is a pure function of its settings, the seed and the corpus, never of the
+model: so every model meets the same items, and differences are formed item by item (`paired.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Show nothing; the shape of every progress callback: what is measured, forwards done, forwards in all."""
+    """Show nothing; every progress callback gets what is measured, forwards done and forwards in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ class Context:
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
             raise EvalError(
-                f"evaluate.batch_tokens: must be a positive number of tokens, got {self.batch_tokens}; 8192 is usual"
+                f"evaluate.batch_tokens: must be a positive number of tokens, got {self.batch_tokens}; "
+                "8192 is usual"
             )
 
 
@@ -81,7 +82,7 @@ class Task:
 
     @classmethod
     def sized(cls, length: int, window: int) -> "Task":
-        """Choose settings for a model measured up to `length` tokens whose reference was trained at `window`."""
+        """Choose settings to measure up to `length` tokens where the reference was trained to `window`."""
         raise NotImplementedError
 
     def result(self, cells: Sequence[Cell], rows: Sequence[NDArray[Any]], **notes: Any) -> Result:
@@ -127,7 +128,7 @@ def _register(kind: str, cls: T) -> T:
 
 
 def make_task(kind: str, **settings: Any) -> Task:
-    """Make a task from a recipe's settings; lists become tuples, unknown names and wrong types are refused."""
+    """Make a task from a recipe's settings; unknown names and wrong types are refused."""
     if kind not in TASKS:
         raise EvalError(f"eval task: the kind must be one of {sorted(TASKS)}, got {kind!r}; correct it")
     cls = TASKS[kind]
@@ -135,10 +136,13 @@ def make_task(kind: str, **settings: Any) -> Task:
     names = [f.name for f in fields(cls)]
     for name, value in settings.items():
         if name not in names:
-            raise EvalError(f"{kind}.{name}: the setting must be one of {names}, got {name!r} = {value!r}; drop it")
+            raise EvalError(
+                f"{kind}.{name}: the setting must be one of {names}, got {name!r} = {value!r}; drop it"
+            )
         if not _fits(value, hints[name]):
             raise EvalError(
-                f"{kind}.{name}: must be {_spell(hints[name])}, got {value!r}; write it without quotes or suffixes"
+                f"{kind}.{name}: must be {_spell(hints[name])}, got {value!r}; write it without quotes or "
+                "suffixes"
             )
     return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
 
@@ -158,11 +162,16 @@ def _spell(kind: Any) -> str:
         return f"a list of {_spell(get_args(kind)[0])}"
     if get_args(kind):
         return " or ".join(_spell(option) for option in get_args(kind))
-    return {"NoneType": "null", "int": "a whole number", "float": "a number"}.get(kind.__name__, kind.__name__)
+    return {"NoneType": "null", "int": "a whole number", "float": "a number"}.get(
+        kind.__name__, kind.__name__
+    )
 
 
 def cell_of(
-    items: Sequence[str], values: Sequence[float] | NDArray[Any], weights: Sequence[float] | NDArray[Any], **where: Any
+    items: Sequence[str],
+    values: Sequence[float] | NDArray[Any],
+    weights: Sequence[float] | NDArray[Any],
+    **where: Any,
 ) -> Cell:
     """Make a cell from one value and one weight an item; `where` as the fields of Cell."""
     return Cell(

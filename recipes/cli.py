@@ -6,8 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ropewalk.recipes import convert, evaluate, extend, prepare, recipes, rope
-from ropewalk.recipes.options import rank
+from . import convert, evaluate, extend, prepare, recipes, rope
+from .options import rank
 
 PACKAGE = __name__.partition(".")[0]
 

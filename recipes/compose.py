@@ -11,13 +11,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..train.merge import merge
+from .catalogue import SHIPPED, find
 from .errors import RecipeError
 from .yaml_text import parse_yaml, read_yaml
 
 if TYPE_CHECKING:
     from ..train.recipe import Recipe
 
-SHIPPED = Path(__file__).parent.resolve()
 KEY = re.compile(r"[A-Za-z_][\w-]*(\[\d+\]|\.[\w-]+)*")
 
 
@@ -39,33 +39,6 @@ def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     for override in overrides:
         values = merge(values, _override(values, override))
     return _resolved(values, str(recipe))
-
-
-def find(recipe: str | Path) -> Path:
-    """Find a recipe by its path, or a shipped one by its name."""
-    path = Path(recipe)
-    candidates = [path] if path.suffix in (".yaml", ".yml") else [path.with_name(path.name + ".yaml")]
-    if path.name == str(recipe):
-        candidates.append(SHIPPED / candidates[0].name)
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate.resolve()
-    raise RecipeError(
-        f"{recipe}: must be a recipe file or the name of a shipped recipe, got neither; {_cure(path)}"
-    )
-
-
-def shipped() -> list[Path]:
-    """List the recipes of the package that run; a file that starts with an underscore is a base of others."""
-    return sorted(file for file in SHIPPED.glob("*.yaml") if not file.name.startswith("_"))
-
-
-def _cure(path: Path) -> str:
-    from difflib import get_close_matches
-
-    names = [file.stem for file in shipped()]
-    close = get_close_matches(path.stem, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"shipped: {', '.join(names)}"
 
 
 def _with_bases(file: Path, below: Iterable[Path]) -> dict[str, Any]:
@@ -141,9 +114,3 @@ def _resolved(values: dict[str, Any], where: str) -> dict[str, Any]:
     resolved = OmegaConf.to_container(config)
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items() if key in values}
-
-
-def headline(file: Path) -> str:
-    """Give the first comment line of a recipe file: what it does."""
-    first = file.read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ").strip() if first.startswith("#") else ""

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
-from ropewalk.recipes.errors import RecipeError
-from ropewalk.train.crosscheck import ModelFacts, missing_files, model_facts, problems_of
-from ropewalk.train.layout import Layout
-from ropewalk.train.recipe import stages
+from ..eval import EvalError, make_task
+from ..train.crosscheck import ModelFacts, missing_files, model_facts, problems_of
+from ..train.layout import Layout
+from ..train.recipe import stages
+from .errors import RecipeError
+from .tables import print_rows
 
 if TYPE_CHECKING:
-    from ropewalk.train.recipe import Recipe
+    from ..eval import Task
+    from ..rope import Base, Scheme
+    from ..train.recipe import Recipe
 
 RANKS_SHOWN = 4
 
 
 def check_all(recipe: Recipe, world: int, *, where: str) -> None:
     """Raise all problems that stand in the way of a real run: keys, model, world, files."""
-    _raise(where, [*problems_of(recipe, world), *missing_files(recipe)])
+    raise_all(where, [*recipe_problems(recipe, world), *missing_files(recipe)])
 
 
 def show_plan(recipe: Recipe, world: int | None, console: Console, *, where: str) -> None:
     """Check a recipe for `world` ranks (if none is given, the fewest it runs on); print each stage."""
     world = world or max(max(stage.train.sequence, stage.eval.sequence) for stage in stages(recipe))
-    _raise(where, problems_of(recipe, world))
+    raise_all(where, recipe_problems(recipe, world))
     for index, stage in enumerate(stages(recipe)):
         title = f"{where}, stage {index}" if recipe.stages else where
-        table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        for name, text in plan_rows(stage, world):
-            table.add_row(name, text)
-        console.print(table)
+        print_rows(plan_rows(stage, world), console, title=title)
     for missing in missing_files(recipe):
         console.print(f"not here yet: {missing}", markup=False)
 
@@ -44,7 +42,7 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
     """Describe a stage row by row: what, and how much of it."""
     facts = model_facts(stage)
     yield "model", _model(stage, facts)
-    yield from _frequencies(stage, facts)
+    yield from frequency_rows(stage.rope.scheme, facts.bases, stage.target_length)
     train, layout = stage.train, Layout(world=world, sequence=stage.train.sequence)
     packs = train.batch_tokens // stage.target_length
     accumulation = packs // (layout.data * train.micro_batch)
@@ -90,17 +88,18 @@ def _model(stage: Recipe, facts: ModelFacts) -> str:
     )
 
 
-def _frequencies(stage: Recipe, facts: ModelFacts) -> Iterator[tuple[str, str]]:
-    knobs = "".join(f" {name}={value}" for name, value in stage.rope.scheme.knobs.items())
-    yield "scheme", stage.rope.kind + knobs
-    for layer_type, base in facts.bases.items():
-        frequencies = stage.rope.scheme.frequencies(base, target_length=stage.target_length)
+def frequency_rows(
+    scheme: Scheme, bases: Mapping[str, Base], target_length: int
+) -> Iterator[tuple[str, str]]:
+    """Describe a scheme, and what it makes of each layer type."""
+    yield "scheme", scheme.name + "".join(f" {name}={value}" for name, value in scheme.knobs.items())
+    for layer_type, base in bases.items():
+        frequencies = scheme.frequencies(base, target_length=target_length)
         yield (
             "frequencies",
             f"{layer_type}: theta {base.theta:g}, original length {base.original_length:,}, "
-            f"factor {stage.target_length / base.original_length:g}, "
-            f"stretch {frequencies.stretch(base):.4g}, attention scale {frequencies.attention_scale:.4g}, "
-            f"fingerprint {frequencies.fingerprint[:12]}",
+            f"factor {target_length / base.original_length:g}, stretch {frequencies.stretch(base):.4g}, "
+            f"attention scale {frequencies.attention_scale:.4g}, fingerprint {frequencies.fingerprint[:12]}",
         )
 
 
@@ -118,6 +117,27 @@ def _span(layout: Layout, rank: int, length: int) -> str:
     return f"{start:,}..{stop:,}"
 
 
-def _raise(where: str, problems: list[str]) -> None:
+def raise_all(where: str, problems: list[str]) -> None:
+    """Raise one error that lists all problems, if there are any."""
     if problems:
         raise RecipeError("\n".join(f"{where}: {problem}" for problem in problems))
+
+
+def recipe_problems(recipe: Recipe, world: int) -> list[str]:
+    """List what is wrong between the keys, and with the settings of the evaluation tasks."""
+    tasks = dict.fromkeys(problem for stage in stages(recipe) for problem in task_problems(stage))
+    return [*problems_of(recipe, world), *tasks]
+
+
+def tasks_of(stage: Recipe) -> dict[str, Task]:
+    """Make the evaluation tasks of a stage by name."""
+    return {name: make_task(section.kind, **section.settings) for name, section in stage.eval.tasks.items()}
+
+
+def task_problems(stage: Recipe) -> Iterator[str]:
+    """Find the tasks that cannot be made from their settings."""
+    for name, section in stage.eval.tasks.items():
+        try:
+            make_task(section.kind, **section.settings)
+        except EvalError as error:
+            yield f"eval.tasks.{name}: {error}"

@@ -30,10 +30,13 @@ def extend(
     require_prepared(resolved, recipe=recipe, overrides=overrides or [])
 
     from ropewalk.recipes.extension import run_extension
-    from ropewalk.train.mesh import Mesh
+    from ropewalk.train import Mesh, join_world, leave_world
 
-    mesh = Mesh.from_environment(sequence=resolved[0].train.sequence)
-    run_extension(resolved, mesh, screen())
+    join_world()
+    try:
+        run_extension(resolved, Mesh.of_world(sequence=resolved[0].train.sequence), screen())
+    finally:
+        leave_world()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ropewalk.recipes.errors import RecipeError
+from .errors import RecipeError
 
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")
@@ -32,10 +32,14 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def screen() -> Console:
+def screen(*, stderr: bool = False) -> Console:
     """Open the terminal on rank 0 and a mute one on the others; a file gets lines of 120 columns."""
-    console = Console(quiet=rank() != 0, highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(quiet=rank() != 0, highlight=False, width=120)
+    console = Console(quiet=rank() != 0, highlight=False, stderr=stderr)
+    return (
+        console
+        if console.is_terminal
+        else Console(quiet=rank() != 0, highlight=False, stderr=stderr, width=120)
+    )
 
 
 def refuse_world_without_dry_run(world: int | None) -> None:

@@ -15,19 +15,15 @@ def list_recipes(as_json: Json = False) -> None:
     """List the shipped recipes, each with what it does."""
     from rich.table import Table
 
-    from ropewalk.recipes.compose import compose, headline, shipped
+    from ropewalk.recipes.catalogue import headline, shipped
 
-    rows = []
-    for file in shipped():
-        values = compose(file)
-        scheme = values.get("rope", {}).get("kind")
-        rows.append({"name": file.stem, "about": headline(file), "scheme": scheme, "file": str(file)})
+    rows = [{"name": file.stem, "about": headline(file), "file": str(file)} for file in shipped()]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("recipe", "scheme", "what it does", box=None, pad_edge=False)
+    table = Table("recipe", "what it does", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row["name"], row["scheme"], row["about"])
+        table.add_row(row["name"], row["about"])
     screen().print(table)
 
 

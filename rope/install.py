@@ -132,8 +132,8 @@ def _bases(config: Any, before: Installed | None, **lengths: int | None) -> dict
         for base in bases.values():
             if base.rotary_dim != base.head_dim:
                 raise RopeError(
-                    f"config.partial_rotary_factor: must be 1 for {config.model_type}, which transformers turns "
-                    f"whole, got {base.rotary_dim} of {base.head_dim} channels; remove it"
+                    f"config.partial_rotary_factor: must be 1 for {config.model_type}, whose heads "
+                    f"transformers turns whole, got {base.rotary_dim} of {base.head_dim} channels; remove it"
                 )
         return bases
     given = {name: value for name, value in lengths.items() if value is not None}

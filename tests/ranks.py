@@ -24,11 +24,12 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 START_SECONDS = 120.0  # two cores may import torch in four processes at once
 CALL_SECONDS = 60.0
 PEER_SECONDS = 1.0  # what peers of a failed rank get before they count as stuck
+Replies = dict[int, tuple[bool, Any]]  # by rank: it returned, and what; or it did not, and why
 ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",
     "GLOO_SOCKET_IFNAME": "lo",
@@ -73,19 +74,25 @@ class Pool:
         for link in self.links:
             with contextlib.suppress(OSError):  # a rank that died since is reported by its reply
                 link.send_bytes(message)
-        replies = self.collect(timeout)
+        try:
+            replies = self.collect(timeout)
+        except (
+            BaseException
+        ):  # pytest's own timeout or an interrupt: late answers must not meet the next call
+            self.stop()
+            raise
         if len(replies) == self.world and all(ok for ok, _ in replies.values()):
             return [replies[rank][1] for rank in range(self.world)]
-        return self.report(body, timeout, replies)
+        self.report(body, timeout, replies)
 
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ranks-"))
         for rank in range(self.world):
             ours, theirs = Pipe()
-            command = [sys.executable, __file__, str(self.world), str(rank), str(theirs.fileno()), str(self.folder)]
+            facts = [self.world, rank, theirs.fileno(), self.folder]
             with (self.folder / f"rank-{rank}.log").open("wb") as output:
                 process = subprocess.Popen(
-                    command,
+                    [sys.executable, __file__, *map(str, facts)],
                     env={**os.environ, **ENVIRONMENT},
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
@@ -100,9 +107,9 @@ class Pool:
             late = [rank for rank in range(self.world) if rank not in ready]
             self.fail(f"{len(ready)} of {self.world} ranks started in {START_SECONDS:g} s", ready, late)
 
-    def collect(self, timeout: float) -> dict[int, tuple[bool, Any]]:
+    def collect(self, timeout: float) -> Replies:
         """Gather (returned, value or traceback) by rank; stop waiting soon after one raised or died."""
-        replies: dict[int, tuple[bool, Any]] = {}
+        replies: Replies = {}
         end = time.monotonic() + timeout
         open_links = {link: rank for rank, link in enumerate(self.links)}
         while open_links and (left := end - time.monotonic()) > 0:
@@ -122,13 +129,13 @@ class Pool:
             log = (self.folder / f"rank-{rank}.log").read_text(errors="replace")
             return False, f"its process ended with code {code}; its last output:\n{log[-3000:]}"
 
-    def report(self, body: Callable[..., Any], timeout: float, replies: dict[int, tuple[bool, Any]]) -> list[Any]:
+    def report(self, body: Callable[..., Any], timeout: float, replies: Replies) -> NoReturn:
         silent = [rank for rank in range(self.world) if rank not in replies]
         raised = [rank for rank, (ok, _) in sorted(replies.items()) if not ok]
-        what = f"raised on rank {raised} of {self.world}" if raised else f"hung beyond {timeout:g} s on rank {silent}"
-        self.fail(f"{body.__qualname__} {what}", replies, silent)
+        what = f"raised on rank {raised}" if raised else f"hung beyond {timeout:g} s on rank {silent}"
+        self.fail(f"{body.__qualname__} {what} of {self.world}", replies, silent)
 
-    def fail(self, summary: str, replies: dict[int, tuple[bool, Any]], silent: list[int]) -> Any:
+    def fail(self, summary: str, replies: Replies, silent: list[int]) -> NoReturn:
         """Raise with what every failed rank raised and where every silent one stands; end the pool."""
         told = [f"--- rank {rank} raised\n{text}" for rank, (ok, text) in sorted(replies.items()) if not ok]
         told += [f"--- rank {rank} was still in\n{self.stack(rank)}" for rank in silent]
@@ -152,13 +159,16 @@ class Pool:
             process.wait()
         for link in self.links:
             link.close()
-        shutil.rmtree(self.folder, ignore_errors=True) if self.processes else None
+        if self.processes:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.processes, self.links = [], []
 
 
 def address(body: Callable[..., Any]) -> tuple[str, str, str]:
     """Say where a rank finds `body`: its file, the name of that file's module here, its own name."""
-    assert "<" not in body.__qualname__, f"a rank's body must be a module-level function, got {body.__qualname__}"
+    assert "<" not in body.__qualname__, (
+        f"a rank's body must be a module-level function, got {body.__qualname__}"
+    )
     return body.__code__.co_filename, body.__module__, body.__qualname__
 
 
@@ -174,7 +184,9 @@ def main(world: int, rank: int, link: Connection, folder: Path) -> None:
 
         torch.set_num_threads(1)
         store = dist.FileStore(str(folder / "store"), world)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(minutes=10))
+        dist.init_process_group(
+            "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(minutes=10)
+        )
         link.send_bytes(pickle.dumps((True, None)))
         modules: dict[str, ModuleType] = {}
         with contextlib.suppress(EOFError):

@@ -116,7 +116,7 @@ def test_failures_are_named_and_the_pool_recovers() -> None:
         assert "barrier" in text
         with pytest.raises(RankFailure) as hung:
             pools(2, timeout=1.5)(hang_on, 1)
-        assert "hang_on hung beyond 1.5 s on rank [0, 1]" in str(hung.value)
+        assert "hang_on hung beyond 1.5 s on rank [0, 1] of 2" in str(hung.value)
         assert str(hung.value).count("in hang_on") == 2
         with pytest.raises(RankFailure, match=r"(?s)ended with code 7.*last words"):
             pools(2)(die_on, 1)
@@ -131,14 +131,18 @@ def test_a_body_must_be_findable(ranks: Ranks) -> None:
         ranks(2)(lambda: None)
 
 
-def test_ranks_end_with_the_session() -> None:
+def test_ranks_end_with_the_session(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import ranks, os\n"
         "pools = ranks.Ranks(); pool = pools.pools.setdefault(2, ranks.Pool(2)); pool.start()\n"
         "print(*[process.pid for process in pool.processes], flush=True); os._exit(1)"
     )
     killed = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-c", code, str(Path(__file__).parent)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     pids = [int(pid) for pid in killed.stdout.split()]
     assert len(pids) == 2

@@ -46,14 +46,14 @@ def problems_of(recipe: Recipe, world: int) -> list[str]:
 
 
 def missing_files(recipe: Recipe) -> list[str]:
-    """List the folders a real run reads and does not find."""
+    """List what a real run reads and does not find."""
     found = []
-    folders = {"model.path": recipe.model.path, "model.tokenizer": recipe.model.tokenizer}
-    for key, folder in folders.items():
-        if folder is not None and not Path(folder).is_dir():
-            found.append(
-                f"{key}: must be a folder that exists, got {folder}; put the model there or correct it"
-            )
+    if recipe.model.path is not None and not (Path(recipe.model.path) / "config.json").is_file():
+        told = f"got {recipe.model.path}; put the model there or correct the path"
+        found.append(f"model.path: must be a Hugging Face folder with a config.json, {told}")
+    if not any(recipe.model.tokenizer_folder.glob("tokenizer*")):
+        told = f"got {recipe.model.tokenizer_folder}; put the tokenizer there or correct the path"
+        found.append(f"model.tokenizer: must be a folder with a tokenizer, {told}")
     return found
 
 
@@ -79,7 +79,7 @@ def model_config(model: ModelSection) -> dict[str, Any]:
             return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise TrainError(f"{file}: must be JSON, got {error}; restore the model's config") from error
-    if stated is None or Path(model.path).is_dir():
+    if stated is None:
         raise TrainError(
             f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
             "correct the path (a plan without weights needs the facts in model.config)"
@@ -100,7 +100,7 @@ def _stage_problems(recipe: Recipe, world: int, *, previous: Recipe | None) -> I
     else:
         yield from _length_problems(recipe, facts, previous)
         for key, sequence in (("train", recipe.train.sequence), ("eval", recipe.eval.sequence)):
-            yield from _sequence_problems(f"{key}.sequence", sequence, recipe.target_length, facts, world)
+            yield from sequence_problems(f"{key}.sequence", sequence, recipe.target_length, facts, world)
         yield from _scheme_problems(recipe, facts)
 
 
@@ -149,7 +149,7 @@ def _schedule_problems(recipe: Recipe) -> Iterator[str]:
 def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
     train, length = recipe.train, recipe.target_length
     if world % train.sequence:
-        return  # said with the legal degrees by _sequence_problems
+        return  # said with the legal degrees by sequence_problems
     data = world // train.sequence
     share = length * data * train.micro_batch
     if train.batch_tokens % share:
@@ -179,7 +179,7 @@ def _length_problems(recipe: Recipe, facts: ModelFacts, previous: Recipe | None)
         )
 
 
-def _sequence_problems(key: str, sequence: int, length: int, facts: ModelFacts, world: int) -> Iterator[str]:
+def sequence_problems(key: str, sequence: int, length: int, facts: ModelFacts, world: int) -> Iterator[str]:
     for query_heads, kv_heads in facts.heads:
         legal = legal_degrees(query_heads=query_heads, kv_heads=kv_heads, length=length, world=world)
         if sequence not in legal:

@@ -1,4 +1,5 @@
-"""Where do raw documents come from? One file a kind; procedural kinds (facts, repeats) are drawn at planning instead."""
+"""Where do raw documents come from? One file a kind; procedural kinds (facts, repeats) are drawn at planning
+instead."""
 
 from .files import Raw, list_files, read_files
 

@@ -30,7 +30,8 @@ class Raw:
 def list_files(source: FilesSource, *, where: str) -> list[tuple[str, Path]]:
     """Give (id, path) of every file in the order of the recipe's paths, sorted inside each.
 
-    An id starts with the folder's own name and never with its place on this machine, since selection hashes it.
+    An id starts with the folder's own name and never with its place on this machine, since selection hashes
+    it.
     """
     files: dict[str, Path] = {}
     seen: set[Path] = set()
@@ -48,7 +49,8 @@ def list_files(source: FilesSource, *, where: str) -> list[tuple[str, Path]]:
 
 
 def read_files(source: FilesSource, *, where: str) -> Iterator[Raw]:
-    """Read each file as strict UTF-8, line ends normalised; a DataError names the file and the byte that is not."""
+    """Read each file as strict UTF-8, line ends normalised; a DataError names the file and the byte that is
+    not."""
     for id_, path in list_files(source, where=where):
         content = path.read_bytes()
         digest = hashlib.sha256(content).digest()

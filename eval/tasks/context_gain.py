@@ -1,9 +1,10 @@
 """Is a long window worth anything, against the best that the reference model can do with its short one?
 
-A short model need not fail on a long document: it can slide its window. So on the tokens at positions start..stop, a
-model's loss with the whole document before them is set against the reference's loss with a window of its last `window`
-tokens, moved by `stride`. "Sliding window" has at least four meanings in this field, up to 14 % of perplexity apart
-(Press et al. 2021, YaRN's script, LongLoRA's, lm-eval's); this is Press's: each token is scored once, tokens weigh the same.
+A short model need not fail on a long document: it can slide its window. So on the tokens at positions
+start..stop, a model's loss with the whole document before them is set against the reference's loss with a
+window of its last `window` tokens, moved by `stride`. "Sliding window" has at least four meanings in this
+field, up to 14 % of perplexity apart (Press et al. 2021, YaRN's script, LongLoRA's, lm-eval's); this is
+Press's: each token is scored once, tokens weigh the same.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ WHOLE, SLIDING = "whole context", "sliding window"
 @task("context_gain")
 @dataclass(frozen=True, kw_only=True)
 class ContextGain(Task):
-    """Measure loss in nats at positions start..stop with the whole context; for the reference also with a sliding window."""
+    """Measure loss (nats) at positions start..stop: whole context; for the reference also a sliding window."""
 
     label = "context gain"
     unit = "nats"
@@ -41,7 +42,9 @@ class ContextGain(Task):
     documents: int = 32
 
     def __post_init__(self) -> None:
-        self.require(self.window >= 2, "window", "must be at least 2 tokens", "use the reference's trained length")
+        self.require(
+            self.window >= 2, "window", "must be at least 2 tokens", "use the reference's trained length"
+        )
         self.require(
             1 <= self.stride < self.window,
             "stride",
@@ -60,7 +63,9 @@ class ContextGain(Task):
             f"must lie at least one stride beyond start: {self.start + self.stride} tokens",
             "measure further",
         )
-        self.require(self.documents >= 2, "documents", "must be at least 2", "an interval needs several; 32 is usual")
+        self.require(
+            self.documents >= 2, "documents", "must be at least 2", "an interval needs several; 32 is usual"
+        )
 
     @classmethod
     def sized(cls, length: int, window: int) -> "ContextGain":
@@ -69,10 +74,14 @@ class ContextGain(Task):
 
     def protocol(self) -> str:
         return (
-            f"Loss of the tokens at positions {self.start} to {self.stop} of {self.documents} held-out documents. Each "
-            f"model sees the whole document before them; the reference also as it does best: windows of {self.window} "
-            f"tokens, the last {self.stride} of each scored, so that every token has {self.window - self.stride} to "
-            f"{self.window - 1} tokens of context and is scored once. Gain: the reference's loss with its sliding "
+            f"Loss of the tokens at positions {self.start} to {self.stop} of {self.documents} held-out "
+            "documents. Each "
+            "model sees the whole document before them; the reference also as it does best: windows of "
+            f"{self.window} "
+            f"tokens, the last {self.stride} of each scored, so that every token has "
+            f"{self.window - self.stride} to "
+            f"{self.window - 1} tokens of context and is scored once. Gain: the reference's loss with its "
+            "sliding "
             "window less the model's with the whole context; positive is good."
         )
 

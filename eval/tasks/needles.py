@@ -1,8 +1,9 @@
 """Does the model find a line that stands anywhere in its window?
 
-A key-value fact is hidden in held-out text and asked for at the end; keys and values are of the half that no training
-document contains. One forward a prompt and no generation: a needle is found if every answer token is the model's first
-choice, given the ones before it. Greedy generation finds exactly the same needles, at many times the cost.
+A key-value fact is hidden in held-out text and asked for at the end; keys and values are of the half that
+no training document contains. One forward a prompt and no generation: a needle is found if every answer
+token is the model's first choice, given the ones before it. Greedy generation finds exactly the same
+needles, at many times the cost.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from ..task import Context, Subject, Task, cell_of, task
 @task("needles")
 @dataclass(frozen=True, kw_only=True)
 class Needles(Task):
-    """Measure the share of needles found (0..1) on a grid of prompt lengths (tokens) and depths (0 top, 1 bottom)."""
+    """Measure the share of needles found (0..1) by prompt length (tokens) and depth (0 top, 1 bottom)."""
 
     label = "needles found"
     unit = "fraction"
@@ -36,7 +37,9 @@ class Needles(Task):
 
     def __post_init__(self) -> None:
         self.require(
-            bool(self.lengths) and min(self.lengths, default=0) > 0 and len(set(self.lengths)) == len(self.lengths),
+            bool(self.lengths)
+            and min(self.lengths, default=0) > 0
+            and len(set(self.lengths)) == len(self.lengths),
             "lengths",
             "must be different positive numbers of tokens",
             "powers of two up to the target length are usual",
@@ -50,7 +53,9 @@ class Needles(Task):
             "0 is the top of the haystack, 1 its bottom",
         )
         self.require(self.per_cell >= 1, "per_cell", "must be at least 1 needle", "10 are usual")
-        self.require(self.distractors >= 0, "distractors", "must be 0 or more other facts", "0 is the plain task")
+        self.require(
+            self.distractors >= 0, "distractors", "must be 0 or more other facts", "0 is the plain task"
+        )
 
     @classmethod
     def sized(cls, length: int, window: int) -> "Needles":
@@ -61,9 +66,12 @@ class Needles(Task):
     def protocol(self) -> str:
         beside = f" among {self.distractors} other facts" if self.distractors else ""
         return (
-            f"{self.per_cell} facts for each prompt length and depth, hidden at a line's start in held-out text{beside} "
-            "and asked for at the end; prompt and answer have exactly the stated length. Found: every answer token is "
-            "the model's first choice, teacher-forced. Keys and values occur in no training document; the wording "
+            f"{self.per_cell} facts for each prompt length and depth, hidden at a line's start in held-out "
+            f"text{beside} "
+            "and asked for at the end; prompt and answer have exactly the stated length. Found: every "
+            "answer token is "
+            "the model's first choice, teacher-forced. Keys and values occur in no training document; the "
+            "wording "
             "of the frame may."
         )
 
@@ -92,7 +100,9 @@ class Needles(Task):
 
     def facts(self, seed: int, length: int, depth: float, index: int):
         """Draw the needle of one prompt and its distractors, all with different keys."""
-        return Facts(split="heldout").needles(_random(seed, length, depth, index, "facts"), 1 + self.distractors)
+        return Facts(split="heldout").needles(
+            _random(seed, length, depth, index, "facts"), 1 + self.distractors
+        )
 
     def prompt(self, frame: Frame, seed: int, length: int, depth: float, index: int) -> Prompt:
         """Build prompt `index` of a cell: its own fact, its own haystack, whatever the other cells are."""
@@ -106,7 +116,9 @@ class Needles(Task):
             needle, length=length, depth=depth, order=order, others=list(zip(places, others, strict=True))
         )
 
-    def _found(self, prompts: Sequence[Prompt], subject: Subject, context: Context, length: int) -> list[bool]:
+    def _found(
+        self, prompts: Sequence[Prompt], subject: Subject, context: Context, length: int
+    ) -> list[bool]:
         return score_rows(
             [p.tokens for p in prompts],
             subject,

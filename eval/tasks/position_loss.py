@@ -1,8 +1,9 @@
 """How does the loss depend on how much context there is?
 
-The same documents for every model, each from its first token, one forward of `length` tokens; the loss of a token counts
-for the bucket its position lies in. No window slides, so a token at position p has exactly p tokens of context. A
-model that uses its window gets better along it; one that was never trained that far gets worse.
+The same documents for every model, each from its first token, one forward of `length` tokens; the loss of
+a token counts for the bucket its position lies in. No window slides, so a token at position p has exactly
+p tokens of context. A model that uses its window gets better along it; one that was never trained that
+far gets worse.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @task("position_loss")
 @dataclass(frozen=True, kw_only=True)
 class PositionLoss(Task):
-    """Measure next-token loss in nats by position bucket, on the first `length` tokens of `documents` documents."""
+    """Measure next-token loss (nats) by position bucket on the first `length` tokens of documents."""
 
     label = "loss"
     unit = "nats"
@@ -35,7 +36,9 @@ class PositionLoss(Task):
 
     def __post_init__(self) -> None:
         self.require(self.length >= 2, "length", "must be at least 2 tokens", "use the target length")
-        self.require(self.documents >= 2, "documents", "must be at least 2", "an interval needs several; 32 is usual")
+        self.require(
+            self.documents >= 2, "documents", "must be at least 2", "an interval needs several; 32 is usual"
+        )
         rising = all(a < b for a, b in zip((0, *self.edges), (*self.edges, self.length), strict=True))
         self.require(
             not self.edges or rising,
@@ -50,8 +53,10 @@ class PositionLoss(Task):
 
     def protocol(self) -> str:
         return (
-            f"Next-token loss on the first {self.length} tokens of {self.documents} held-out documents, one forward "
-            "each, no sliding window: the token at position p sees exactly the p tokens before it. Means over tokens."
+            f"Next-token loss on the first {self.length} tokens of {self.documents} held-out documents, "
+            "one forward "
+            "each, no sliding window: the token at position p sees exactly the p tokens before it. Means "
+            "over tokens."
         )
 
     def buckets(self) -> list[tuple[int, int]]:
@@ -68,7 +73,11 @@ class PositionLoss(Task):
         # loss[p - 1] belongs to position p; nothing predicts position 0.
         slices = [slice(max(start, 1) - 1, stop - 1) for start, stop in spans]
         means = score_rows(
-            rows, subject, context, what="loss by position", keep=lambda _, loss, __: [loss[s].mean() for s in slices]
+            rows,
+            subject,
+            context,
+            what="loss by position",
+            keep=lambda _, loss, __: [loss[s].mean() for s in slices],
         )
         items = [document_name(d) for d in chosen]
         cells = [
@@ -84,6 +93,7 @@ class PositionLoss(Task):
 
 
 def default_edges(length: int) -> tuple[int, ...]:
-    """Return 64, 96, 128, 192, 256, ...: powers of two and the middles between them, below `length`."""
-    powers = [2**k for k in range(6, max(length.bit_length(), 7))]
-    return tuple(edge for power in powers for edge in (power, power * 3 // 2) if edge < length)
+    """Return 16, 32, 64, 96, 128, 192, ...: powers of two, from 64 on with the middles, below `length`."""
+    powers = [2**k for k in range(4, max(length.bit_length(), 5))]
+    edges = [edge for power in powers for edge in ((power, power * 3 // 2) if power >= 64 else (power,))]
+    return tuple(edge for edge in edges if edge < length)

@@ -1,0 +1,107 @@
+"""What does `evaluate` check, plan and do on a model folder that a recipe did not make?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from ..data import open_documents
+from ..data.store import read_manifest
+from ..eval import Evaluation, Subject
+from ..eval import evaluate as run_tasks
+from ..rope import RopeError, Scheme, install
+from ..train import Mesh, TrainError, join_world, leave_world
+from ..train.crosscheck import ModelFacts, model_facts, sequence_problems
+from ..train.model import DTYPES, load_model
+from ..train.recipe import ModelSection, Recipe
+from .dry_run import frequency_rows, raise_all, task_problems, tasks_of
+from .options import screen
+from .progress import phases
+
+
+def check_evaluation(stage: Recipe, folder: Path, world: int, *, where: str) -> None:
+    """Raise all problems of measuring this model on `world` ranks: tasks, model, tokenizer, degree."""
+    found = list(task_problems(stage))
+    if not stage.eval.tasks:
+        found.append("eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss")
+    try:
+        facts = facts_of(stage, folder)
+    except (RopeError, TrainError) as error:
+        found.append(f"MODEL {folder}: {error}")
+    else:
+        found += sequence_problems("eval.sequence", stage.eval.sequence, stage.target_length, facts, world)
+        found += _tokenizer_problems(stage, folder)
+    raise_all(where, found)
+
+
+def evaluation_rows(
+    stage: Recipe, folder: Path, scheme: Scheme | None, world: int
+) -> Iterator[tuple[str, str]]:
+    """Describe what would be measured, on what."""
+    facts = facts_of(stage, folder)
+    base = next(iter(facts.bases.values()))
+    yield "model", f"{folder}: {facts.config.get('model_type')}, trained length {base.trained_length:,}"
+    if scheme is None:
+        yield from frequency_rows(base.current, facts.bases, base.trained_length)
+    else:
+        yield from frequency_rows(scheme, facts.bases, stage.target_length)
+    yield "layout", f"world {world} = data {world // stage.eval.sequence} x sequence {stage.eval.sequence}"
+    for name, task in tasks_of(stage).items():
+        yield name, task.protocol()
+
+
+def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) -> Evaluation:
+    """Run the tasks on the held-out documents of a store, over all ranks."""
+    join_world()
+    try:
+        mesh = Mesh.of_world(sequence=stage.eval.sequence)
+        with phases(screen(stderr=True)) as progress:
+            subject = _subject(stage, folder, scheme, mesh)
+            return run_tasks(
+                subject,
+                tasks_of(stage),
+                documents=open_documents(store, split="heldout"),
+                corpus=read_manifest(store / "corpus", "corpus")["fingerprint"],
+                mesh=mesh,
+                seed=stage.train.seed,
+                progress=progress,
+            )[subject.name]
+    finally:
+        leave_world()
+
+
+def facts_of(stage: Recipe, folder: Path) -> ModelFacts:
+    """Read the rotary facts of a model folder, with the lengths the recipe states."""
+    return model_facts(stage.model_copy(update={"model": ModelSection(path=str(folder))}))
+
+
+def _subject(stage: Recipe, folder: Path, scheme: Scheme | None, mesh: Mesh) -> Subject:
+    """Load the model and its tokenizer, and install the scheme for the recipe's target; None: as it is."""
+    model = load_model(folder, DTYPES[stage.train.dtype]).to(mesh.device).eval()
+    lengths = {"original_length": stage.original_length, "trained_length": stage.trained_length}
+    if scheme is None:
+        install(model, **lengths)
+    else:
+        install(model, scheme, target_length=stage.target_length, replace=True, **lengths)
+    return Subject(name=folder.name, model=model, tokenizer=_tokenizer(folder))
+
+
+def _tokenizer_problems(stage: Recipe, folder: Path) -> Iterator[str]:
+    """The held-out documents are tokens already: another vocabulary would read them as noise."""
+    corpus = stage.model.tokenizer_folder
+    try:
+        same = not corpus.is_dir() or _tokenizer(folder).get_vocab() == _tokenizer(corpus).get_vocab()
+    except (OSError, ValueError) as error:
+        yield f"MODEL {folder}: must hold a tokenizer, got none that loads ({error}); copy one there"
+        return
+    if not same:
+        yield (
+            f"MODEL {folder}: must have the vocabulary of the recipe's tokenizer {corpus}, got another; "
+            "use a recipe prepared with this model's tokenizer (model.tokenizer=... data.store=...)"
+        )
+
+
+def _tokenizer(folder: Path):
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)

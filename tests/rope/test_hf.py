@@ -1,0 +1,242 @@
+"""Configs as the Hub has them: both layouts, what is refused, and what we write."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ropewalk.rope import RopeError, config_fields, make_scheme, read_base
+
+HEADS = {"hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
+LLAMA: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 8192, "rope_theta": 5e5, **HEADS}
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_type": "llama3"}
+LLAMA31 = LLAMA | {
+    "max_position_embeddings": 131072,
+    "rope_scaling": LLAMA3 | {"original_max_position_embeddings": 8192},
+}
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+QWEN3 = {
+    "model_type": "qwen3",
+    "max_position_embeddings": 131072,
+    "rope_theta": 1e6,
+    "head_dim": 128,
+    **HEADS,
+}
+
+# what published config.json files say, and what they mean
+PUBLISHED = {
+    "llama 2, older than rope_theta": (
+        {
+            "model_type": "llama",
+            "hidden_size": 4096,
+            "num_attention_heads": 32,
+            "max_position_embeddings": 4096,
+        },
+        {"theta": 1e4, "original_length": 4096, "kv_heads": 32, "current": make_scheme("default")},
+    ),
+    "llama 3.1": (
+        LLAMA31,
+        {
+            "theta": 5e5,
+            "original_length": 8192,
+            "trained_length": 131072,
+            "current": make_scheme("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0),
+        },
+    ),
+    "qwen 2.5, window switched off": (
+        {"model_type": "qwen2", "max_position_embeddings": 32768, "rope_theta": 1e6, **HEADS}
+        | {"sliding_window": 131072, "use_sliding_window": False},
+        {"theta": 1e6, "head_dim": 128, "kv_heads": 8},
+    ),
+    "mistral 0.3": (
+        LLAMA | {"model_type": "mistral", "sliding_window": None, "max_position_embeddings": 32768},
+        {"original_length": 32768},
+    ),
+    "qwen 3 with yarn": (
+        QWEN3 | {"rope_scaling": YARN},
+        {"original_length": 32768, "trained_length": 131072, "current": make_scheme("yarn", factor=4.0)},
+    ),
+    "yarn without factor": (
+        QWEN3 | {"rope_scaling": {"rope_type": "yarn", "original_max_position_embeddings": 8192}},
+        {"current": make_scheme("yarn", factor=16.0)},
+    ),
+    "yarn with an mscale pair that cancels": (
+        QWEN3 | {"rope_scaling": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}},
+        {"current": make_scheme("yarn", factor=4.0, attention_scale=1.0)},
+    ),
+    "transformers 5": (
+        {key: LLAMA[key] for key in ("model_type", "max_position_embeddings", *HEADS)}
+        | {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}},
+        {"theta": 1e4, "current": make_scheme("linear", factor=4.0)},
+    ),
+    "transformers 5, a set for each layer type": (
+        {key: QWEN3[key] for key in ("model_type", "max_position_embeddings", "head_dim", *HEADS)}
+        | {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 2e6}}},
+        {"theta": 2e6, "current": make_scheme("default")},
+    ),
+    "original length at the top, as phi 3 has it": (
+        LLAMA31
+        | {"rope_scaling": {"rope_type": "yarn", "factor": 8.0}, "original_max_position_embeddings": 16384},
+        {"original_length": 16384},
+    ),
+    "half of each head": (LLAMA | {"partial_rotary_factor": 0.5}, {"head_dim": 128, "rotary_dim": 64}),
+    "half of each head, transformers 5": (
+        {key: value for key, value in LLAMA.items() if key != "rope_theta"}
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25}},
+        {"rotary_dim": 32},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_read_base(name):
+    config, want = PUBLISHED[name]
+    bases = read_base(config)
+    assert list(bases) == ["full_attention"]
+    assert {key: getattr(bases["full_attention"], key) for key in want} == want
+
+
+# transformers 5 refuses yarn without factor, so there is no such object
+AS_OBJECTS = [name for name in PUBLISHED if name != "yarn without factor"]
+
+
+@pytest.mark.parametrize("name", AS_OBJECTS)
+def test_an_object_reads_like_its_dict(name):
+    config, _ = PUBLISHED[name]
+    made = AutoConfig.for_model(**config | {"rope_scaling": dict(config.get("rope_scaling") or {})})
+    assert read_base(made) == read_base(config)
+    assert read_base(made.to_dict()) == read_base(config)
+
+
+def test_lengths_can_be_overridden():
+    base = read_base(LLAMA, original_length=4096, trained_length=65536)["full_attention"]
+    assert (base.original_length, base.trained_length) == (4096, 65536)
+    assert read_base(LLAMA31, trained_length=65536)["full_attention"].trained_length == 65536
+    assert read_base(LLAMA31, original_length=8192)["full_attention"].original_length == 8192
+
+
+def without(*keys: str, **changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in LLAMA.items() if key not in keys} | changes
+
+
+V5 = {"rope_type": "default", "rope_theta": 1e4}
+REFUSED = [
+    ({"model_type": "gemma2"}, "config.model_type", "gemma2", "soft-caps"),
+    ({"model_type": "deepseek_v3"}, "config.model_type", "deepseek_v3", "latent"),
+    ({"model_type": "jamba"}, "config.model_type", "jamba", "no attention"),
+    ({"model_type": "qwen3_next"}, "config.model_type", "qwen3_next", "no attention"),
+    ({"model_type": "falcon_h1"}, "config.model_type", "falcon_h1", "no attention"),
+    ({"model_type": "mamba"}, "config.model_type", "mamba", "no attention"),
+    ({"model_type": "gpt2"}, "config.model_type", "gpt2", "no rotary"),
+    ({"model_type": "bloom"}, "config.model_type", "bloom", "no rotary"),
+    ({"model_type": "olmo3"}, "config.model_type", "olmo3", "not supported yet"),
+    ({}, "config.model_type", "None", "supported type"),
+    (without(model_type="mistral", sliding_window=4096), "config.layer_types", "4096", "null"),
+    (without(model_type="mistral"), "config.layer_types", "4096", "null"),
+    (
+        without(model_type="qwen2", use_sliding_window=True, sliding_window=99),
+        "config.layer_types",
+        "99",
+        "null",
+    ),
+    (without(layer_types=["full_attention", "sliding_attention"]), "config.layer_types", "sliding", "null"),
+    (without("rope_theta", model_type="qwen2"), "config.rope_theta", "none", "trained with"),
+    (without("rope_theta", rope_parameters={"rope_type": "default"}), "config.rope_theta", "none", "add"),
+    (without(rope_parameters=V5), "config.rope_theta", "10000.0 and, from top level, 500000", "delete"),
+    (without(rope_scaling=V5), "config.rope_theta", "10000.0 and", "delete"),
+    (
+        LLAMA31 | {"rope_parameters": LLAMA3 | {"rope_theta": 5e5, "factor": 4.0}},
+        "config.factor",
+        "4.0 and, from rope_scaling, 8.0",
+        "delete",
+    ),
+    (without(rope_scaling={"type": "yarn", "rope_type": "linear"}), "config.rope_type", "'linear'", "delete"),
+    (
+        without(rope_scaling={"type": "dynamic", "factor": 2}),
+        "config.rope_type",
+        "dynamic",
+        "not supported yet",
+    ),
+    (without(rope_scaling={"type": "longrope"}), "config.rope_type", "longrope", "yarn"),
+    (without(rope_scaling={"type": "linear", "scale": 2}), "config.rope_parameters", "scale", "remove"),
+    (without(rope_scaling={"type": "llama3", "factor": 8}), "config.rope_parameters", "low_freq", "complete"),
+    (without(rope_scaling={"type": "linear", "factor": 0.5}), "rope.linear.factor", "0.5", "derive"),
+    (
+        without("rope_theta", rope_parameters={"full_attention": V5, "sliding_attention": V5}),
+        "config.rope_parameters",
+        "sliding_attention",
+        "one kind",
+    ),
+    (
+        LLAMA31 | {"original_max_position_embeddings": 4096},
+        "config.original_max_position_embeddings",
+        "4096 and 8192",
+        "scaled from",
+    ),
+    (without("max_position_embeddings"), "config.max_position_embeddings", "None", "complete"),
+    (without("hidden_size"), "config.hidden_size", "None", "complete"),
+    (without("num_key_value_heads", model_type="qwen2"), "config.num_key_value_heads", "None", "complete"),
+    (without(model_type="qwen3"), "config.head_dim", "None", "complete"),
+    (without(num_key_value_heads=5), "base.kv_heads", "5", "num_key_value_heads"),
+    (without(partial_rotary_factor=0.0), "base.rotary_dim", "0", "partial_rotary_factor"),
+    (without(rope_theta=-1.0), "base.theta", "-1", "trained with"),
+]
+
+
+@pytest.mark.parametrize(("config", "key", "value", "cure"), REFUSED)
+def test_bad_input(config, key, value, cure):
+    with pytest.raises(RopeError) as caught:
+        read_base(config)
+    where, _, rest = str(caught.value).partition(": ")
+    assert where == key
+    assert value in rest
+    assert cure in rest
+
+
+def test_an_override_cannot_contradict_the_scheme_in_force():
+    with pytest.raises(RopeError, match=r"original_max_position_embeddings: .*4096 and 8192"):
+        read_base(LLAMA31, original_length=4096)
+
+
+SCHEMES = {
+    "default": {},
+    "linear": {},
+    "ntk": {},
+    "abf": {},
+    "yarn": {"beta_fast": 4, "attention_scale": 1.1},
+    "llama3": {"factor": 16},
+}
+
+
+@pytest.mark.parametrize(("name", "knobs"), SCHEMES.items())
+def test_config_fields(name, knobs):
+    """Transformers 5 and each layout by itself find the same frequencies in the written file."""
+    base, scheme = read_base(LLAMA31)["full_attention"], make_scheme(name, **knobs)
+    written = json.loads(json.dumps(config_fields(LLAMA31, base, scheme, target_length=262144)))
+    want = scheme.frequencies(base, target_length=262144)
+    assert written["max_position_embeddings"] == 262144
+    assert isinstance(written["max_position_embeddings"], int)
+    newer = {key: value for key, value in written.items() if key not in ("rope_theta", "rope_scaling")}
+    older = {key: value for key, value in written.items() if key != "rope_parameters"}
+    for config in (written, newer, older):
+        again = read_base(config)["full_attention"]
+        assert again.current.frequencies(again, target_length=1 << 20).fingerprint == want.fingerprint
+        small = config | {"num_hidden_layers": 1, "vocab_size": 8, "intermediate_size": 8, "hidden_size": 256}
+        small |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**small))
+        theirs = model.model.rotary_emb
+        torch.testing.assert_close(theirs.inv_freq.double(), want.inv_freq[0], rtol=1e-5, atol=0)
+        assert theirs.attention_scaling == pytest.approx(want.attention_scale)
+
+
+def test_config_fields_leaves_no_trace_of_the_old_scheme():
+    config = LLAMA | {"original_max_position_embeddings": 4096, "torch_dtype": "bfloat16"}
+    base = read_base(LLAMA)["full_attention"]
+    written = config_fields(config, base, make_scheme("yarn"), target_length=32768)
+    assert "original_max_position_embeddings" not in written
+    assert written["torch_dtype"] == "bfloat16"
+    assert written["rope_scaling"]["type"] == written["rope_scaling"]["rope_type"] == "yarn"
+    assert config_fields(written, base, make_scheme("abf"), target_length=32768)["rope_scaling"] is None
+    assert config["max_position_embeddings"] == 8192
