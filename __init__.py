@@ -6,8 +6,8 @@ train/    who holds which tokens, attention kernels, losses, the engine, the loo
 eval/     loss by position, needles, paired statistics, the report
 recipes/  the verbs (`ropewalk VERB`, or `torchrun recipes/VERB.py`) and the YAML files they run
 
-Imports run one way: rope and data import nothing of ours, train imports those two, eval imports train as well,
-recipes imports all.
+Imports run one way: rope and data import nothing of ours, train imports those two, eval imports train as
+well, recipes imports all.
 """
 
 __version__ = "0.1.0.dev0"

@@ -77,10 +77,9 @@ def _cells(lengths: np.ndarray, source: FilesSource, budget: int, where: str) ->
         return [(everything, budget)]
     is_long = lengths >= source.long.at_least
     long_tokens, all_tokens = int(lengths[is_long].sum()), int(lengths.sum())
-    if long_tokens >= source.long.share * all_tokens:
-        return [(everything, budget)]
-    long_budget = round(source.long.share * budget)
-    _refuse_unreachable(long_tokens, all_tokens, source, budget, long_budget, where)
+    long_budget = round(max(source.long.share, long_tokens / all_tokens) * budget)
+    if source.long.share * all_tokens > long_tokens:
+        _refuse_unreachable(long_tokens, all_tokens, source, budget, long_budget, where)
     return [(everything[is_long], long_budget), (everything[~is_long], budget - long_budget)]
 
 

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from .errors import DataError
 
@@ -45,6 +44,8 @@ class Encoder:
 def load_encoder(path: str | Path) -> Encoder:
     """Open a tokenizer folder offline; DataError where it is missing, not fast, or has neither EOS nor
     BOS."""
+    from transformers import AutoTokenizer  # seconds to import, and opening a plan needs none of it
+
     folder = Path(path)
     if not folder.is_dir():
         raise DataError(f"tokenizer: must be a folder with tokenizer.json, got {folder}; check the path")

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -19,6 +22,8 @@ END_OF_TEXT = "<|endoftext|>"
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -> PreTrainedTokenizerFast:
     """Train on `texts`, save as a Hugging Face fast-tokenizer folder; `vocabulary` counts every token, bytes
     included."""
+    from transformers import PreTrainedTokenizerFast  # seconds to import, and data is used without it
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -136,7 +136,7 @@ def summarise(
 
 
 def split(cells: Sequence[Cell], boundary: int) -> list[set]:
-    """Return the keys of the cells that end inside the boundary, and of those beyond it or of longer prompts."""
+    """Return the keys of the cells inside the boundary, and of those beyond it or of longer prompts."""
     inside = {c.key for c in cells if c.length <= boundary}
     beyond = {c.key for c in cells if c.length > boundary and (c.start == 0 or c.start >= boundary)}
     return [keys for keys in (inside, beyond) if keys]

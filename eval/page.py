@@ -12,8 +12,8 @@ Report = Mapping[str, Any]
 CSS = """
 :root { --ink: #1f2933; --faint: #6b7785; --line: #e3e7eb; --wash: #f7f8f9; --accent: #0f7b8a; }
 * { box-sizing: border-box; }
-body { margin: 0; background: white; color: var(--ink); font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto,
-  "Helvetica Neue", Arial, sans-serif; }
+body { margin: 0; background: white; color: var(--ink);
+  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 60rem; margin: 0 auto; padding: 3rem 1.5rem 5rem; }
 h1 { font-size: 2.1rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.015em; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .6rem; padding-top: 1.2rem; border-top: 1px solid var(--line); }
@@ -23,17 +23,22 @@ ul { padding-left: 1.2rem; max-width: 48rem; } li { margin: .3rem 0; }
 figure { margin: 1.4rem 0; } img { display: block; width: 100%; height: auto; }
 figcaption, .how { color: var(--faint); font-size: .88rem; max-width: 48rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .42rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0; font-size: .88rem;
+  font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .42rem .7rem; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; }
 thead th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); }
 tr.gain td { color: var(--accent); border-bottom: 1px solid var(--line); padding-top: 0; }
 tr.value td { border-bottom: 0; }
 tr.gain td.unsure { color: var(--faint); font-style: italic; }
-code, pre { font: .85em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--wash); border-radius: 4px; }
-code { padding: .1em .35em; overflow-wrap: anywhere; } pre { padding: .8rem 1rem; overflow-x: auto; white-space: pre-wrap; }
+code, pre { font: .85em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace;
+  background: var(--wash); border-radius: 4px; }
+code { padding: .1em .35em; overflow-wrap: anywhere; }
+pre { padding: .8rem 1rem; overflow-x: auto; white-space: pre-wrap; }
 details { margin: 1rem 0; } summary { cursor: pointer; color: var(--faint); font-size: .9rem; }
-@media print { main { padding: 0; max-width: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
+@media print { main { padding: 0; max-width: none; } h2 { break-after: avoid; }
+  figure, tr { break-inside: avoid; } }
 """
 
 

@@ -138,7 +138,7 @@ def gain(cell: Cell, reference: Cell, better: Literal["lower", "higher"]) -> Int
 
 
 def pool(cells: Sequence[Cell]) -> Cell:
-    """Join cells over all their positions: token means for an item in several cells, other items side by side."""
+    """Join cells over their positions: token means for an item in several cells, other items beside."""
     totals: dict[str, NDArray[np.float64]] = {}
     for cell in cells:
         for item, value, weight in zip(cell.items, cell.values, cell.weights, strict=True):

@@ -40,7 +40,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What tasks measure with: held-out documents, the ranks, tokens a forward may hold, the seed of the items.
+    """What tasks measure with: held-out documents, ranks, tokens a forward may hold, the seed of items.
 
     `reference` names the model that gains are measured against; some tasks do more for it.
     """
@@ -147,6 +147,9 @@ def make_task(kind: str, **settings: Any) -> Task:
     return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
 
 
+SPELLING: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", type(None): "null"}
+
+
 def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return isinstance(value, list | tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
@@ -162,9 +165,7 @@ def _spell(kind: Any) -> str:
         return f"a list of {_spell(get_args(kind)[0])}"
     if get_args(kind):
         return " or ".join(_spell(option) for option in get_args(kind))
-    return {"NoneType": "null", "int": "a whole number", "float": "a number"}.get(
-        kind.__name__, kind.__name__
-    )
+    return SPELLING.get(kind, str(kind))
 
 
 def cell_of(

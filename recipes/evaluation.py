@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..data import open_documents
 from ..data.store import read_manifest
@@ -58,7 +59,7 @@ def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) 
     try:
         mesh = Mesh.of_world(sequence=stage.eval.sequence)
         with phases(screen(stderr=True)) as progress:
-            subject = _subject(stage, folder, scheme, mesh)
+            subject = load_subject(folder.name, folder, scheme, stage, mesh)
             return run_tasks(
                 subject,
                 tasks_of(stage),
@@ -77,22 +78,26 @@ def facts_of(stage: Recipe, folder: Path) -> ModelFacts:
     return model_facts(stage.model_copy(update={"model": ModelSection(path=str(folder))}))
 
 
-def _subject(stage: Recipe, folder: Path, scheme: Scheme | None, mesh: Mesh) -> Subject:
-    """Load the model and its tokenizer, and install the scheme for the recipe's target; None: as it is."""
-    model = load_model(folder, DTYPES[stage.train.dtype]).to(mesh.device).eval()
-    lengths = {"original_length": stage.original_length, "trained_length": stage.trained_length}
-    if scheme is None:
-        install(model, **lengths)
-    else:
-        install(model, scheme, target_length=stage.target_length, replace=True, **lengths)
-    return Subject(name=folder.name, model=model, tokenizer=_tokenizer(folder))
+def load_subject(name: str, folder: Path, scheme: Scheme | None, stage: Recipe, mesh: Mesh) -> Subject:
+    """Load a model and its tokenizer, and install the scheme for the recipe's target; None: as it is."""
+    model = load_model(folder, DTYPES[stage.train.dtype])
+    torch.nn.Module.to(model, mesh.device).eval()
+    install(
+        model,
+        scheme,
+        target_length=stage.target_length if scheme else None,
+        replace=scheme is not None,
+        original_length=stage.original_length,
+        trained_length=stage.trained_length,
+    )
+    return Subject(name=name, model=model, tokenizer=tokenizer_of(folder))
 
 
 def _tokenizer_problems(stage: Recipe, folder: Path) -> Iterator[str]:
     """The held-out documents are tokens already: another vocabulary would read them as noise."""
     corpus = stage.model.tokenizer_folder
     try:
-        same = not corpus.is_dir() or _tokenizer(folder).get_vocab() == _tokenizer(corpus).get_vocab()
+        same = not corpus.is_dir() or tokenizer_of(folder).get_vocab() == tokenizer_of(corpus).get_vocab()
     except (OSError, ValueError) as error:
         yield f"MODEL {folder}: must hold a tokenizer, got none that loads ({error}); copy one there"
         return
@@ -103,5 +108,5 @@ def _tokenizer_problems(stage: Recipe, folder: Path) -> Iterator[str]:
         )
 
 
-def _tokenizer(folder: Path):
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)

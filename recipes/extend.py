@@ -27,14 +27,14 @@ def extend(
     refuse_world_without_dry_run(world)
     check_all(loaded, world_size(), where=recipe)
     resolved = stages(loaded)
-    require_prepared(resolved, recipe=recipe, overrides=overrides or [])
+    plans = require_prepared(resolved, recipe=recipe, overrides=overrides or [])
 
     from ropewalk.recipes.extension import run_extension
     from ropewalk.train import Mesh, join_world, leave_world
 
     join_world()
     try:
-        run_extension(resolved, Mesh.of_world(sequence=resolved[0].train.sequence), screen())
+        run_extension(resolved, plans, Mesh.of_world(sequence=resolved[0].train.sequence), screen())
     finally:
         leave_world()
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data import find_plan
-from ..data.prepare import READING
 from ..data.store import read_manifest
 from .errors import RecipeError
+
+READING = {"paths", "suffixes", "exclude", "on_error"}
+"""What of a source decides its corpus; the rest only mixes it."""
 
 if TYPE_CHECKING:
     from ..train.recipe import Recipe

@@ -21,7 +21,7 @@ DEFAULT_WINDOW = {"mistral": 4096}
 
 _REASONS = {
     "soft-caps its attention scores, which our attention does not": ("gemma2",),
-    "uses latent attention, whose rotary part is a separate key": ("deepseek_v2", "deepseek_v3"),
+    "uses latent attention, whose rotary part is a separate key": ("deepseek_v2", "deepseek_v3", "minicpm3"),
     "has layers that are no attention": (
         *("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "mamba"),
         *("mamba2", "minimax", "nemotron_h", "qwen3_next", "recurrent_gemma", "rwkv", "zamba", "zamba2"),

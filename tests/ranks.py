@@ -1,8 +1,8 @@
 """Pools of gloo ranks that live as long as the test session, one pool a world size.
 
-Starting a rank costs seconds, mostly imports; a call to a warm pool costs milliseconds. A body is a module-level
-function of a test file. It is sent as (file, name, arguments) and its file is loaded by path, so it works under
-pytest's importlib mode. The ranks meet through a file, so no port is needed and pools do not meet each other.
+Starting a rank costs seconds, mostly imports; a call to a warm pool costs milliseconds. A body is a
+module-level function of a test file, sent as (file, name, arguments): its file is loaded by path, so it works
+under pytest's importlib mode. The ranks meet through a file: no port is needed, and pools do not meet.
 This file is the pool and, run as a script, the rank.
 """
 
@@ -38,12 +38,12 @@ ENVIRONMENT = {
 }
 
 
-class RankFailure(AssertionError):
+class RankError(AssertionError):
     """Say which rank raised, died or hung, and where it stood."""
 
 
 class Ranks:
-    """The pools of one session: `ranks(2)(body, *args)` runs `body(*args)` on two ranks and lists their results."""
+    """The pools of one session: `ranks(2)(body, *args)` lists what `body(*args)` returned on either rank."""
 
     def __init__(self) -> None:
         self.pools: dict[int, Pool] = {}
@@ -67,7 +67,7 @@ class Pool:
         self.folder = Path()
 
     def run(self, timeout: float, body: Callable[..., Any], *args: Any) -> list[Any]:
-        """Run `body` on every rank; RankFailure unless all return within `timeout` seconds."""
+        """Run `body` on every rank; RankError unless all return within `timeout` seconds."""
         message = pickle.dumps((*address(body), pickle.dumps(args)))
         if not self.processes:
             self.start()
@@ -76,14 +76,12 @@ class Pool:
                 link.send_bytes(message)
         try:
             replies = self.collect(timeout)
-        except (
-            BaseException
-        ):  # pytest's own timeout or an interrupt: late answers must not meet the next call
-            self.stop()
+        except BaseException:
+            self.stop()  # an interrupt: late answers must not meet the next call
             raise
-        if len(replies) == self.world and all(ok for ok, _ in replies.values()):
-            return [replies[rank][1] for rank in range(self.world)]
-        self.report(body, timeout, replies)
+        if len(replies) < self.world or not all(ok for ok, _ in replies.values()):
+            self.report(body, timeout, replies)
+        return [replies[rank][1] for rank in range(self.world)]
 
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ranks-"))
@@ -140,7 +138,7 @@ class Pool:
         told = [f"--- rank {rank} raised\n{text}" for rank, (ok, text) in sorted(replies.items()) if not ok]
         told += [f"--- rank {rank} was still in\n{self.stack(rank)}" for rank in silent]
         self.stop()
-        raise RankFailure("\n".join([summary, *told]))
+        raise RankError("\n".join([summary, *told]))
 
     def stack(self, rank: int) -> str:
         """Ask a silent rank for its stack; the handler answers even from inside a collective."""
@@ -183,9 +181,9 @@ def main(world: int, rank: int, link: Connection, folder: Path) -> None:
         import torch.distributed as dist
 
         torch.set_num_threads(1)
-        store = dist.FileStore(str(folder / "store"), world)
+        store = f"file://{folder}/store"
         dist.init_process_group(
-            "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(minutes=10)
+            "gloo", init_method=store, rank=rank, world_size=world, timeout=timedelta(minutes=10)
         )
         link.send_bytes(pickle.dumps((True, None)))
         modules: dict[str, ModuleType] = {}
@@ -211,7 +209,7 @@ def perform(message: bytes, modules: dict[str, ModuleType]) -> bytes:
 
 
 def load(path: str, module_name: str) -> ModuleType:
-    """Import a test file under the name it has in the session, so that its own types unpickle on both sides."""
+    """Import a test file under its name in the session, so that its own types unpickle on both sides."""
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None, f"{path} cannot be imported"
     assert spec.loader is not None, f"{path} cannot be imported"

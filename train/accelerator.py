@@ -1,9 +1,9 @@
 """Which device does DeepSpeed see, and how does it come by the operator that it compiles on CPU?
 
-On CPU, DeepSpeed 0.19.8 builds `deepspeed_shm_comm` with torch's C++ loader when it first takes over a process
-group. Only the all-reduce of its tensor-parallel inference calls that operator, so training loses nothing without
-it; but the loader fails where there is no compiler, and waits for ever on the lock of a build that was killed.
-Here the operator is loaded before DeepSpeed asks for it, one process at a time, or switched off with one line.
+On CPU, DeepSpeed 0.19.8 builds `deepspeed_shm_comm` with torch's C++ loader when it first takes over a
+process group. Only its tensor-parallel inference calls that operator, so training loses nothing without it;
+but the loader fails where there is no compiler, and waits for ever on the lock of a build that was killed. Here
+the operator is loaded before DeepSpeed asks for it, one process at a time, or switched off with one line.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @cache
 def prepare_deepspeed() -> None:
-    """Set what DeepSpeed reads at its first import; on CPU, load its operator or switch it off. Once a process."""
+    """Set what DeepSpeed reads at its first import; on CPU, load its operator or switch it off."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(extensions_folder()))
@@ -38,14 +38,14 @@ def prepare_deepspeed() -> None:
 
 
 def extensions_folder() -> Path:
-    """Choose where compiled operators live: inside the environment, else the user's cache; one a torch build."""
+    """Choose a folder for the operators of this torch: in the environment, else in the user's cache."""
     writable = os.access(sys.prefix, os.W_OK)
     root = Path(sys.prefix) if writable else Path.home() / ".cache" / "ropewalk"
     return root / "torch_extensions" / f"torch-{torch.__version__}"
 
 
 def reach_own_ninja() -> None:
-    """Put the environment's scripts on PATH: pip installs ninja there, and the environment may not be activated."""
+    """Put the environment's scripts on PATH: pip puts ninja there, and nobody may have activated it."""
     scripts = sysconfig.get_path("scripts")
     if not shutil.which("ninja") and shutil.which("ninja", path=scripts):
         os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), scripts])
@@ -107,6 +107,6 @@ def switch_operators_off(obstacle: str) -> None:
     """Tell DeepSpeed that it can compile nothing here, before it probes for itself."""
     import deepspeed.ops
 
-    vars(deepspeed.ops)["__compatible_ops__"] = {}
+    deepspeed.ops.__dict__["__compatible_ops__"] = {}
     if os.environ.get("RANK", "0") == "0":
         log.warning("DeepSpeed's optional %s is skipped: %s; training does not need it", OPERATOR, obstacle)

@@ -148,6 +148,12 @@ def _schedule_problems(recipe: Recipe) -> Iterator[str]:
 
 def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
     train, length = recipe.train, recipe.target_length
+    needed = train.steps * train.batch_tokens
+    if recipe.data.tokens is not None and recipe.data.tokens < needed:
+        yield (
+            f"data.tokens: must be at least steps x batch_tokens = {needed} tokens, "
+            f"got {recipe.data.tokens}; leave it out"
+        )
     if world % train.sequence:
         return  # said with the legal degrees by sequence_problems
     data = world // train.sequence

@@ -23,7 +23,7 @@ Betas = Annotated[
 
 LAYOUT_AND_MEMORY = (
     "micro_batch", "sequence", "zero_stage", "checkpoint_every", "keep", "deterministic",
-    "gradient_checkpointing", "loss_chunk", "kernel",
+    "gradient_checkpointing", "loss_chunk", "kernel", "accept_short_documents",
 )  # fmt: skip
 
 
@@ -140,6 +140,8 @@ class TrainSection(Section):
     gradient_checkpointing: bool = True
     loss_chunk: Positive = 1024
     """Tokens whose logits exist at once."""
+    accept_short_documents: bool = False
+    """Train although almost no query-key pair of the plan lies beyond the trained length."""
     kernel: Literal["auto", "sdpa", "varlen", "flex", "flash", "cudnn"] = "auto"
 
 
@@ -221,6 +223,7 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
     }
     for key in ("run_dir", "eval"):
         del values[key]
+    del values["data"]["store"]
     for key in LAYOUT_AND_MEMORY:
         del values["train"][key]
     return values

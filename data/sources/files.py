@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import importlib.util
+import os
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,10 +92,14 @@ def _expand(entry: str, source: FilesSource, where: str) -> Iterator[tuple[str, 
 
 
 def _walk(root: Path, label: str, source: FilesSource) -> Iterator[tuple[str, Path]]:
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if path.suffix in source.suffixes and not _excluded(relative, source.exclude) and path.is_file():
-            yield f"{label}/{relative.as_posix()}", path
+    found: list[Path] = []
+    for place, folders, names in os.walk(root):
+        below = Path(place).relative_to(root)
+        folders[:] = [name for name in folders if not _excluded(below / name, source.exclude)]
+        found += [below / name for name in names if Path(name).suffix in source.suffixes]
+    for relative in sorted(found):
+        if not _excluded(relative, source.exclude) and (root / relative).is_file():
+            yield f"{label}/{relative.as_posix()}", root / relative
 
 
 def _excluded(relative: Path, patterns: tuple[str, ...]) -> bool:

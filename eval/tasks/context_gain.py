@@ -28,7 +28,7 @@ WHOLE, SLIDING = "whole context", "sliding window"
 @task("context_gain")
 @dataclass(frozen=True, kw_only=True)
 class ContextGain(Task):
-    """Measure loss (nats) at positions start..stop: whole context; for the reference also a sliding window."""
+    """Measure loss (nats) at positions start..stop, whole context; of the reference also a window's."""
 
     label = "context gain"
     unit = "nats"

@@ -26,7 +26,8 @@ def make_base() -> Callable[..., Base]:
         length = changes.pop("original_length", 8192)
         given: dict[str, Any] = {"head_dim": head_dim, "rotary_dim": head_dim, "theta": 10000.0}
         given |= {"original_length": length, "trained_length": length, "query_heads": 8, "kv_heads": 2}
-        return Base(**given | {"current": make_scheme("default")} | changes)
+        given |= {"current": make_scheme("default")} | changes
+        return Base(**given)
 
     return make
 

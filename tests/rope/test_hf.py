@@ -98,8 +98,8 @@ def test_read_base(name):
     assert {key: getattr(bases["full_attention"], key) for key in want} == want
 
 
-# transformers 5 refuses yarn without factor, so there is no such object
-AS_OBJECTS = [name for name in PUBLISHED if name != "yarn without factor"]
+# transformers 5 refuses yarn without factor, and gives an object with a top-level length two that differ
+AS_OBJECTS = [name for name in PUBLISHED if "without" not in name and "phi" not in name]
 
 
 @pytest.mark.parametrize("name", AS_OBJECTS)
@@ -220,6 +220,7 @@ def test_config_fields(name, knobs):
     assert isinstance(written["max_position_embeddings"], int)
     newer = {key: value for key, value in written.items() if key not in ("rope_theta", "rope_scaling")}
     older = {key: value for key, value in written.items() if key != "rope_parameters"}
+    small: dict[str, Any]
     for config in (written, newer, older):
         again = read_base(config)["full_attention"]
         assert again.current.frequencies(again, target_length=1 << 20).fingerprint == want.fingerprint

@@ -1,4 +1,4 @@
-"""DeepSpeed's compiled operator: built once an environment, skipped without a compiler, never waited for in vain."""
+"""DeepSpeed's operator is built once an environment, skipped without a compiler, never waited for in vain."""
 
 import os
 import signal

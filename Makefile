@@ -1,0 +1,48 @@
+# Each target calls the tools; make only knows what must exist first.
+#
+#   PYTHON     the Python (3.11 or newer) that makes .venv
+#   PIP_ARGS   what pip is told: constraints.txt while .venv has no torch, afterwards nothing, so that the torch which
+#              is there stays. `make install PIP_ARGS=` takes pip's own choice of torch; an index of CPU builds, a
+#              mirror or a wheel folder is named the same way.
+#   VENV_ARGS  e.g. --system-site-packages, to use (and leave alone) the torch that a cluster has installed
+#   RECIPE     what `make demo` runs
+
+PYTHON ?= python3
+VENV := .venv
+PIP_ARGS ?= $(if $(wildcard $(VENV)/lib/python3*/site-packages/torch),,-c constraints.txt)
+VENV_ARGS ?=
+RECIPE ?= tiny-512-4k-yarn
+FAST := not slow and not gpu
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: install demo test test-all bench lint
+
+install: $(VENV)/installed
+
+# The second half readies what is made once an environment: DeepSpeed's CPU operator, and a name for pyright.
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV_ARGS) $(VENV)
+	DS_BUILD_OPS=0 $(VENV)/bin/python -m pip install $(PIP_ARGS) -e '.[dev]'
+	mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/ropewalk
+	python -c 'from ropewalk.train.accelerator import prepare_deepspeed; prepare_deepspeed()'
+	touch $@
+
+demo: export OMP_NUM_THREADS ?= 1
+demo: install
+	ropewalk recipes check $(RECIPE)
+	ropewalk prepare $(RECIPE)
+	torchrun --nproc-per-node 2 recipes/extend.py $(RECIPE)
+
+test: install
+	pytest -m "$(FAST)"
+
+test-all: install
+	pytest -m "not gpu"
+
+bench: install
+	pytest --override-ini python_files='bench_*.py' --timeout 0 --capture no tests/benchmarks
+
+lint: install
+	ruff check .
+	ruff format --check .
+	pyright

@@ -1,0 +1,193 @@
+"""What happens in a run: measure the base, train, export, measure again, report; each part once, kept in run_dir."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from ..data import Documents, Plan, beyond, open_documents, open_plan
+from ..eval import Evaluation, Subject, build_report, evaluate, sentences, write_report
+from ..train import Mesh, TrainError
+from ..train.convert import convert
+from ..train.crosscheck import model_facts
+from ..train.loop import Callbacks, train
+from ..train.recipe import Recipe
+from ..train.storage import write_json, write_text
+from .dry_run import tasks_of
+from .evaluation import load_subject, tokenizer_of
+from .live import TrainingDisplay
+from .progress import phases
+from .stores import store_folder
+from .tables import print_report
+
+LEAST_DISTANT_PAIRS = 0.01
+"""Share of query-key pairs beyond the trained length below which a plan hardly trains the longer window."""
+
+
+class Extension:
+    """One run of a recipe on this rank; what is done already is read back from its run directory."""
+
+    def __init__(self, stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console) -> None:
+        self.stages, self.last, self.mesh, self.console = list(stages), stages[-1], mesh, console
+        self.plans = [open_plan(plan) for plan in plans]
+        self.run_dir = Path(self.last.run_dir)
+        self.eval_mesh = Mesh.of_world(sequence=self.last.eval.sequence)
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        """Do what is left to do; the same command on the same run directory goes on where it stopped."""
+        check_distance(self.stages, self.plans)
+        self.write_recipe()
+        measured = self.measure_base()
+        with TrainingDisplay(self.console) as display:
+            callbacks = Callbacks(on_step=display.on_step, on_evaluate=self.measure_on_the_way)
+            checkpoint = train(self.stages, self.plans, self.mesh, self.run_dir, callbacks)
+        exported = self.export(checkpoint)
+        if self.last.eval.tasks:
+            measured["extended"] = self.measured("extended", lambda: self.subject("extended", exported, None))
+            self.report(measured, exported)
+        self.console.print(f"\nmodel: {exported}", markup=False)
+
+    def write_recipe(self) -> None:
+        """Keep the resolved recipe beside its results."""
+        if self.mesh.is_main:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            plain = [stage.model_dump(mode="json", exclude={"stages"}) for stage in self.stages]
+            write_text(self.run_dir / "recipe.yaml", OmegaConf.to_yaml({"format": 1, "stages": plain}))
+        self.mesh.barrier()
+
+    def measure_base(self) -> dict[str, Evaluation]:
+        """Measure the model as it is, and with the scheme and no training; a model from scratch has neither."""
+        path, scheme = self.last.model.path, self.last.rope.scheme
+        if path is None or not self.last.eval.tasks:
+            return {}
+        with_scheme = f"base + {scheme.name}"
+        found = {"base": self.measured("base", lambda: self.subject("base", Path(path), None))}
+        self.say_first(found["base"])
+        found[with_scheme] = self.measured(with_scheme, lambda: self.subject(with_scheme, Path(path), scheme))
+        return found
+
+    def measured(self, name: str, make: Callable[[], Subject]) -> Evaluation:
+        """Evaluate a model, or read back what an earlier call of this run found."""
+        kept = self.run_dir / "evaluations" / f"{name.replace(' ', '')}.json"
+        if kept.exists():
+            return Evaluation.from_json(json.loads(kept.read_text(encoding="utf-8")))
+        with phases(self.console) as progress:
+            found = self.evaluate(make(), progress)
+        if self.mesh.is_main:
+            kept.parent.mkdir(exist_ok=True)
+            write_json(kept, found.json())
+        self.mesh.barrier()
+        self.console.print(
+            f"[{time.monotonic() - self.began:.0f} s] measured {name} in {found.seconds:.0f} s", markup=False
+        )
+        return found
+
+    def evaluate(self, subject: Subject, progress: Callable[[str, int, int], None]) -> Evaluation:
+        return evaluate(
+            subject,
+            tasks_of(self.last),
+            documents=self.documents(),
+            corpus=self.plans[-1].corpus_fingerprint,
+            reference="extended" if self.last.model.from_scratch else "base",
+            mesh=self.eval_mesh,
+            seed=self.last.train.seed,
+            progress=progress,
+        )[subject.name]
+
+    def documents(self) -> Documents:
+        return open_documents(store_folder(self.last), split="heldout")
+
+    def subject(self, name: str, folder: Path, scheme: object) -> Subject:
+        return load_subject(name, folder, scheme, self.last, self.mesh)  # type: ignore[arg-type]
+
+    def say_first(self, base: Evaluation) -> None:
+        """Show early what the run is for: where the base stands inside its window and beyond it."""
+        for name, result in base.results.items():
+            inside = [c for c in result.cells if c.length <= base.trained_length]
+            outside = [c for c in result.cells if c.start >= base.trained_length or c.start == 0]
+            outside = [c for c in outside if c.length > base.trained_length]
+            if result.picture in ("curve", "grid") and inside and outside:
+                near, far = (cells[-1].interval(result.unit).estimate for cells in (inside, outside))
+                self.console.print(
+                    f"  {name}: {result.label} {near:.2f} at {inside[-1].length} tokens, "
+                    f"{far:.2f} at {outside[-1].length} (trained at {base.trained_length})",
+                    markup=False,
+                )
+
+    def measure_on_the_way(self, step: int, model: PreTrainedModel) -> None:
+        """Append the scores of a step to evaluations.jsonl."""
+        subject = Subject(name="extended", model=model, tokenizer=tokenizer_of(self.last.model.tokenizer_folder))
+        found = self.evaluate(subject, lambda what, done, total: None)
+        if self.mesh.is_main:
+            scores = [vars(score) for score in found.scores]
+            with (self.run_dir / "evaluations.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "scores": scores}) + "\n")
+
+    def export(self, checkpoint: Path) -> Path:
+        """Convert the last checkpoint on the main rank; its folder stands only once it is verified."""
+        target = self.run_dir / "model"
+        if self.mesh.is_main and not target.exists():
+            done = convert(checkpoint, target)
+            self.console.print(
+                f"exported and verified: logits of plain transformers within {done.max_logit_difference:.1e}",
+                markup=False,
+            )
+        self.mesh.barrier()
+        return target
+
+    def report(self, measured: dict[str, Evaluation], exported: Path) -> None:
+        if not self.mesh.is_main:
+            return
+        told = build_report(
+            measured,
+            title=f"{self.last.model.tokenizer_folder.name}: a window of {self.last.target_length} tokens",
+            command=command_line(),
+        )
+        files = write_report(told, self.run_dir)
+        self.console.print()
+        print_report(told, self.console)
+        for line in sentences(told):
+            self.console.print(f"- {line}", markup=False, soft_wrap=True)
+        self.console.print(
+            f"\n[{time.monotonic() - self.began:.0f} s] report: {files[-1]}", markup=False, soft_wrap=True
+        )
+
+
+def run_extension(stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console) -> None:
+    """Run a recipe's stages on this rank; every rank of the world calls it."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    Extension(stages, plans, mesh, console).run()
+
+
+def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:
+    """Stop a plan that hardly trains the longer window: short documents in masked groups never reach it."""
+    for stage, plan in zip(stages, plans, strict=True):
+        if stage.model.from_scratch or stage.train.accept_short_documents:
+            continue
+        trained = next(iter(model_facts(stage).bases.values())).trained_length
+        share = beyond(plan, trained)
+        if share < LEAST_DISTANT_PAIRS:
+            raise TrainError(
+                f"data: at least {LEAST_DISTANT_PAIRS:.0%} of the plan's query-key pairs must lie further apart "
+                f"than the trained length of {trained} tokens, got {share:.2%}; raise data.sources.*.long.share, "
+                "or set train.accept_short_documents: true"
+            )
+
+
+def command_line() -> str:
+    """Give the command of this run as a person would type it again."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    world = os.environ.get("WORLD_SIZE", "1")
+    launcher = ["torchrun", "--nproc-per-node", world] if world != "1" else ["python"]
+    return shlex.join([*launcher, f"recipes/{words[0]}", *words[1:]] if words[0].endswith(".py") else words)

@@ -1,0 +1,109 @@
+"""Training facts and evaluation facts share neither keys nor values; a fact document states what it asks."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropewalk.data import Encoder, Facts, FactsSource, load_encoder, plant
+from ropewalk.data.facts import FactWriter, half, state
+from ropewalk.data.made import facts
+
+FACT = re.compile(r"# The value of (\w+) is (\d+)\.\n")
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer: Path) -> Encoder:
+    return load_encoder(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def haystack(encoder: Encoder, text: Path) -> np.ndarray:
+    return np.concatenate(encoder.encode([path.read_text() for path in sorted(text.iterdir())]))
+
+
+@given(seed=st.integers(0, 10**6), split=st.sampled_from(["train", "heldout"]))
+def test_key_and_value_lie_in_the_asked_half(seed: int, split):
+    needle = Facts(split=split).needle(np.random.default_rng(seed))
+    assert half(needle.key) == half(needle.value) == split
+    assert needle.statement == f"{needle.question}{needle.answer}.\n"
+    assert needle.answer == f" {needle.value}"
+    assert re.fullmatch(r"[a-z]{4}", needle.key)
+    assert re.fullmatch(r"\d{5}", needle.value)
+
+
+def test_the_halves_are_of_like_size():
+    words = [str(value) for value in range(10_000, 20_000)]
+    assert 0.45 < np.mean([half(word) == "train" for word in words]) < 0.55
+
+
+@given(seed=st.integers(0, 10**6), length=st.integers(90, 400))
+def test_documents_are_exact_and_ask_what_they_state(
+    encoder: Encoder, haystack: np.ndarray, seed: int, length: int
+):
+    writer = FactWriter(encoder, haystack, most=4, where="s")
+    (tokens,) = writer.write([(np.random.default_rng(seed), length)])
+    assert len(tokens) == length
+    assert tokens[-1] == encoder.separator
+    found = FACT.findall(encoder.backend.decode(tokens[:-1].tolist()))
+    stated, asked = found[: len(found) // 2], found[len(found) // 2 :]
+    assert 1 <= len(stated) <= 4
+    assert sorted(stated) == sorted(asked)
+    assert len({key for key, _ in stated}) == len(stated)
+    assert all(half(key) == half(value) == "train" for key, value in found)
+
+
+def test_a_statement_is_a_line_of_its_own(encoder: Encoder, haystack: np.ndarray):
+    writer = FactWriter(encoder, haystack, most=4, where="s")
+    for seed in range(50):
+        (tokens,) = writer.write([(np.random.default_rng(seed), 300)])
+        lines = encoder.backend.decode(tokens[:-1].tolist()).split("\n")
+        assert all(line.startswith("# The value") for line in lines if "# The value" in line)
+
+
+def test_depths_are_even(encoder: Encoder, haystack: np.ndarray):
+    writer = FactWriter(encoder, haystack, most=1, where="s")
+    places = []
+    for tokens in writer.write([(np.random.default_rng(seed), 1000) for seed in range(400)]):
+        content = encoder.backend.decode(tokens[:-1].tolist())
+        places.append(content.index("# The value") / len(content))
+    assert np.histogram(places, bins=4, range=(0, 1))[0].min() > 70
+
+
+def test_lengths_are_drawn_between_the_bounds(encoder: Encoder, haystack: np.ndarray):
+    source = FactsSource(kind="facts", text="code", weight=1.0, facts=2, min_length=80, length=320)
+    written = list(facts(source, haystack, encoder, name="f", budget=20_000, length=999, seed=0))
+    lengths = np.array([len(tokens) for tokens in written])
+    assert ((lengths[:-1] >= 80) & (lengths[:-1] <= 320)).all()
+    assert 20_000 - lengths.sum() < 80
+    assert (lengths < 160).mean() == pytest.approx(
+        0.5, abs=0.15
+    )  # log-uniform: half lie below the middle octave
+
+
+def test_a_larger_budget_keeps_the_documents(encoder: Encoder, haystack: np.ndarray):
+    source = FactsSource(kind="facts", text="code", weight=1.0, length=100)
+    small, large = (
+        list(facts(source, haystack, encoder, name="f", budget=budget, length=100, seed=0))
+        for budget in (1000, 3000)
+    )
+    assert [t.tolist() for t in small] == [t.tolist() for t in large[: len(small)]]
+
+
+@given(places=st.lists(st.integers(0, 20), max_size=5))
+def test_planting_only_inserts(places: list[int]):
+    hay = np.arange(20, dtype=np.uint32)
+    planted = plant(hay, places, [np.array([100 + i, 200 + i], np.uint32) for i in range(len(places))])
+    assert planted[planted < 100].tolist() == hay.tolist()
+    for number, place in enumerate(places):
+        at = planted.tolist().index(100 + number)
+        assert planted[at + 1] == 200 + number
+        assert (planted[:at] < 100).sum() == place
+
+
+def test_the_frame_is_fixed():
+    """The trained base model knows these words; changing them changes what its needles measure."""
+    assert state("bako", "12345").statement == "# The value of bako is 12345.\n"

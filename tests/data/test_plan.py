@@ -1,0 +1,127 @@
+"""A plan's packs are their documents, groups and shifted labels, whole or in spans; its counts are theirs."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ropewalk.data import DataSpec, Plan, open_documents, open_plan, prepare
+
+LENGTH = 160
+PARTS = {
+    "facts": {"kind": "facts", "text": "code", "weight": 0.2, "facts": 2, "min_length": 60},
+    "repeats": {"kind": "repeats", "text": "code", "weight": 0.1},
+    "joined": {"kind": "facts", "text": "code", "weight": 0.2, "facts": 1, "length": 70, "groups": "pack"},
+}
+
+
+@pytest.fixture(scope="module")
+def plan(tokenizer: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    code = {"kind": "files", "paths": [str(text)], "weight": 0.5}
+    spec = DataSpec.model_validate({"tokens": 20_000, "holdout": 0.2, "sources": {"code": code, **PARTS}})
+    folder = tmp_path_factory.mktemp("store")
+    return open_plan(prepare(spec, tokenizer_path=tokenizer, length=LENGTH, folder=folder).folder)
+
+
+def test_a_pack_is_its_segments(plan: Plan):
+    separator = plan.manifest["separator"]
+    for index in range(len(plan)):
+        pack = plan[index]
+        parts = [plan.document(s.row).tokens[s.start : s.start + s.length] for s in pack.segments]
+        whole = np.concatenate([*parts, np.full(LENGTH, separator)])[:LENGTH]
+        assert pack.tokens.tolist() == whole.tolist()
+        assert pack.tokens.dtype == pack.positions.dtype == pack.labels.dtype == np.int64
+
+
+def test_groups_cover_a_pack_and_positions_restart_in_each(plan: Plan):
+    for index in range(len(plan)):
+        pack = plan[index]
+        edges = [0, *(stop for _, stop in pack.groups)]
+        assert [start for start, _ in pack.groups] == edges[:-1]
+        assert edges[-1] == LENGTH
+        assert pack.groups == plan.groups(index)
+        for start, stop in pack.groups:
+            assert pack.positions[start:stop].tolist() == list(range(stop - start))
+
+
+def test_labels_are_the_next_token_inside_a_group(plan: Plan):
+    for index in range(len(plan)):
+        pack = plan[index]
+        filled = sum(segment.length for segment in pack.segments)
+        expected = np.full(LENGTH, -100)
+        for start, stop in pack.groups:
+            if start < filled:
+                expected[start : stop - 1] = pack.tokens[start + 1 : stop]
+        assert pack.labels.tolist() == expected.tolist()
+        assert (pack.loss_mask == (expected != -100)).all()
+        assert plan.trained_tokens(index) == (expected != -100).sum()
+
+
+def test_the_last_token_of_a_document_is_masked_where_groups_mask(plan: Plan):
+    masked, joined = 0, 0
+    for index in range(len(plan)):
+        pack, offset = plan[index], 0
+        for segment in pack.segments[:-1]:
+            offset += segment.length
+            source = plan.document(segment.row).source
+            assert (pack.labels[offset - 1] == -100) == (source != "joined")
+            masked, joined = masked + (source != "joined"), joined + (source == "joined")
+    assert masked > 10
+    assert joined > 10
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_a_span_is_a_slice_of_the_pack(plan: Plan, data: st.DataObject):
+    index = data.draw(st.integers(0, len(plan) - 1))
+    start, stop = sorted(data.draw(st.tuples(st.integers(0, LENGTH), st.integers(0, LENGTH))))
+    window, pack = plan.read(index, start, stop), plan[index]
+    for field in ("tokens", "positions", "labels"):
+        assert getattr(window, field).tolist() == getattr(pack, field)[start:stop].tolist()
+
+
+def test_no_held_out_document_is_trained_on(plan: Plan):
+    heldout = {document.id for document in open_documents(plan.folder)}
+    trained = {plan.document(s.row).id for index in range(len(plan)) for s in plan[index].segments}
+    assert heldout
+    assert not heldout & trained
+
+
+def test_repeated_rows_repeat(plan: Plan):
+    rows = [plan.document(row) for row in {s.row for i in range(len(plan)) for s in plan[i].segments}]
+    halves = [row.tokens.reshape(2, -1) for row in rows if row.source == "repeats"]
+    assert halves
+    assert all((first == second).all() for first, second in halves)
+
+
+@pytest.mark.parametrize("span", [(-1, 3), (5, 4), (0, LENGTH + 1)])
+def test_a_span_outside_the_pack_is_refused(plan: Plan, span: tuple[int, int]):
+    with pytest.raises(IndexError):
+        plan.read(0, *span)
+
+
+def test_packs_end(plan: Plan):
+    assert len([*map(plan.__getitem__, range(len(plan)))]) == len(plan)
+    for index in (-1, len(plan)):
+        with pytest.raises(IndexError):
+            plan[index]
+
+
+def test_opening_reads_no_tokens(plan: Plan):
+    began = time.perf_counter()
+    assert len(open_plan(plan.folder)) == len(plan)
+    assert time.perf_counter() - began < 1
+
+
+def test_plans_of_other_lengths_share_the_corpus(
+    spec: Callable[..., DataSpec], tokenizer: Path, tmp_path: Path
+):
+    reports = [prepare(spec(), tokenizer_path=tokenizer, length=n, folder=tmp_path) for n in (64, 128)]
+    plans = [open_plan(report.folder) for report in reports]
+    assert plans[0].corpus_fingerprint == plans[1].corpus_fingerprint
+    assert plans[0].fingerprint != plans[1].fingerprint
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus", "plans"}

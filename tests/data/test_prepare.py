@@ -1,0 +1,206 @@
+"""Prepare gives the asked mixture exactly, drops what it says it drops, and is whole or absent."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ropewalk.data import (
+    DataError,
+    DataSpec,
+    PrepareReport,
+    find_plan,
+    load_encoder,
+    open_documents,
+    open_plan,
+    prepare,
+)
+from ropewalk.data.corpus import is_heldout, normalised
+
+Spec = Callable[..., DataSpec]
+
+
+@pytest.fixture
+def prepared(tokenizer: Path, tmp_path: Path) -> Callable[..., PrepareReport]:
+    """Prepare a data section into the test's own store."""
+
+    def run(spec: DataSpec, length: int = 128, **fields) -> PrepareReport:
+        return prepare(spec, tokenizer_path=tokenizer, length=length, folder=tmp_path / "store", **fields)
+
+    return run
+
+
+def test_the_mixture_is_the_asked_one_to_the_token(
+    spec: Spec, prepared: Callable[..., PrepareReport], text: Path
+):
+    long = {"weight": 0.75, "long": {"at_least": 900, "share": 0.8}}
+    other = {"kind": "repeats", "text": "code", "weight": 0.25}
+    report = prepared(spec(code=long, sources={"again": other}, tokens=8000))
+    assert report.tokens == 8000
+    assert (
+        report.sources["code"]["achieved"]["tokens"] == report.sources["code"]["requested"]["tokens"] == 6000
+    )
+    assert report.sources["code"]["achieved"]["long_share"] == 0.8
+    assert report.sources["again"]["achieved"] == {"share": 0.25, "tokens": 2000, "documents": 16}
+    assert report.packs * 128 == report.tokens + report.padding
+
+
+def test_the_report_is_the_plans(spec: Spec, prepared: Callable[..., PrepareReport]):
+    report = prepared(spec())
+    plan = open_plan(report.folder)
+    assert (len(plan), plan.length, plan.fingerprint) == (report.packs, 128, report.fingerprint)
+    assert sum(plan.trained_tokens(i) for i in range(len(plan))) == report.trained_tokens
+    fields = json.loads(json.dumps(report.json()))
+    assert {"tokens", "packs", "sources", "dropped", "fingerprint", "coverage", "corpus_fingerprint"} <= set(
+        fields
+    )
+    assert (
+        report.dropped["not_selected"]["tokens"] + report.dropped["trimmed"]["tokens"] + report.tokens
+        == (report.corpus["train"]["tokens"])
+    )
+
+
+def test_the_same_command_reuses_and_a_plan_is_found_without_sources(
+    spec: Spec, prepared: Callable[..., PrepareReport], tmp_path: Path
+):
+    first = prepared(spec())
+    before = Path(first.folder, "segments.npy").stat().st_mtime_ns
+    assert prepared(spec()) == first
+    assert Path(first.folder, "segments.npy").stat().st_mtime_ns == before
+    gone = spec(code={"paths": ["/nowhere"]})
+    assert str(find_plan(gone, length=128, folder=tmp_path / "store")) == first.folder
+
+
+def test_tokens_may_come_from_the_caller(spec: Spec, prepared: Callable[..., PrepareReport]):
+    assert prepared(spec(tokens=None), tokens=1500).tokens == 1500
+    with pytest.raises(DataError, match=r"steps x batch_tokens"):
+        prepared(spec(tokens=None))
+
+
+def test_the_store_is_plain_arrow(
+    spec: Spec, prepared: Callable[..., PrepareReport], tmp_path: Path, tokenizer: Path
+):
+    prepared(spec())
+    with pa.memory_map(str(tmp_path / "store/corpus/train.arrow")) as source:
+        table = pa.ipc.open_file(source).read_all()
+    assert table.schema.field("tokens").type == pa.large_list(pa.uint32())
+    row = table.slice(3, 1).to_pylist()[0]
+    encoder = load_encoder(tokenizer)
+    content = encoder.backend.decode(row["tokens"][:-1])
+    assert row["tokens"][-1] == encoder.separator
+    assert row["bytes"] == len(content.encode())
+    assert f"value_{int(row['id'][-5:-3])}_0" in content
+
+
+def test_the_split_is_by_content_alone(
+    text: Path, tmp_path: Path, spec: Spec, prepared: Callable[..., PrepareReport]
+):
+    report = prepared(spec(holdout=0.3))
+    heldout = {Path(document.id).name for document in open_documents(report.folder)}
+    expected = {path.name for path in text.iterdir() if is_heldout(path.read_text(), 0.3)}
+    assert heldout == expected
+    assert is_heldout("a\n\n  b", 0.3) == is_heldout("  a\nb\n", 0.3)
+    assert normalised(" a \n\n b") == "a\nb"
+
+
+def test_near_duplicates_are_dropped_and_counted(
+    text: Path, tmp_path: Path, spec: Spec, prepared: Callable[..., PrepareReport]
+):
+    copy = tmp_path / "more"
+    shutil.copytree(text, copy)
+    (copy / "d59.py").write_text((text / "d59.py").read_text() + "and_one_line_more_than_before = 1\n")
+    (copy / "new.py").write_text("".join(f"an_entirely_new_line_of_code_{i} = {i}\n" for i in range(9)))
+    report = prepared(spec(code={"paths": [str(text), str(copy)]}))
+    assert report.dropped["near_duplicate"]["documents"] == 60
+    assert sum(split["documents"] for split in report.corpus.values()) == 61
+
+
+@pytest.mark.parametrize("length", [16, 4096])
+def test_any_document_fits_any_length(spec: Spec, prepared: Callable[..., PrepareReport], length: int):
+    report = prepared(spec(tokens=9000), length=length)
+    plan = open_plan(report.folder)
+    assert sum(segment.length for i in range(len(plan)) for segment in plan[i].segments) == 9000
+
+
+def test_stages_that_read_the_same_share_a_store(spec: Spec, prepared: Callable[..., PrepareReport]):
+    facts = {"kind": "facts", "text": "code", "weight": 0.5, "facts": 1}
+    one = prepared(spec(), length=64)
+    two = prepared(spec(code={"weight": 0.5}, sources={"facts": facts}, seed=4), length=256)
+    assert one.corpus_fingerprint == two.corpus_fingerprint
+    assert open_plan(one.folder).fingerprint != open_plan(two.folder).fingerprint
+
+
+def test_min_tokens_are_counted(spec: Spec, prepared: Callable[..., PrepareReport]):
+    report = prepared(spec(code={"min_tokens": 300}))
+    plan = open_plan(report.folder)
+    lengths = [len(plan.document(s.row).tokens) for i in range(len(plan)) for s in plan[i].segments]
+    assert min(lengths) >= 300
+    assert report.dropped["min_tokens"]["documents"] > 0
+
+
+@pytest.mark.parametrize("room", [2_000, 40_000])
+def test_no_room_on_the_disk_leaves_nothing(spec: Spec, tokenizer: Path, tmp_path: Path, room: int):
+    """A file-size limit stands in for a full disk: both are an OSError from the same write."""
+    store = tmp_path / "store"
+    held = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, held[1]))
+    try:
+        with pytest.raises(DataError, match=r"free some space"):
+            prepare(spec(tokens=20_000), tokenizer_path=tokenizer, length=128, folder=store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, held)
+    assert not list(store.iterdir())
+    prepare(spec(), tokenizer_path=tokenizer, length=128, folder=store)
+
+
+KILLED = """
+import os, signal, sys
+from ropewalk.data import DataSpec, prepare
+def stop(phase, done, total):
+    if phase.startswith(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+spec, tokenizer, folder = DataSpec.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3]
+prepare(spec, tokenizer_path=tokenizer, length=128, folder=folder, progress=stop)
+"""
+
+
+@pytest.mark.parametrize(
+    ("phase", "left"), [("tokenise", set()), pytest.param("mix", {"corpus"}, marks=pytest.mark.slow)]
+)
+def test_a_killed_run_leaves_no_half_store(
+    spec: Spec,
+    tokenizer: Path,
+    tmp_path: Path,
+    prepared: Callable[..., PrepareReport],
+    phase: str,
+    left: set[str],
+):
+    store = tmp_path / "store"
+    arguments = [spec().model_dump_json(), str(tokenizer), str(store), phase]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert {path.name for path in store.iterdir() if not path.name.startswith(".")} == left
+    prepared(spec())
+    assert {path.name for path in store.iterdir()} == {"corpus", "plans"}
+
+
+def test_library_packages_are_prepared_in_time(tokenizer: Path, tmp_path: Path):
+    source = {"kind": "files", "paths": ["python:json", "python:email", "python:asyncio"], "weight": 1.0}
+    spec = DataSpec.model_validate({"tokens": 200_000, "sources": {"code": source}})
+    began = time.perf_counter()
+    report = prepare(spec, tokenizer_path=tokenizer, length=512, folder=tmp_path)
+    assert time.perf_counter() - began < 20
+    names = {Path(document.id).parts[0] for document in open_documents(report.folder, split="train")}
+    assert names == {"json", "email", "asyncio"}
+    assert np.all(open_documents(report.folder, split="train").sizes() > 0)

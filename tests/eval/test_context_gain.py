@@ -1,0 +1,59 @@
+"""The sliding window against an explicit loop, token by token."""
+
+import numpy as np
+import pytest
+import torch
+
+from ropewalk.eval import make_task
+from ropewalk.eval.tasks.context_gain import SLIDING, WHOLE
+
+SETTINGS = {"start": 60, "stop": 115, "window": 32, "stride": 8, "documents": 3}
+
+
+def loss_of(plain, context: np.ndarray, token: int) -> float:
+    with torch.no_grad():
+        logits = plain(torch.from_numpy(context.astype(np.int64))[None], use_cache=False).logits[0, -1]
+    return float(-torch.log_softmax(logits, -1)[int(token)])
+
+
+def test_the_window_slides_as_the_protocol_says(make_plain, make_subject, context, documents):
+    result = make_task("context_gain", **SETTINGS).run(make_subject("base"), context)
+    sliding = next(c for c in result.cells if c.part == SLIDING)
+    plain = make_plain()
+    tokens = next(d.tokens for d in documents if d.id == sliding.items[0])
+    losses = []
+    for position in range(60, 115):
+        end = min(60 + 8 * ((position - 60) // 8 + 1), 115)
+        losses.append(loss_of(plain, tokens[end - 32 : position], tokens[position]))
+        assert 32 - 8 <= position - (end - 32) < 32
+    assert sliding.values[0] == pytest.approx(np.mean(losses), abs=2e-6)
+
+
+def test_the_whole_context_is_the_whole_document(make_plain, make_subject, context, documents):
+    result = make_task("context_gain", **SETTINGS).run(make_subject("extended"), context)
+    (whole,) = result.cells
+    tokens = next(d.tokens for d in documents if d.id == whole.items[1])
+    plain = make_plain()
+    expected = np.mean([loss_of(plain, tokens[:p], tokens[p]) for p in range(60, 115)])
+    assert whole.values[1] == pytest.approx(expected, abs=2e-6)
+    assert whole.part == WHOLE
+
+
+def test_every_token_is_scored_once():
+    task = make_task("context_gain", **SETTINGS)
+    ends = task.ends()
+    assert ends == [68, 76, 84, 92, 100, 108, 115]
+    assert sum(np.diff([60, *ends])) == 55
+
+
+def test_a_window_that_sees_everything_is_the_whole_context(make_subject, context):
+    settings = {"start": 24, "stop": 32, "window": 32, "stride": 8, "documents": 4}
+    whole, sliding = make_task("context_gain", **settings).run(make_subject("base"), context).cells
+    np.testing.assert_allclose(whole.values, sliding.values, atol=1e-6)
+
+
+def test_only_the_reference_slides_its_window(make_subject, context):
+    task = make_task("context_gain", **SETTINGS)
+    assert [c.part for c in task.run(make_subject("base"), context).cells] == [WHOLE, SLIDING]
+    assert [c.part for c in task.run(make_subject("other"), context).cells] == [WHOLE]
+    assert "24 to 31 tokens of context" in task.protocol()

@@ -1,0 +1,88 @@
+"""Recipes small enough to prepare and check in a test: a tiny drawn model, its tokenizer, a corpus of text files."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from ropewalk.data import train_tokenizer
+from typer.testing import CliRunner, Result
+
+CONFIG = {
+    "num_hidden_layers": 1,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 300,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 64,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+WORDS = "the rope is laid along a walk of many yards and each strand turns against the next one".split()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `corpus/` (text files) and `model/` (a drawn Llama of one layer with a tokenizer)."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "corpus").mkdir()
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(WORDS, k=400)) + f"\nnumber {index}\n" for index in range(40)]
+    for index, text in enumerate(texts):
+        (folder / "corpus" / f"{index}.txt").write_text(text)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(LlamaConfig(**CONFIG)).save_pretrained(folder / "model")
+    train_tokenizer(texts, vocab_size=300).save_pretrained(folder / "model")
+    return folder
+
+
+@pytest.fixture
+def recipe_file(made: Path, tmp_path: Path) -> Path:
+    """A recipe on the drawn model, with a run directory of its own."""
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(recipe_values(made, tmp_path)))
+    return file
+
+
+def recipe_values(made: Path, folder: Path) -> dict:
+    return {
+        "run_dir": str(folder / "run"),
+        "target_length": 128,
+        "model": {"path": str(made / "model")},
+        "rope": {"kind": "yarn", "replace": True},
+        "data": {
+            "holdout": 0.2,
+            "near_duplicates": 1.0,
+            "sources": {"text": {"kind": "files", "weight": 1.0, "paths": [str(made / "corpus")]}},
+        },
+        "train": {"steps": 4, "batch_tokens": 512, "learning_rate": 1e-3, "checkpoint_every": 2},
+        "eval": {"tasks": {"loss": {"kind": "position_loss", "length": 128, "documents": 2}}},
+    }
+
+
+def invoke(*arguments: str | Path) -> Result:
+    from ropewalk.recipes.cli import app
+
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def invoke_json(*arguments: str | Path) -> dict:
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def shipped_copy(tmp_path: Path) -> Path:
+    """The shipped YAML files in a folder of their own, to be broken."""
+    from ropewalk.recipes.catalogue import SHIPPED
+
+    for file in SHIPPED.glob("*.yaml"):
+        shutil.copy(file, tmp_path)
+    return tmp_path
