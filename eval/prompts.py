@@ -80,10 +80,8 @@ class Frame:
         room = free - sum(max(len(line.before), len(line.after)) for line in lines)
         if room < 1:
             raise EvalError(
-                f"{self.where}.lengths: a prompt must hold its frame and {len(others)} distractors "
-                f"({length - room} tokens) and some haystack, got {length} tokens; ask for longer prompts "
-                "or fewer "
-                "distractors"
+                f"{self.where}.lengths: a prompt must hold some haystack beside its frame and {len(others)} "
+                f"distractors ({length - room} tokens), got {length} tokens; ask for longer prompts"
             )
         body, at = self._planted(self.haystack(order, free), lines, room=room, free=free)
         tokens = np.concatenate([front, body, ending])

@@ -90,7 +90,7 @@ class Task:
         return Result(
             task=self.kind,
             kind=self.kind,
-            settings=asdict(self),
+            settings={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()},
             label=self.label,
             unit=self.unit,
             better=self.better,

@@ -18,7 +18,7 @@ from ..train.crosscheck import ModelFacts, model_facts, sequence_problems
 from ..train.model import DTYPES, load_model
 from ..train.recipe import ModelSection, Recipe
 from .dry_run import frequency_rows, raise_all, task_problems, tasks_of
-from .options import screen
+from .options import screen, world_size
 from .progress import phases
 
 
@@ -55,7 +55,8 @@ def evaluation_rows(
 
 def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) -> Evaluation:
     """Run the tasks on the held-out documents of a store, over all ranks."""
-    join_world()
+    if world_size() > 1:
+        join_world()
     try:
         mesh = Mesh.of_world(sequence=stage.eval.sequence)
         with phases(screen(stderr=True)) as progress:

@@ -18,6 +18,8 @@ class Loader(yaml.SafeLoader):
         """Build a mapping whose keys are text and occur once."""
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key, line = self.construct_object(key_node), key_node.start_mark.line + 1
             if not isinstance(key, str):
                 raise RecipeError(f"line {line}: a key must be text, got {key!r}; quote it")

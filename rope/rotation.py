@@ -34,7 +34,7 @@ def rotation_table(positions: Tensor, frequencies: Frequencies, dtype: torch.dty
     sin = torch.empty_like(cos)
     for start in range(0, length, CHUNK):
         span = slice(start, start + CHUNK)
-        angles = positions[:, None, span, None].to(torch.float32) * inv_freq.float()
+        angles = positions[:, None, span, None].to(torch.float64) * inv_freq
         cos[:, :, span] = angles.cos() * frequencies.attention_scale
         sin[:, :, span] = angles.sin() * frequencies.attention_scale
     return Table(cos, sin)

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ..rope import install, make_scheme, read_base
+from ..rope import Frequencies, install, installed, make_scheme, read_base
 from .checkpoint import TOKENIZER_FILES, latest_checkpoint, write_text_json
 from .errors import TrainError
 from .loss import hidden_states
@@ -28,6 +28,8 @@ from .storage import (
 
 TOLERANCE = 1e-4
 """Largest difference of float32 logits between plain transformers on the result and ropewalk on the source."""
+FREQUENCY_TOLERANCE = 1e-9
+"""Largest relative difference of any inverse frequency, or of the attention scale, as the config tells them."""
 PROBE_TOKENS = 2048
 
 
@@ -140,16 +142,26 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
         "empty_tensors": sum(tensor.numel() == 0 for _, tensor in tensors(target)),
         "theta": base.theta,
         "scheme_read": base.current.name,
-        "frequencies_equal": exported.fingerprint == rope["fingerprint"],
+        "frequency_error": frequency_error(exported, next(iter(installed(ours).frequencies.values()))),
         "stretch": exported.stretch(base),
         "window": config.max_position_embeddings,
         "probe_tokens": length,
         "dtype": str(config.dtype).removeprefix("torch."),
     }
-    sound = checks["empty_tensors"] == 0 and checks["window"] == rope["target_length"]
+    sound = (
+        checks["empty_tensors"] == 0
+        and checks["window"] == rope["target_length"]
+        and checks["frequency_error"] <= FREQUENCY_TOLERANCE
+    )
     return ConvertReport(
         folder=str(target),
         verified=bool(sound and (cast or difference <= TOLERANCE)),
         max_logit_difference=difference,
         checks=checks,
     )
+
+
+def frequency_error(told: Frequencies, trained: Frequencies) -> float:
+    """Return the largest relative difference between two sets of frequencies, attention scale included."""
+    steps = (told.inv_freq / trained.inv_freq - 1).abs().max().item()
+    return max(steps, abs(told.attention_scale / trained.attention_scale - 1))

@@ -15,7 +15,18 @@ from ropewalk.eval import Context, Subject
 from ropewalk.train import Mesh
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
-TEXTS = ("argparse", "ast", "calendar", "csv", "dataclasses", "difflib", "enum", "fractions", "inspect", "shutil")
+TEXTS = (
+    "argparse",
+    "ast",
+    "calendar",
+    "csv",
+    "dataclasses",
+    "difflib",
+    "enum",
+    "fractions",
+    "inspect",
+    "shutil",
+)
 WINDOW = 64
 
 
@@ -52,8 +63,12 @@ def make_plain(tokenizer: PreTrainedTokenizerFast) -> Callable[..., LlamaForCaus
 
 
 @pytest.fixture
-def make_subject(make_plain: Callable[..., LlamaForCausalLM], tokenizer: PreTrainedTokenizerFast) -> Callable[..., Subject]:
-    def make(name: str = "base", *, seed: int = 0, scheme: str | None = None, target: int = WINDOW) -> Subject:
+def make_subject(
+    make_plain: Callable[..., LlamaForCausalLM], tokenizer: PreTrainedTokenizerFast
+) -> Callable[..., Subject]:
+    def make(
+        name: str = "base", *, seed: int = 0, scheme: str | None = None, target: int = WINDOW
+    ) -> Subject:
         chosen = rope.make_scheme(scheme) if scheme else None
         model = rope.install(make_plain(seed), chosen, target_length=target)
         return Subject(name=name, model=model, tokenizer=tokenizer)

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ropewalk import rope
 from ropewalk.data import Document
 from ropewalk.data.facts import half, state
-from ropewalk.eval import EvalError, make_task
+from ropewalk.eval import EvalError, Subject, make_task
 from ropewalk.eval.prompts import Frame
 
 FACT = state("zuzu", "48213")
@@ -47,7 +48,11 @@ def test_the_extremes_touch_the_ends(frame, tokenizer):
     assert tokenizer.decode(bottom.tokens).endswith(f"{FACT.statement}{FACT.question}{FACT.answer}")
 
 
-@given(length=st.integers(250, 900), depths=st.lists(st.floats(0, 1), min_size=1, max_size=4), seed=st.integers(0, 99))
+@given(
+    length=st.integers(250, 900),
+    depths=st.lists(st.floats(0, 1), min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+)
 @settings(max_examples=40, deadline=None)
 def test_any_distractors_fit_exactly(tokenizer, documents, length, depths, seed):
     frame = Frame(tokenizer, documents)
@@ -63,15 +68,23 @@ def test_any_distractors_fit_exactly(tokenizer, documents, length, depths, seed)
 def test_the_haystack_keeps_its_tokens_and_order(frame, documents):
     prompt = frame.build(FACT, length=700, depth=0.5, order=[3, 1, 2])
     line = frame.line(0.5, FACT)
-    at = prompt.at if np.array_equal(prompt.tokens[prompt.at : prompt.at + len(line.after)], line.after) else None
+    at = (
+        prompt.at
+        if np.array_equal(prompt.tokens[prompt.at : prompt.at + len(line.after)], line.after)
+        else None
+    )
     head = prompt.tokens[: at if at is not None else prompt.at - 1]
     np.testing.assert_array_equal(head, documents[3].tokens[: head.size])
 
 
 def test_special_tokens_open_a_prompt_as_they_open_documents(tokenizer, documents):
     bos = tokenizer.bos_token_id
-    marked = [replace(d, tokens=np.concatenate([[bos], d.tokens[:200], [bos]]).astype("uint32")) for d in documents]
-    prompt = Frame(tokenizer, marked).build(FACT, length=600, depth=0.5, order=order(Frame(tokenizer, marked)))
+    marked = [
+        replace(d, tokens=np.concatenate([[bos], d.tokens[:200], [bos]]).astype("uint32")) for d in documents
+    ]
+    prompt = Frame(tokenizer, marked).build(
+        FACT, length=600, depth=0.5, order=order(Frame(tokenizer, marked))
+    )
     assert np.flatnonzero(prompt.tokens == bos).tolist() == [0]
     assert prompt.tokens.size == 600
 
@@ -95,54 +108,55 @@ def test_keys_and_values_are_held_out():
 def successor_model(make_plain, tokenizer, follows: dict[int, int]):
     """Rig a model whose first choice after token t is `follows[t]`, whatever came before."""
     size = len(tokenizer)
-    model = make_plain(hidden_size=512, head_dim=128, tie_word_embeddings=False)
+    model = make_plain(hidden_size=size, num_hidden_layers=1, tie_word_embeddings=False).float()
     with torch.no_grad():
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
-        model.model.embed_tokens.weight.copy_(torch.eye(512)[:size])
+        model.model.embed_tokens.weight.copy_(torch.eye(size))
         model.lm_head.weight.zero_()
         for token, after in follows.items():
             model.lm_head.weight[after, token] = 1
     return model
 
 
-def test_found_means_every_answer_token_is_the_first_choice(make_plain, make_subject, tokenizer, context):
-    task = make_task("needles", lengths=[96, 200], depths=[0.0, 0.5, 1.0], per_cell=40)
+def answer_steps(prompt) -> list[tuple[int, int]]:
+    """List the (token, next token) steps through an answer."""
+    tokens = prompt.tokens[-prompt.answer_tokens - 1 :].tolist()
+    return list(zip(tokens, tokens[1:], strict=False))
+
+
+def test_found_means_every_answer_token_is_the_first_choice(make_plain, tokenizer, context):
+    task = make_task("needles", lengths=[80, 96], depths=[0.0, 0.5, 1.0], per_cell=10)
     frame = Frame(tokenizer, context.documents)
-    rows = {
-        (length, depth, i): task.prompt(frame, context.seed, length, depth, i)
+    steps = {
+        f"{length}/{depth:g}/{i}": answer_steps(task.prompt(frame, context.seed, length, depth, i))
         for length in task.lengths
         for depth in task.depths
         for i in range(task.per_cell)
     }
     follows: dict[int, int] = {}
-    for prompt in rows.values():  # the model knows as many answers as do not contradict each other
-        answer = prompt.tokens[-prompt.answer_tokens - 1 :].tolist()
-        steps = list(zip(answer, answer[1:], strict=False))
-        wanted = dict(steps)
-        if len(wanted) == len(set(steps)) and all(follows.get(a, b) == b for a, b in wanted.items()):
-            follows |= wanted
-    subject = replace(make_subject(), model=make_subject().model)
-    from ropewalk import rope
-
-    subject = replace(subject, model=rope.install(successor_model(make_plain, tokenizer, follows)))
-    result = task.run(subject, context)
-    hits = 0
-    for cell in result.cells:
-        for i, value in enumerate(cell.values):
-            prompt = rows[cell.length, cell.depth, i]
-            answer = prompt.tokens[-prompt.answer_tokens - 1 :].tolist()
-            expected = all(follows.get(a) == b for a, b in zip(answer, answer[1:], strict=False))
-            assert value == expected
-            hits += expected
-    assert 0 < hits < len(rows)
+    for answer in steps.values():  # teach as many answers as do not contradict each other
+        if all((follows | dict(answer)).get(a) == b == follows.get(a, b) for a, b in answer):
+            follows |= dict(answer)
+    model = rope.install(successor_model(make_plain, tokenizer, follows))
+    result = task.run(Subject(name="base", model=model, tokenizer=tokenizer), context)
+    found = {
+        item: value for cell in result.cells for item, value in zip(cell.items, cell.values, strict=True)
+    }
+    assert found == {item: all(follows.get(a) == b for a, b in answer) for item, answer in steps.items()}
+    assert 0 < sum(found.values()) < len(found)
 
 
 def test_wrong_answers_count_for_nothing_and_the_frame_is_told(make_subject, context):
     task = make_task("needles", lengths=[64, 128], depths=[0.0, 1.0], per_cell=3)
     result = task.run(make_subject(), context)
-    assert [(s.length, s.depth, s.n) for s in result.scores()] == [(64, 0, 3), (64, 1, 3), (128, 0, 3), (128, 1, 3)]
+    assert [(s.length, s.depth, s.n) for s in result.scores()] == [
+        (64, 0, 3),
+        (64, 1, 3),
+        (128, 0, 3),
+        (128, 1, 3),
+    ]
     assert all(0 <= s.low <= s.value <= s.high <= 1 for s in result.scores())
     assert result.notes["frame"]["statement"].startswith(result.notes["frame"]["question"])
 

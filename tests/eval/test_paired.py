@@ -92,7 +92,8 @@ def test_a_difference_is_claimed_only_where_a_sign_test_could_claim_it(differenc
 
 
 @pytest.mark.parametrize(
-    ("freedom", "expected"), [(1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (11, 2.201), (30, 2.042), (500, 1.965)]
+    ("freedom", "expected"),
+    [(1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (11, 2.201), (30, 2.042), (500, 1.965)],
 )
 def test_student_quantiles_are_those_of_the_table(freedom, expected):
     assert student_quantile(0.975, freedom) == pytest.approx(expected, abs=0.005)
@@ -100,7 +101,13 @@ def test_student_quantiles_are_those_of_the_table(freedom, expected):
 
 @pytest.mark.parametrize(
     ("hits", "n", "low", "high"),
-    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (8, 10, 0.4902, 0.9433), (1, 20, 0.0089, 0.2361), (0, 1, 0.0, 0.7935)],
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (8, 10, 0.4902, 0.9433),
+        (1, 20, 0.0089, 0.2361),
+        (0, 1, 0.0, 0.7935),
+    ],
 )
 def test_proportions_have_wilsons_interval(hits, n, low, high):
     interval = proportion_interval(hits, n)

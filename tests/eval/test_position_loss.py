@@ -1,5 +1,7 @@
 """Loss by position against the log-softmax of plain transformers logits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,13 @@ def test_scores_weigh_tokens_alike(make_subject, context):
     result = make_task("position_loss", length=100, documents=5, edges=[10]).run(make_subject(), context)
     score = result.scores()[1]
     assert score.value == pytest.approx(result.cells[1].values.mean())
-    assert (score.task, score.start, score.length, score.depth, score.n) == ("position_loss", 10, 100, None, 5)
+    assert (score.task, score.start, score.length, score.depth, score.n) == (
+        "position_loss",
+        10,
+        100,
+        None,
+        5,
+    )
     assert score.low < score.value < score.high
 
 
@@ -54,8 +62,6 @@ def test_default_edges_are_powers_of_two_and_middles(length, edges):
 
 
 def test_batches_do_not_matter(make_subject, context):
-    from dataclasses import replace
-
     task = make_task("position_loss", length=150, documents=5)
     one = task.run(make_subject(), replace(context, batch_tokens=1))
     all_at_once = task.run(make_subject(), replace(context, batch_tokens=10**6))

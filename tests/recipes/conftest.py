@@ -1,14 +1,16 @@
-"""Recipes small enough to prepare and check in a test: a tiny drawn model, its tokenizer, a corpus of text files."""
+"""Recipes small enough to prepare and check in a test: a tiny drawn model, its tokenizer, a corpus."""
 
 import json
 import random
-import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from ropewalk.data import train_tokenizer
 from typer.testing import CliRunner, Result
+
+from ropewalk.data import train_tokenizer
 
 CONFIG = {
     "num_hidden_layers": 1,
@@ -21,7 +23,7 @@ CONFIG = {
     "max_position_embeddings": 64,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
 }
-WORDS = "the rope is laid along a walk of many yards and each strand turns against the next one".split()
+WORDS = ("the", "rope", "is", "laid", "along", "a", "walk", "of", "many", "yards", "strand", "by", "strand")
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "corpus" / f"{index}.txt").write_text(text)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(LlamaConfig(**CONFIG)).save_pretrained(folder / "model")
-    train_tokenizer(texts, vocab_size=300).save_pretrained(folder / "model")
+    train_tokenizer(texts, 300, folder / "model")
     return folder
 
 
@@ -66,23 +68,21 @@ def recipe_values(made: Path, folder: Path) -> dict:
     }
 
 
-def invoke(*arguments: str | Path) -> Result:
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Run a command line in this process; the result has exit_code, stdout and stderr."""
     from ropewalk.recipes.cli import app
 
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def invoke_json(*arguments: str | Path) -> dict:
-    result = invoke(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
-def shipped_copy(tmp_path: Path) -> Path:
-    """The shipped YAML files in a folder of their own, to be broken."""
-    from ropewalk.recipes.catalogue import SHIPPED
+def run_json(run: Callable[..., Result]) -> Callable[..., Any]:
+    """Run a verb with --json and give what it printed."""
 
-    for file in SHIPPED.glob("*.yaml"):
-        shutil.copy(file, tmp_path)
-    return tmp_path
+    def read(*arguments: str | Path) -> Any:
+        result = run(*arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    return read

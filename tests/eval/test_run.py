@@ -1,0 +1,133 @@
+"""Evaluations: the same on every layout of ranks, and they say which model they are of."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ropewalk import rope
+from ropewalk.data import Document
+from ropewalk.eval import EvalError, Evaluation, Subject, evaluate, make_task, model_fingerprint
+from ropewalk.eval.forwards import share
+from ropewalk.train import Layout, Mesh
+
+TASKS = {
+    "curve": make_task("position_loss", length=128, documents=5),
+    "gain": make_task("context_gain", start=64, stop=128, window=32, stride=16, documents=3),
+    "needles": make_task("needles", lengths=[64, 96], depths=[0.0, 1.0], per_cell=3),
+}
+
+
+def on_ranks(sequence: int, tokenizer: Any, documents: list[Document]) -> dict[str, Any]:
+    """Evaluate one tiny model on this world and return the evaluation's JSON."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        vocab_size=len(tokenizer),
+        bos_token_id=None,
+        eos_token_id=None,
+        initializer_range=0.3,
+    )
+    subject = Subject(name="base", model=rope.install(LlamaForCausalLM(config).double()), tokenizer=tokenizer)
+    mesh = Mesh.of_world(sequence=sequence)
+    done = evaluate(subject, TASKS, documents=documents, corpus="c", mesh=mesh, batch_tokens=256)
+    return done["base"].json()
+
+
+def without_seconds(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in evaluation.items() if name != "seconds"}
+
+
+def test_the_layout_of_ranks_does_not_matter(ranks, tokenizer, documents):
+    alone = on_ranks(1, tokenizer, documents)
+    two_data = ranks(2)(on_ranks, 1, tokenizer, documents)
+    two_sequence = ranks(2)(on_ranks, 2, tokenizer, documents)
+    assert two_data[0] == two_data[1]
+    assert two_sequence[0] == two_sequence[1]
+    assert without_seconds(two_data[0]) == without_seconds(alone)
+    for one, other in zip(alone["results"].values(), two_sequence[0]["results"].values(), strict=True):
+        assert one["items_fingerprint"] == other["items_fingerprint"]
+        for a, b in zip(one["cells"], other["cells"], strict=True):
+            np.testing.assert_allclose(a["values"], b["values"], atol=1e-6)
+
+
+@pytest.mark.parametrize("ranks_", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_every_rank_makes_as_many_forwards_and_none_is_left_out(ranks_, count):
+    batches = [range(i, i + 1) for i in range(count)]
+    shares = [share(batches, Mesh(layout=Layout(world=ranks_), rank=r)) for r in range(ranks_)]
+    assert len({len(s) for s in shares}) == 1
+    assert {b for s in shares for b in s} == set(batches)
+
+
+def test_an_evaluation_names_its_model_and_survives_json(make_subject, documents):
+    subjects = [make_subject("base"), make_subject("scheme", scheme="yarn", target=128)]
+    done = evaluate(iter(subjects), {"curve": TASKS["curve"]}, documents=documents, corpus="c0ffee")
+    base, scheme = done.values()
+    assert base.fingerprint == scheme.fingerprint == model_fingerprint(subjects[0].model)
+    assert (base.scheme, scheme.scheme) == ("default", "yarn")
+    assert base.scheme_fingerprint != scheme.scheme_fingerprint
+    assert (base.trained_length, scheme.target_length) == (64, 128)
+    assert base.reference == scheme.reference == "base"
+    assert {s.task for s in base.scores} == {"curve"}
+    again = Evaluation.from_json(json.loads(json.dumps(scheme.json())))
+    assert again.json() == scheme.json()
+
+
+def test_a_fingerprint_sees_one_changed_weight(make_subject):
+    one, other = make_subject().model, make_subject().model
+    assert model_fingerprint(one) == model_fingerprint(other)
+    next(other.parameters()).data[0, 0] += 1e-9
+    assert model_fingerprint(one) != model_fingerprint(other)
+    assert model_fingerprint(one) != model_fingerprint(one.float())
+
+
+def test_bad_input(make_subject, documents):
+    subject = make_subject()
+    with pytest.raises(EvalError, match=r"eval.tasks: .*got none.*position_loss"):
+        evaluate(subject, {}, documents=documents, corpus="c")
+    with pytest.raises(EvalError, match=r"'base' twice; rename"):
+        evaluate([subject, subject], {"curve": TASKS["curve"]}, documents=documents, corpus="c")
+    with pytest.raises(EvalError, match="format: must be 1, got 2"):
+        Evaluation.from_json({"format": 2})
+
+
+def test_all_tasks_look_at_the_documents_before_any_forward(make_subject, documents):
+    tasks = {
+        "far": make_task("position_loss", length=9000),
+        "gain": make_task("context_gain", documents=99),
+        "hay": make_task("needles", lengths=[64, 90000]),
+    }
+    seen: list[Any] = []
+    with pytest.raises(EvalError) as refused:
+        evaluate(make_subject(), tasks, documents=documents, corpus="c", progress=lambda *s: seen.append(s))
+    assert all(f"eval.tasks.{name}: " in str(refused.value) for name in tasks)
+    assert not seen
+
+
+def test_a_model_without_a_scheme_is_sent_to_install(make_plain, tokenizer, documents):
+    subject = Subject(name="plain", model=make_plain(), tokenizer=tokenizer)
+    with pytest.raises(rope.RopeError, match="rope.install"):
+        evaluate(subject, {"curve": TASKS["curve"]}, documents=documents, corpus="c")
+
+
+def test_the_reference_can_be_measured_in_another_call(make_subject, documents):
+    first = evaluate(make_subject("base"), {"gain": TASKS["gain"]}, documents=documents, corpus="c")
+    more = evaluate(
+        replace(make_subject(), name="again"),
+        {"gain": TASKS["gain"]},
+        documents=documents,
+        corpus="c",
+        reference="base",
+    )
+    assert len(first["base"].results["gain"].cells) == 2
+    assert len(more["again"].results["gain"].cells) == 1

@@ -1,0 +1,224 @@
+"""The command line: every verb, its JSON, and errors as one message with exit code 2."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import Result
+
+from ropewalk.recipes.catalogue import SHIPPED
+from ropewalk.rope import config_fields, make_scheme, read_base
+
+Run = Callable[..., Result]
+RunJson = Callable[..., Any]
+
+
+def python(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+    )
+
+
+def test_a_user_error_of_the_script_is_one_message_and_exit_2():
+    done = python(SHIPPED / "extend.py", "tiny-base", "trian=1")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "tiny-base: trian: must be a known key, got 'trian'; did you mean 'train'?"
+
+
+def test_under_torchrun_other_ranks_are_silent():
+    done = python("-m", "ropewalk.recipes.extend", "tiny-bse", RANK="1", WORLD_SIZE="2")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+@pytest.mark.slow
+def test_torchrun_prints_a_user_error_once():
+    launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+    done = python(*launch, SHIPPED / "extend.py", "tiny-base", "trian=1", OMP_NUM_THREADS="1")
+    assert done.returncode != 0
+    assert done.stderr.count("did you mean 'train'?") == 1
+    assert "Traceback" not in done.stderr.partition("ChildFailedError")[0].partition("trian: must")[0]
+
+
+def test_verbs_start_light_and_keep_the_scripts_folder_off_the_path():
+    body = f"""
+import sys
+sys.path.insert(0, {str(SHIPPED)!r})
+from ropewalk.recipes.cli import app
+assert {str(SHIPPED)!r} not in sys.path
+for line in ("--help", "recipes list", "extend --help"):
+    app(line.split(), standalone_mode=False)
+assert not {{"torch", "transformers", "omegaconf"}} & sys.modules.keys()
+app("recipes check tiny-base".split(), standalone_mode=False)
+assert "deepspeed" not in sys.modules and "datasets" not in sys.modules
+"""
+    done = python("-c", body)
+    assert done.returncode == 0, done.stderr
+
+
+BAD_INPUT = [
+    (["extend", "tiny-bse"], "tiny-bse", "tiny-base"),
+    (["extend", "tiny-base", "train.steps=128k"], "128k", "131072"),
+    (["extend", "tiny-base", "--world", "2"], "2", "--dry-run"),
+    (["extend", "tiny-512-4k-yarn", "--dry-run", "--world", "3"], "got 2", "[1]"),
+    (["extend", "llama3-8b-8k-512k-abf"], "got models/Meta", "put the model there"),
+    (["extend", "llama3-8b-8k-512k-abf", "eval.tasks.x.kind=film"], "film", "needles"),
+    (["prepare", "tiny-base", "--world", "2"], "2", "--dry-run"),
+    (["evaluate", "gone", "--recipe", "tiny-base"], "gone", "correct the path"),
+    (["evaluate", "gone", "--recipe", "tiny-base", "--scheme", "yarn,x"], "'x'", "yarn,factor=8"),
+    (["evaluate", "gone", "--recipe", "tiny-base", "--scheme", "yarm"], "'yarm'", "yarn"),
+    (["convert", "gone", "there"], "no folder", "checkpoints"),
+    (["convert", "gone", "there", "--dtype", "int8"], "int8", "bfloat16"),
+    (["recipes", "check", "tiny-base", "rope.kind=linear"], "got 64", "original_length"),
+    (["recipes", "show", "tiny-base", "x"], "'x'", "key=value"),
+    (["rope", "show", "yarm", "--target-length", "9000"], "'yarm'", "yarn"),
+    (["rope", "show", "yarn", "beta", "--target-length", "9000"], "'beta'", "factor=8"),
+    (["rope", "show", "yarn", "beta=2", "--target-length", "9000"], "beta", "beta_fast"),
+    (["rope", "show", "yarn", "--target-length", "9000", "--head-dim", "3"], "3", "head_dim"),
+]
+
+
+@pytest.mark.parametrize(("command", "value", "cure"), BAD_INPUT, ids=lambda part: str(part)[:40])
+def test_bad_input(run: Run, command: list[str], value: str, cure: str):
+    result = run(*command)
+    assert result.exit_code == 2, result.output
+    assert value in result.stderr
+    assert cure in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_mistake_in_the_code_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: Any) -> None:
+        raise ValueError("not for people")
+
+    monkeypatch.setattr("ropewalk.recipes.catalogue.shipped", broken)
+    assert isinstance(run("recipes", "list").exception, ValueError)
+
+
+def test_recipes_list_and_show(run: Run, run_json: RunJson):
+    names = [row["name"] for row in run_json("recipes", "list")]
+    assert {"tiny-base", "tiny-512-4k-yarn", "llama3-8b-8k-512k-abf"} <= set(names)
+    shown = run("recipes", "show", "tiny-512-4k-yarn", "train.steps=7").stdout
+    assert yaml.safe_load(shown)["train"]["steps"] == 7
+    assert "${" not in shown
+    assert run_json("recipes", "show", "tiny-512-4k-yarn", "train.steps=7") == yaml.safe_load(shown)
+
+
+def test_recipes_show_is_a_recipe(run: Run, tmp_path: Path):
+    (tmp_path / "again.yaml").write_text(run("recipes", "show", "tiny-512-4k-yarn").stdout)
+    told = run("recipes", "diff", "tiny-512-4k-yarn", tmp_path / "again.yaml")
+    assert told.stdout.strip() == "no difference"
+
+
+def test_recipes_diff(run_json: RunJson, tmp_path: Path):
+    (tmp_path / "other.yaml").write_text("base: [tiny-512-4k-yarn.yaml]\ntrain: {seed: 3}")
+    told = run_json("recipes", "diff", "tiny-512-4k-yarn", tmp_path / "other.yaml")
+    assert told["difference"] == ["train.seed: 0, not 3"]
+
+
+def test_rope_list_names_every_scheme(run: Run, run_json: RunJson):
+    rows = {row["scheme"]: row for row in run_json("rope", "list")}
+    assert {"default", "linear", "ntk", "abf", "yarn", "llama3"} <= rows.keys()
+    assert rows["yarn"]["knobs"]["beta_fast"] == 32
+    assert all(name in run("rope", "list").stdout for name in rows)
+
+
+def test_rope_show_has_the_promised_keys(run: Run, run_json: RunJson):
+    command = ["rope", "show", "yarn", "beta_fast=16", "--head-dim", 64, "--theta", 10000]
+    command += ["--original-length", 4096, "--target-length", 32768]
+    told = run_json(*command)
+    promised = {
+        "scheme",
+        "knobs",
+        "factor",
+        "stretch",
+        "inv_freq",
+        "attention_scale",
+        "fingerprint",
+        "engines",
+    }
+    assert promised <= told.keys()
+    assert (told["scheme"], told["factor"], told["knobs"]["beta_fast"]) == ("yarn", 8, 16)
+    assert told["stretch"] == pytest.approx(8)
+    assert (len(told["inv_freq"]), len(told["inv_freq"][0])) == (1, 32)
+    assert told["engines"]["transformers"]["rope_parameters"]["rope_type"] == "yarn"
+    assert told["fingerprint"][:12] in run(*command).stdout
+
+
+def test_dry_run_prints_the_arithmetic(run: Run):
+    shown = " ".join(run("extend", "llama3-8b-8k-512k-abf", "--dry-run", "--world", "64").stdout.split())
+    assert "world 64 = data 8 x sequence 8" in shown
+    assert "64 packs of 65,536 = 8 data x 1 micro_batch x 8 accumulation" in shown
+    assert "rank 0: 0..8,192" in shown
+    assert "not here yet: model.path" in shown
+
+
+def test_prepare_then_extend_then_evaluate(run: Run, run_json: RunJson, recipe_file: Path, made: Path):
+    unprepared = run("extend", recipe_file, "train.seed=1")
+    assert unprepared.exit_code == 2
+    assert f"run: ropewalk prepare {recipe_file} train.seed=1" in unprepared.stderr
+    report = run_json("prepare", recipe_file)
+    assert {"tokens", "packs", "sources", "dropped", "fingerprint"} <= report.keys()
+    assert (report["tokens"], report["packs"]) == (2048, 16)
+    assert len(report["stages"]) == 1
+    shown = run("prepare", recipe_file).stdout
+    assert all(word in shown for word in ("requested", "achieved", "query-key pairs", "64 to 127"))
+    told = run_json("evaluate", made / "model", "--recipe", recipe_file, "--scheme", "linear,factor=2")
+    assert {"scores", "model", "scheme", "fingerprint"} <= told.keys()
+    assert {"task", "length", "depth", "value", "low", "high", "n"} <= told["scores"][0].keys()
+    assert (told["scheme"], told["knobs"]) == ("linear", {"factor": 2})
+    assert "loss" in run("evaluate", made / "model", "--recipe", recipe_file).stdout
+
+
+def test_another_corpus_is_another_store(run: Run, recipe_file: Path, tmp_path: Path, made: Path):
+    assert run("prepare", recipe_file).exit_code == 0
+    shutil.copytree(made / "corpus", tmp_path / "other")
+    result = run("extend", recipe_file, f"data.sources.text.paths=[{tmp_path / 'other'}]")
+    assert result.exit_code == 2
+    assert "data.store" in result.stderr
+    longer = run("extend", recipe_file, "train.steps=5")
+    assert longer.exit_code == 2
+    assert "no plan" in longer.stderr
+
+
+def test_evaluate_plans_and_refuses_another_vocabulary(
+    run: Run, recipe_file: Path, made: Path, tmp_path: Path
+):
+    plan = run("evaluate", made / "model", "--recipe", recipe_file, "--scheme", "yarn", "--dry-run")
+    assert plan.exit_code == 0, plan.output
+    assert "attention scale 1.069" in plan.stdout
+    other = shutil.copytree(made / "model", tmp_path / "other")
+    tokens = json.loads((other / "tokenizer.json").read_text())
+    tokens["model"]["vocab"]["zzz"] = len(tokens["model"]["vocab"])
+    (other / "tokenizer.json").write_text(json.dumps(tokens))
+    result = run("evaluate", other, "--recipe", recipe_file)
+    assert result.exit_code == 2
+    assert "vocabulary" in result.stderr
+
+
+def test_convert_reports_its_checks(run: Run, run_json: RunJson, made: Path, tmp_path: Path):
+    checkpoint = shutil.copytree(made / "model", tmp_path / "checkpoint")
+    config = json.loads((checkpoint / "config.json").read_text())
+    base, scheme = read_base(config)["full_attention"], make_scheme("yarn")
+    fields = config_fields(config, base, scheme, target_length=128)
+    (checkpoint / "config.json").write_text(json.dumps(fields))
+    rope = {
+        "scheme": "yarn",
+        "knobs": scheme.knobs,
+        "original_length": base.original_length,
+        "target_length": 128,
+        "fingerprint": scheme.frequencies(base, target_length=128).fingerprint,
+    }
+    (checkpoint / "ropewalk.json").write_text(json.dumps({"format": 1, "rope": rope}))
+    told = run_json("convert", checkpoint, tmp_path / "out")
+    assert told["verified"]
+    assert told["max_logit_difference"] <= 1e-4
+    assert told["checks"]
+    assert run("convert", checkpoint, tmp_path / "out").exit_code == 2

@@ -1,0 +1,66 @@
+"""Every recipe of the package composes, checks and plans at the size it is meant for."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from ropewalk.recipes.catalogue import SHIPPED, shipped
+from ropewalk.recipes.compose import load
+from ropewalk.recipes.dry_run import recipe_problems
+from ropewalk.train.recipe import stages
+
+EVERY = sorted(file for file in SHIPPED.rglob("*.yaml") if "assets" not in file.parts)
+RUNNABLE = [file for file in EVERY if not file.name.startswith("_")]
+WORLDS = {"tiny-base": 1, "llama3-8b-8k-512k-abf": 64}
+"""Ranks a recipe is written for; 2 where it is not named."""
+
+
+def test_there_are_recipes_and_they_lie_flat():
+    assert len(RUNNABLE) >= 3
+    assert len(EVERY) - len(RUNNABLE) >= 4
+    assert sorted(shipped()) == RUNNABLE
+    assert {file.parent for file in EVERY} == {SHIPPED}
+
+
+@pytest.mark.parametrize("file", RUNNABLE, ids=lambda file: file.stem)
+def test_every_recipe_checks_and_plans(file: Path, run: Callable[..., Result]):
+    recipe = load(file)
+    world = WORLDS.get(file.stem, 2)
+    assert recipe_problems(recipe, world) == []
+    result = run("extend", file.stem, "--dry-run", "--world", world)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("world ") == len(stages(recipe))
+
+
+@pytest.mark.parametrize("file", RUNNABLE, ids=lambda file: file.stem)
+def test_names_say_what_the_recipe_does(file: Path):
+    recipe = load(file)
+    assert recipe.run_dir == f"runs/{file.stem}"
+    if recipe.model.from_scratch:
+        return
+    *_, target, scheme = file.stem.split("-")
+    tokens, unit = re.fullmatch(r"(\d+)([km]?)", target).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    assert int(tokens) * {"": 1, "k": 1024, "m": 1024**2}[unit] == recipe.target_length
+    assert scheme == recipe.rope.kind
+
+
+@pytest.mark.parametrize("file", [file for file in EVERY if file not in RUNNABLE], ids=lambda file: file.stem)
+def test_every_base_is_used(file: Path):
+    assert any(file.name in other.read_text() for other in EVERY if other != file)
+
+
+@pytest.mark.parametrize("kind", ["default", "linear", "ntk", "abf", "yarn", "llama3"])
+def test_the_default_recipe_takes_any_scheme(kind: str):
+    assert recipe_problems(load("tiny-512-4k-yarn", [f"rope.kind={kind}"]), 2) == []
+
+
+def test_the_published_thetas_and_batches_of_prolong():
+    first, second = stages(load("llama3-8b-8k-512k-abf"))
+    told = [
+        (s.target_length, s.rope.knobs["theta"], s.train.batch_tokens, s.train.steps) for s in (first, second)
+    ]
+    assert told == [(65536, 8e6, 4 * 2**20, 5000), (524288, 1.28e8, 8 * 2**20, 2500)]
+    assert (first.train.learning_rate, second.train.learning_rate) == (1e-5, 5e-6)

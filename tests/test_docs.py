@@ -1,0 +1,183 @@
+"""What the pages say is so: commands run, numbers are the recorded ones, links lead somewhere."""
+
+import json
+import os
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+from house.commands import Block, blocks, tried
+from house.numbers import ROOT, evaluate, pages, rendered
+
+PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in pages()}
+RECIPES = {path.stem for path in (ROOT / "recipes").rglob("*.yaml")}
+MOST_LINES = 150
+LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
+
+
+def workplace(folder: Path) -> Path:
+    """Make a folder that looks like the repository's root; what a command writes stays in it."""
+    for entry in ROOT.iterdir():
+        if entry.name not in ("runs", ".git") and not entry.name.startswith(".make"):
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+def run_blocks(chosen: list[Block], folder: Path) -> None:
+    """Run blocks in order in one folder; a failure names the line of the page and the command."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    for block in chosen:
+        script = "\n".join(["set -euxo pipefail", *(tried(command, RECIPES) for command in block.commands)])
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"line {block.line}:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_run(page: str, tmp_path: Path) -> None:
+    run_blocks([b for b in blocks(PAGES[page]) if b.is_run and not b.is_slow], workplace(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    "page", [name for name, text in PAGES.items() if any(b.is_slow for b in blocks(text))]
+)
+def test_all_commands_run_in_the_order_of_the_page(page: str, tmp_path: Path) -> None:
+    run_blocks([block for block in blocks(PAGES[page]) if block.is_run], workplace(tmp_path))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_are_the_recorded_ones(page: str) -> None:
+    assert rendered(PAGES[page]) == PAGES[page], "python tests/house/numbers.py writes them"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    targets = LINK.findall(PAGES[page])
+    assert not [target for target in targets if not ((ROOT / page).parent / target).exists()]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_a_page_is_one_job(page: str) -> None:
+    assert PAGES[page].count("\n") <= MOST_LINES
+
+
+def test_the_readme_shows_a_picture_and_recorded_numbers() -> None:
+    assert re.search(r"!\[[^\]]+\]\([^)]+\.png\)", PAGES["README.md"])
+    assert "<!-- numbers: docs/results/" in PAGES["README.md"]
+    assert {"make demo", "make test"} <= {c for block in blocks(PAGES["README.md"]) for c in block.commands}
+
+
+RECORD = {
+    "date": "2026-01-02",
+    "models": [
+        {"name": "base", "scores": [{"task": "loss", "length": 512, "value": 4.125}]},
+        {"name": "extended", "scores": [{"task": "loss", "length": 512, "value": 2.0}]},
+    ],
+    "step seconds": {"total": 90},
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("date", "2026-01-02"),
+        ("models/1/name", "extended"),
+        ("models/name=base/scores/task=loss,length=512/value", 4.125),
+        ("models/name=base/scores/0/value - models/name=extended/scores/0/value", 2.125),
+        ("models/0/scores/0/value * 100", 412.5),
+    ],
+)
+def test_a_path_walks_the_record(expression: str, value: object) -> None:
+    assert evaluate(expression, RECORD) == value
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("models/name=other", "got 0 of 2"),
+        ("models/0/scores/0/value/deep", "float"),
+        ("day", "date"),
+        ("models/7", "list"),
+    ],
+)
+def test_a_path_that_leads_nowhere_says_where_it_ended(path: str, word: str) -> None:
+    with pytest.raises(KeyError, match=word):
+        evaluate(path, RECORD)
+
+
+def test_a_table_is_its_template_filled_in(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(json.dumps(RECORD))
+    template = "| base | {models/0/scores/0/value:.1f} | {date} |\n| long | {models/1/scores/0/value:.2f} | |"
+    page = f"Before\n<!-- numbers: record.json\n{template}\n-->\n| base | 9.9 | |\n\nAfter {{date}}\n"
+    filled = page.replace("| base | 9.9 | |", "| base | 4.1 | 2026-01-02 |\n| long | 2.00 | |")
+    assert rendered(page, tmp_path) == filled
+    assert rendered(filled, tmp_path) == filled
+
+
+PAGE = """# Title
+```sh
+make demo
+ropewalk evaluate runs/x \\
+    --json   # a comment
+```
+<!-- slow -->
+```sh
+# only a comment
+torchrun --nproc-per-node 2 recipes/extend.py tiny-512-4k-yarn
+```
+<!-- not run: needs eight GPUs -->
+```sh
+nvidia-smi
+```
+```python
+print("not a command")
+```
+"""
+
+
+def test_blocks_of_a_page() -> None:
+    first, slow, never = blocks(PAGE)
+    assert [block.line for block in (first, slow, never)] == [2, 8, 13]
+    assert first.commands == ("make demo", "ropewalk evaluate runs/x      --json   # a comment")
+    assert slow.commands == ("torchrun --nproc-per-node 2 recipes/extend.py tiny-512-4k-yarn",)
+    assert [block.is_slow for block in (first, slow, never)] == [False, True, False]
+    assert [block.is_run for block in (first, slow, never)] == [True, True, False]
+    with pytest.raises(AssertionError, match="line 2"):
+        blocks("<!-- not run: no -->\n```sh\nls\n```\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "run"),
+    [
+        ("make demo", "make --dry-run demo"),
+        ("pip install 'ropewalk[flash]'", ":"),
+        ("ropewalk prepare tiny-8k", "ropewalk prepare tiny-8k"),
+        ("ropewalk prepare big-8k data.store=/mnt", "ropewalk prepare big-8k data.store=/mnt --dry-run"),
+        ("ropewalk recipes show big-8k", "ropewalk recipes show big-8k"),
+        (
+            "torchrun --nproc-per-node 8 --nnodes=4 --rdzv-endpoint h:1 recipes/extend.py big-8k a.b=2",
+            "python recipes/extend.py big-8k a.b=2 --dry-run --world 32",
+        ),
+        ("torchrun --nproc-per-node 2 recipes/extend.py tiny-8k", None),
+    ],
+)
+def test_cluster_commands_become_dry_runs(command: str, run: str | None) -> None:
+    assert tried(command, {"big-8k", "tiny-8k"}) == (run or command)
+
+
+def test_tests_run_offline() -> None:
+    import socket
+
+    with socket.socket() as connecting, pytest.raises(RuntimeError, match="no test may reach the network"):
+        connecting.connect(("192.0.2.1", 80))
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
