@@ -188,7 +188,8 @@ def bars(report: Report, task: str) -> Figure:
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(f"{report['tasks'][task]['unit']} a token; right of zero is better")
+    left_out = [f"; not drawn: {r['model']} {r['value']:+.3f}" for r in gains if r not in rows]
+    axes.set_xlabel(f"{report['tasks'][task]['unit']} a token; right of zero is better{''.join(left_out)}")
     settings = report["tasks"][task]["settings"]
     versus = f"over {report['reference']}'s {rows[0]['against']}" if rows else ""
     where = f", positions {settings['start']}-{settings['stop']}" if "stop" in settings else ""

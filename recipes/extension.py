@@ -127,7 +127,9 @@ class Extension:
 
     def measure_on_the_way(self, step: int, model: PreTrainedModel) -> None:
         """Append the scores of a step to evaluations.jsonl."""
-        subject = Subject(name="extended", model=model, tokenizer=tokenizer_of(self.last.model.tokenizer_folder))
+        subject = Subject(
+            name="extended", model=model, tokenizer=tokenizer_of(self.last.model.tokenizer_folder)
+        )
         found = self.evaluate(subject, lambda what, done, total: None)
         if self.mesh.is_main:
             scores = [vars(score) for score in found.scores]

@@ -25,16 +25,25 @@ class Table:
     sin: Tensor
 
 
-def rotation_table(positions: Tensor, frequencies: Frequencies, dtype: torch.dtype = torch.float32) -> Table:
-    """Return cos and sin of position * frequency at whole positions [B, S], built in float64."""
-    inv_freq = frequencies.inv_freq.to(positions.device)[None, :, None, :]
+def rotation_table(
+    positions: Tensor,
+    frequencies: Frequencies,
+    dtype: torch.dtype = torch.float32,
+    *,
+    angles_in: torch.dtype = torch.float64,
+) -> Table:
+    """Return cos and sin of position * frequency at whole positions [B, S], as `dtype`.
+
+    `angles_in` float32 gives what common readers compute, to measure how far they drift.
+    """
+    inv_freq = frequencies.inv_freq.to(positions.device, angles_in)[None, :, None, :]
     batch, length = positions.shape
     shape = (batch, inv_freq.shape[1], length, inv_freq.shape[3])
     cos = torch.empty(shape, dtype=dtype, device=positions.device)
     sin = torch.empty_like(cos)
     for start in range(0, length, CHUNK):
         span = slice(start, start + CHUNK)
-        angles = positions[:, None, span, None].to(torch.float64) * inv_freq
+        angles = positions[:, None, span, None].to(angles_in) * inv_freq
         cos[:, :, span] = angles.cos() * frequencies.attention_scale
         sin[:, :, span] = angles.sin() * frequencies.attention_scale
     return Table(cos, sin)
@@ -69,8 +78,8 @@ def _per_head(table: Tensor, heads: int) -> Tensor:
 class Rotary:
     """Turn q and k by one set of frequencies, keeping the last step's tables for the layers that share it."""
 
-    def __init__(self, frequencies: Frequencies) -> None:
-        self.frequencies = frequencies
+    def __init__(self, frequencies: Frequencies, *, angles_in: torch.dtype = torch.float64) -> None:
+        self.frequencies, self.angles_in = frequencies, angles_in
         self._positions: Tensor | None = None
         self._state: object = None
         self._tables: dict[object, Table] = {}
@@ -103,7 +112,7 @@ class Rotary:
         name = (cache, dtype, torch.is_inference_mode_enabled())
         if name not in self._tables:
             at = positions if cache is None else _cached_positions(positions, *cache)
-            self._tables[name] = rotation_table(at, self.frequencies, dtype)
+            self._tables[name] = rotation_table(at, self.frequencies, dtype, angles_in=self.angles_in)
         return self._tables[name]
 
     def _is_last(self, positions: Tensor) -> bool:

@@ -77,6 +77,20 @@ def test_the_readme_shows_a_picture_and_recorded_numbers() -> None:
     assert {"make demo", "make test"} <= {c for block in blocks(PAGES["README.md"]) for c in block.commands}
 
 
+def test_the_example_scheme_of_contributing_works() -> None:
+    from ropewalk.rope import SCHEMES, make_scheme, read_base
+
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    home = "ropewalk.rope.schemes"
+    try:
+        exec(compile(code, "half.py", "exec"), {"__name__": f"{home}.half", "__package__": home})
+        config = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 2, "rope_theta": 1e4}
+        base = read_base(config | {"max_position_embeddings": 512, "num_hidden_layers": 1})["full_attention"]
+        assert make_scheme("half").frequencies(base, target_length=2048).stretch(base) == pytest.approx(2)
+    finally:
+        SCHEMES.pop("half", None)
+
+
 RECORD = {
     "date": "2026-01-02",
     "models": [

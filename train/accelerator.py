@@ -2,8 +2,9 @@
 
 On CPU, DeepSpeed 0.19.8 builds `deepspeed_shm_comm` with torch's C++ loader when it first takes over a
 process group. Only its tensor-parallel inference calls that operator, so training loses nothing without it;
-but the loader fails where there is no compiler, and waits for ever on the lock of a build that was killed. Here
-the operator is loaded before DeepSpeed asks for it, one process at a time, or switched off with one line.
+but the loader fails where there is no compiler, and waits for ever on the lock of a build that was killed.
+Here the operator is loaded before DeepSpeed asks for it, one process at a time, or switched off with one
+line.
 """
 
 import fcntl

@@ -50,7 +50,9 @@ class Progress:
     """Tokens trained on so far."""
 
 
-def save_checkpoint(run_dir: Path, engine: Any, recipe: Recipe, progress: Progress, plan: Any, mesh: Mesh) -> Path:
+def save_checkpoint(
+    run_dir: Path, engine: Any, recipe: Recipe, progress: Progress, plan: Any, mesh: Mesh
+) -> Path:
     """Write the checkpoint of `progress`, point `latest` at it and drop the oldest beyond `train.keep`."""
     folder = run_dir / "checkpoints" / f"step-{progress.step:06d}"
     model = engine.module.model
@@ -63,7 +65,10 @@ def save_checkpoint(run_dir: Path, engine: Any, recipe: Recipe, progress: Progre
             name_as_hugging_face(writing)
             write_hugging_face_files(writing, model, recipe.model.tokenizer_folder)
             write_json(writing / "ropewalk.json", description(model, recipe, progress, plan))
-            write_json(writing / "optimizer" / "state.json", {"format": FORMAT, "kinds": KINDS, "step": progress.step})
+            write_json(
+                writing / "optimizer" / "state.json",
+                {"format": FORMAT, "kinds": KINDS, "step": progress.step},
+            )
     if mesh.is_main:
         write_text(run_dir / "latest", folder.name + "\n")
         for old in sorted(folder.parent.glob("step-*"))[: -recipe.train.keep]:

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from .accelerator import prepare_deepspeed
-from .batch import Batches
 from .attention import GroupedAttention
+from .batch import Batches
 from .errors import TrainError
 from .kernels import Groups
 from .mesh import Mesh
 from .recipe import TrainSection
 
+LARGEST_BUCKET = 200_000_000
+"""Elements of a gradient bucket: 0.8 GB in float32."""
 
 Attention = Callable[[Groups], GroupedAttention]
 
@@ -48,7 +50,7 @@ def make_engine(module: nn.Module, settings: TrainSection, *, accumulation: int)
     engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,  # type: ignore[arg-type]
-        config=deepspeed_config(settings, accumulation),
+        config=deepspeed_config(settings, accumulation, sum(p.numel() for p in module.parameters())),
         dist_init_required=False,
     )
     return engine
@@ -67,13 +69,21 @@ def parameter_groups(module: nn.Module, settings: TrainSection) -> list[dict[str
     return [group for group in groups if group["params"]]
 
 
-def deepspeed_config(settings: TrainSection, accumulation: int) -> dict[str, Any]:
-    """Write every key whose default would change numbers: clipping is 1.0 where unset."""
+def deepspeed_config(settings: TrainSection, accumulation: int, parameters: int) -> dict[str, Any]:
+    """Write every key whose default would change numbers: clipping is 1.0 where unset.
+
+    A bucket larger than the model is allocated all the same, 2 GB anew at each step with DeepSpeed's default.
+    """
+    bucket = min(parameters, LARGEST_BUCKET)
     return {
         "train_micro_batch_size_per_gpu": settings.micro_batch,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": settings.optimizer.clip,
-        "zero_optimization": {"stage": settings.zero_stage},
+        "zero_optimization": {
+            "stage": settings.zero_stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+        },
         "bf16": {"enabled": settings.dtype == "bfloat16"},
         "communication_data_type": "fp32",
         "data_types": {"grad_accum_dtype": "fp32"},

@@ -16,7 +16,14 @@ from transformers import PreTrainedModel
 from ..data import Plan
 from .attention import GroupedAttention
 from .batch import Batches
-from .checkpoint import Progress, check_same_data, latest_checkpoint, load_states, read_progress, save_checkpoint
+from .checkpoint import (
+    Progress,
+    check_same_data,
+    latest_checkpoint,
+    load_states,
+    read_progress,
+    save_checkpoint,
+)
 from .engine import make_engine, set_learning_rate, train_step
 from .errors import TrainError
 from .kernels import Groups, choose_kernel
@@ -77,7 +84,13 @@ class Stage:
     def __init__(
         self, stages: Sequence[Recipe], plan: Plan, mesh: Mesh, run_dir: Path, callbacks: Callbacks
     ) -> None:
-        self.stages, self.plan, self.mesh, self.run_dir, self.callbacks = stages, plan, mesh, run_dir, callbacks
+        self.stages, self.plan, self.mesh, self.run_dir, self.callbacks = (
+            stages,
+            plan,
+            mesh,
+            run_dir,
+            callbacks,
+        )
 
     def run(self, progress: Progress, folder: Path | None) -> None:
         recipe = self.stages[progress.stage]

@@ -88,9 +88,7 @@ def join_world() -> None:
         dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
         return
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")  # DeepSpeed reads them
-    dist.init_process_group(
-        backend, store=dist.HashStore(), rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT
-    )
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT)
 
 
 def leave_world() -> None:

@@ -23,7 +23,12 @@ class TokenScores:
 
 @torch.no_grad()
 def token_scores(
-    model: PreTrainedModel, tokens: Tensor, *, mesh: Mesh | None = None, chunk: int = 1024, kernel: str = "auto"
+    model: PreTrainedModel,
+    tokens: Tensor,
+    *,
+    mesh: Mesh | None = None,
+    chunk: int = 1024,
+    kernel: str = "auto",
 ) -> TokenScores:
     """Score `tokens` [B, N], one group a row; the same [B, N - 1] result on every rank that holds a part.
 

@@ -56,7 +56,8 @@ def make_plain(tokenizer: PreTrainedTokenizerFast) -> Callable[..., LlamaForCaus
         shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
         heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": WINDOW}
         ends = {"bos_token_id": None, "eos_token_id": None, "vocab_size": len(tokenizer)}
-        config = LlamaConfig(**shape | heads | ends | {"initializer_range": 0.3} | changes)
+        given: dict[str, Any] = shape | heads | ends | {"initializer_range": 0.3} | changes
+        config = LlamaConfig(**given)
         return LlamaForCausalLM(config).double().eval()
 
     return make

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from ropewalk.eval import make_task
-from ropewalk.eval.tasks.context_gain import SLIDING, WHOLE
+from ropewalk.eval.tasks.context_gain import SLIDING, WHOLE, ContextGain
 
 SETTINGS = {"start": 60, "stop": 91, "window": 32, "stride": 8, "documents": 3}
 
@@ -18,7 +17,7 @@ def loss_of(plain, context: np.ndarray, token: int) -> float:
 
 
 def test_the_window_slides_as_the_protocol_says(make_plain, make_subject, context, documents):
-    result = make_task("context_gain", **SETTINGS).run(make_subject("base"), context)
+    result = ContextGain(**SETTINGS).run(make_subject("base"), context)
     sliding = next(c for c in result.cells if c.part == SLIDING)
     plain = make_plain()
     tokens = next(d.tokens for d in documents if d.id == sliding.items[0])
@@ -31,7 +30,7 @@ def test_the_window_slides_as_the_protocol_says(make_plain, make_subject, contex
 
 
 def test_the_whole_context_is_the_whole_document(make_plain, make_subject, context, documents):
-    result = make_task("context_gain", **SETTINGS).run(make_subject("extended"), context)
+    result = ContextGain(**SETTINGS).run(make_subject("extended"), context)
     (whole,) = result.cells
     tokens = next(d.tokens for d in documents if d.id == whole.items[1])
     plain = make_plain()
@@ -43,7 +42,7 @@ def test_the_whole_context_is_the_whole_document(make_plain, make_subject, conte
 
 
 def test_every_token_is_scored_once():
-    task = make_task("context_gain", **SETTINGS)
+    task = ContextGain(**SETTINGS)
     ends = task.ends()
     assert ends == [68, 76, 84, 91]
     assert sum(np.diff([60, *ends])) == 31
@@ -51,12 +50,12 @@ def test_every_token_is_scored_once():
 
 def test_a_window_that_sees_everything_is_the_whole_context(make_subject, context):
     settings = {"start": 24, "stop": 32, "window": 32, "stride": 8, "documents": 4}
-    whole, sliding = make_task("context_gain", **settings).run(make_subject("base"), context).cells
+    whole, sliding = ContextGain(**settings).run(make_subject("base"), context).cells
     np.testing.assert_allclose(whole.values, sliding.values, atol=1e-6)
 
 
 def test_only_the_reference_slides_its_window(make_subject, context):
-    task = make_task("context_gain", **SETTINGS)
+    task = ContextGain(**SETTINGS)
     assert [c.part for c in task.run(make_subject("base"), context).cells] == [WHOLE, SLIDING]
     assert [c.part for c in task.run(make_subject("other"), context).cells] == [WHOLE]
     assert "24 to 31 tokens of context" in task.protocol()

@@ -1,6 +1,7 @@
 """Prompts of exact length with the needle where it should be, and models rigged to find some of them."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from ropewalk import rope
 from ropewalk.data import Document
 from ropewalk.data.facts import half, state
-from ropewalk.eval import EvalError, Subject, make_task
+from ropewalk.eval import EvalError, Subject
 from ropewalk.eval.prompts import Frame
+from ropewalk.eval.tasks.needles import Needles
 
 FACT = state("zuzu", "48213")
 
@@ -90,8 +92,8 @@ def test_special_tokens_open_a_prompt_as_they_open_documents(tokenizer, document
 
 
 def test_items_depend_on_nothing_but_settings_seed_and_corpus(frame):
-    small = make_task("needles", lengths=[128], depths=[0.5], per_cell=2)
-    large = make_task("needles", lengths=[64, 128, 256], depths=[0.0, 0.5, 1.0], per_cell=5)
+    small = Needles(lengths=(128,), depths=(0.5,), per_cell=2)
+    large = Needles(lengths=(64, 128, 256), depths=(0.0, 0.5, 1.0), per_cell=5)
     one, same = (t.prompt(frame, 0, 128, 0.5, 1).tokens for t in (small, large))
     other_seed = small.prompt(frame, 1, 128, 0.5, 1).tokens
     np.testing.assert_array_equal(one, same)
@@ -99,7 +101,7 @@ def test_items_depend_on_nothing_but_settings_seed_and_corpus(frame):
 
 
 def test_keys_and_values_are_held_out():
-    task = make_task("needles", distractors=3)
+    task = Needles(distractors=3)
     facts = [f for i in range(50) for f in task.facts(0, 512, 0.5, i)]
     assert {half(f.key) for f in facts} == {half(f.value) for f in facts} == {"heldout"}
     assert len({f.key for f in facts}) > 150
@@ -123,11 +125,11 @@ def successor_model(make_plain, tokenizer, follows: dict[int, int]):
 def answer_steps(prompt) -> list[tuple[int, int]]:
     """List the (token, next token) steps through an answer."""
     tokens = prompt.tokens[-prompt.answer_tokens - 1 :].tolist()
-    return list(zip(tokens, tokens[1:], strict=False))
+    return list(pairwise(tokens))
 
 
 def test_found_means_every_answer_token_is_the_first_choice(make_plain, tokenizer, context):
-    task = make_task("needles", lengths=[80, 96], depths=[0.0, 0.5, 1.0], per_cell=10)
+    task = Needles(lengths=(80, 96), depths=(0.0, 0.5, 1.0), per_cell=10)
     frame = Frame(tokenizer, context.documents)
     steps = {
         f"{length}/{depth:g}/{i}": answer_steps(task.prompt(frame, context.seed, length, depth, i))
@@ -149,7 +151,7 @@ def test_found_means_every_answer_token_is_the_first_choice(make_plain, tokenize
 
 
 def test_wrong_answers_count_for_nothing_and_the_frame_is_told(make_subject, context):
-    task = make_task("needles", lengths=[64, 128], depths=[0.0, 1.0], per_cell=3)
+    task = Needles(lengths=(64, 128), depths=(0.0, 1.0), per_cell=3)
     result = task.run(make_subject(), context)
     assert [(s.length, s.depth, s.n) for s in result.scores()] == [
         (64, 0, 3),
@@ -172,7 +174,7 @@ def test_wrong_answers_count_for_nothing_and_the_frame_is_told(make_subject, con
 def test_a_prompt_that_does_not_fit_is_an_error(tokenizer, documents, length, documents_kept, words):
     frame = Frame(tokenizer, documents[:documents_kept])
     with pytest.raises(EvalError) as refused:
-        make_task("needles", lengths=[length]).prompt(frame, 0, length, 0.5, 0)
+        Needles(lengths=(length,)).prompt(frame, 0, length, 0.5, 0)
     assert all(word in str(refused.value) for word in words), refused.value
 
 

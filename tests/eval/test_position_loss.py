@@ -1,6 +1,7 @@
 """Loss by position against the log-softmax of plain transformers logits."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_buckets_tile_the_window_and_weights_count_its_tokens(make_subject, cont
     spans = [(cell.start, cell.length) for cell in result.cells]
     assert spans[0][0] == 0
     assert spans[-1][1] == 300
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
     assert sum(cell.weights[0] for cell in result.cells) == 299
 
 

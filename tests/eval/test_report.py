@@ -22,6 +22,7 @@ from ropewalk.eval import (
     write_report,
 )
 from ropewalk.eval.task import cell_of
+from ropewalk.eval.tasks.position_loss import PositionLoss
 
 DOCUMENTS = [f"d{i}" for i in range(12)]
 NOISE = np.random.default_rng(0).normal(0, 0.2, 12)
@@ -31,7 +32,7 @@ def made_up(
     name: str, *, loss: list[float], whole: float, sliding: float | None, found: list[int]
 ) -> Evaluation:
     """Make an evaluation with given losses by bucket, gain losses and needles found of 20."""
-    task = make_task("position_loss", length=256, documents=12, edges=[64])
+    task = PositionLoss(length=256, documents=12, edges=(64,))
     curve = [
         cell_of(DOCUMENTS, value + NOISE, [63 if start == 0 else 192] * 12, start=start, length=stop)
         for (start, stop), value in zip(task.buckets(), loss, strict=True)
@@ -40,7 +41,7 @@ def made_up(
     place = {"start": 128, "length": 256, "against": "sliding window"}
     parts = {"whole context": whole} | ({} if sliding is None else {"sliding window": sliding})
     gains = [cell_of(DOCUMENTS, v + NOISE, [128] * 12, part=part, **place) for part, v in parts.items()]
-    grid = make_task("needles", lengths=[64, 256], depths=[0.5], per_cell=20)
+    grid = make_task("needles", lengths=(64, 256), depths=(0.5,), per_cell=20)
     needles = [
         cell_of([f"{n}/{i}" for i in range(20)], np.arange(20) < hits, np.ones(20), length=n, depth=0.5)
         for n, hits in zip((64, 256), found, strict=True)
@@ -185,7 +186,7 @@ def test_evaluations_come_back_from_a_report(evaluations, tmp_path):
 def test_one_model_alone_makes_a_report(make_subject, documents, tmp_path):
     tasks = {
         "curve": make_task("position_loss", length=100, documents=3),
-        "grid": make_task("needles", lengths=[64]),
+        "grid": make_task("needles", lengths=(64,)),
     }
     report = build_report(evaluate(make_subject(), tasks, documents=documents, corpus="c"))
     assert [p.name for p in write_report(report, tmp_path)][-1] == "report.html"

@@ -43,7 +43,7 @@ def test_a_gain_is_positive_where_the_model_is_better(better, sign):
 
 def test_other_items_are_not_compared():
     one, two = (cell_of(items, [1.0, 2.0], [1, 1], length=64) for items in (["a", "b"], ["b", "a"]))
-    with pytest.raises(EvalError, match="same items.*same settings"):
+    with pytest.raises(EvalError, match=r"same items.*same settings"):
         gain(one, two, "lower")
 
 

@@ -97,7 +97,7 @@ def test_bad_input(make_subject, documents):
         evaluate(subject, {}, documents=documents, corpus="c")
     with pytest.raises(EvalError, match=r"'base' twice; rename"):
         evaluate([subject, subject], {"curve": TASKS["curve"]}, documents=documents, corpus="c")
-    with pytest.raises(EvalError, match="format: must be 1, got 2"):
+    with pytest.raises(EvalError, match=r"format: must be 1, got 2"):
         Evaluation.from_json({"format": 2})
 
 
@@ -116,7 +116,7 @@ def test_all_tasks_look_at_the_documents_before_any_forward(make_subject, docume
 
 def test_a_model_without_a_scheme_is_sent_to_install(make_plain, tokenizer, documents):
     subject = Subject(name="plain", model=make_plain(), tokenizer=tokenizer)
-    with pytest.raises(rope.RopeError, match="rope.install"):
+    with pytest.raises(rope.RopeError, match=r"rope.install"):
         evaluate(subject, {"curve": TASKS["curve"]}, documents=documents, corpus="c")
 
 

@@ -133,7 +133,7 @@ def test_more_documents_only_add_to_fewer(context, documents):
 
 
 def test_a_batch_of_no_tokens_is_refused(context):
-    with pytest.raises(EvalError, match="batch_tokens.*got 0"):
+    with pytest.raises(EvalError, match=r"batch_tokens.*got 0"):
         replace(context, batch_tokens=0)
 
 

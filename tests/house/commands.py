@@ -6,8 +6,8 @@ A fenced `sh` block is a bash script. Where it is tried is said by a comment on 
     <!-- not run: reason -->   nowhere; the reason is part of the page
     (nothing)                  in the fast suite
 
-Commands for a cluster (torchrun over nodes, or a verb on a recipe of another model than the tiny one) are tried
-as `--dry-run`, in one process that is told the world size. A `make` target is checked to exist; it and
+Commands for a cluster (torchrun over nodes, or a verb on a recipe of another model than the tiny one) are
+tried as `--dry-run`, in one process that is told the world size. A `make` target is checked to exist; it and
 `pip install` are not carried out, since both would change the environment that the tests run in.
 """
 

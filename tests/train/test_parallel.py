@@ -83,7 +83,9 @@ CASES = [Case(), Case(kv_heads=8, tied=False), Case(kv_heads=4, checkpointing=Fa
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize(("world", "sequence"), [(2, 2), (4, 4), (4, 2)])
-def test_float64_gradients_do_not_depend_on_the_layout(ranks: Any, case: Case, world: int, sequence: int) -> None:
+def test_float64_gradients_do_not_depend_on_the_layout(
+    ranks: Any, case: Case, world: int, sequence: int
+) -> None:
     loss, wanted = gradients(case, 1)
     for other, found in ranks(world)(gradients, case, sequence):
         assert other == pytest.approx(loss, rel=1e-12)
@@ -134,9 +136,12 @@ def token_mean() -> tuple[float, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(
-    ("world", "sequence", "stage"), [(2, 2, 0), (2, 2, 1), (2, 2, 2), (2, 2, 3), (4, 2, 2), (4, 4, 3), (2, 1, 1)]
+    ("world", "sequence", "stage"),
+    [(2, 2, 0), (2, 2, 1), (2, 2, 2), (2, 2, 3), (4, 2, 2), (4, 4, 3), (2, 1, 1)],
 )
-def test_engine_gradients_are_those_of_the_token_mean(ranks: Any, world: int, sequence: int, stage: int) -> None:
+def test_engine_gradients_are_those_of_the_token_mean(
+    ranks: Any, world: int, sequence: int, stage: int
+) -> None:
     loss, wanted = token_mean()
     norm = torch.stack([grad.norm() for grad in wanted.values()]).norm().item()
     for other, reported, found in ranks(world)(engine_gradients, stage, sequence, "float32"):
