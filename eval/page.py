@@ -1,6 +1,7 @@
 """What does a reader see: one static page, pictures inside, nothing fetched from anywhere."""
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -115,7 +116,7 @@ def gain_cells(gains: Mapping[str, Any], models: Sequence[str], unit: str) -> st
 def section(report: Report, name: str, picture: bytes | None) -> str:
     """Show one task: its picture, how it was measured, and every number."""
     task = report["tasks"][name]
-    parts = [f"<h2>{escape(name.replace('_', ' ').capitalize())}</h2>"]
+    parts = [f"<h2>{escape(re.sub('[_-]', ' ', name).capitalize())}</h2>"]
     if picture is not None:
         data = base64.b64encode(picture).decode()
         parts.append(f'<figure><img alt="{escape(name)}" src="data:image/png;base64,{data}"></figure>')

@@ -1,6 +1,7 @@
 """How are models measured: every task on every subject, the same items for all, one `Evaluation` each."""
 
 import hashlib
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -133,6 +134,10 @@ def check(subject: Subject, tasks: Mapping[str, Task], context: Context) -> None
     """Refuse before any forward what the documents cannot give, all tasks at once."""
     problems = []
     for name, task in tasks.items():
+        if not re.fullmatch(r"[\w-]+", name):
+            problems.append(
+                f"eval.tasks: a name must be letters, digits, -, _ (it names a file), got {name!r}; rename it"
+            )
         try:
             task.check(subject, context)
         except EvalError as problem:

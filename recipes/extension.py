@@ -1,4 +1,7 @@
-"""What happens in a run: measure the base, train, export, measure again, report; each part once, kept in run_dir."""
+"""What happens in a run: measure the base, train, export, measure again, report.
+
+Each part is done once and kept in the run directory, so the same command goes on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ class Extension:
         self.mesh.barrier()
 
     def measure_base(self) -> dict[str, Evaluation]:
-        """Measure the model as it is, and with the scheme and no training; a model from scratch has neither."""
+        """Measure the model as it is and with the untrained scheme; from scratch there is neither."""
         path, scheme = self.last.model.path, self.last.rope.scheme
         if path is None or not self.last.eval.tasks:
             return {}
@@ -181,9 +184,9 @@ def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:
         share = beyond(plan, trained)
         if share < LEAST_DISTANT_PAIRS:
             raise TrainError(
-                f"data: at least {LEAST_DISTANT_PAIRS:.0%} of the plan's query-key pairs must lie further apart "
-                f"than the trained length of {trained} tokens, got {share:.2%}; raise data.sources.*.long.share, "
-                "or set train.accept_short_documents: true"
+                f"data: at least {LEAST_DISTANT_PAIRS:.0%} of the plan's query-key pairs must lie further "
+                f"apart than the trained length of {trained} tokens, got {share:.2%}; raise "
+                "data.sources.*.long.share, or set train.accept_short_documents: true"
             )
 
 

@@ -1,4 +1,4 @@
-"""How does a training run show that it lives: a bar with loss, speed and time left, or a line every few steps?"""
+"""How does a training run show that it lives: a bar, or a plain line every few steps?"""
 
 from types import TracebackType
 
@@ -11,7 +11,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class TrainingDisplay:
-    """Show each step on a terminal in place; in a log, a plain line every ten seconds and at the last step."""
+    """Show each step in place on a terminal; in a log, a line every ten seconds and at the last step."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

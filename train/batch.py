@@ -13,7 +13,7 @@ from .layout import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One micro-batch as one rank holds it: tokens, positions, labels [B, S / sequence]; groups of whole packs."""
+    """One micro-batch of one rank: tokens, positions, labels [B, S / sequence]; groups of whole packs."""
 
     tokens: Tensor
     positions: Tensor

@@ -5,7 +5,7 @@
         optimizer/   part-<rank>-<n>.safetensors  state.json
     latest           the name of the newest complete checkpoint
 
-The optimizer state is per parameter and knows no layout, so any world, ZeRO stage or sequence degree reads it.
+The optimizer state is per parameter and knows no layout: any world, ZeRO stage or sequence degree reads it.
 """
 
 import shutil
@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
+from ..data import Plan
 from ..rope import config_fields, installed
 from .engine import named_parameters
 from .errors import TrainError
@@ -115,7 +116,7 @@ def write_text_json(path: Path, value: dict[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def description(model: PreTrainedModel, recipe: Recipe, progress: Progress, plan: Any) -> dict[str, Any]:
+def description(model: PreTrainedModel, recipe: Recipe, progress: Progress, plan: Plan) -> dict[str, Any]:
     """Say what this checkpoint is, in the words and fingerprints that loading compares."""
     rope = installed(model)
     base = next(iter(rope.bases.values()))
@@ -165,7 +166,7 @@ def read_progress(folder: Path, recipes: list[Recipe]) -> Progress:
     return progress
 
 
-def check_same_data(folder: Path, plan: Any) -> None:
+def check_same_data(folder: Path, plan: Plan) -> None:
     """Refuse to continue on other tokens than the checkpoint was trained on."""
     told = read_json(folder / "ropewalk.json")
     for name, found in (("plan", plan.fingerprint), ("corpus", plan.corpus_fingerprint)):

@@ -1,4 +1,4 @@
-"""Turn a checkpoint into a Hugging Face folder that others read alike, and prove it before it gets its name."""
+"""Turn a checkpoint into a Hugging Face folder that all read alike, and prove it before it gets its name."""
 
 import shutil
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ TOLERANCE = 1e-4
 """Largest difference of float32 logits between plain transformers on the result and ropewalk on the source,
 both at the reader's angles."""
 FREQUENCY_TOLERANCE = 1e-5
-"""Largest relative difference of any inverse frequency, or of the attention scale, as transformers reads them in float32."""
+"""Largest relative difference of an inverse frequency or the attention scale as transformers reads them."""
 PROBE_TOKENS = 2048
 
 
@@ -122,8 +122,8 @@ def copy_texts(source: Path, target: Path, dtype: str | None) -> None:
 def verify_against(source: Path, target: Path, names: list[str]) -> ConvertReport:
     """Compare plain transformers on `target` with ropewalk on `source`, both in float32.
 
-    Readers compute angles in float32, which drift with the position, by themselves and not by the export. So the
-    logits are compared at the reader's own angles, its frequencies with the trained ones, and its drift is told.
+    Readers compute angles in float32, which drift with the position by themselves and not by the export. So
+    logits are compared at the reader's own angles, its frequencies with the trained ones; its drift is told.
     """
     rope = read_json(source / "ropewalk.json")["rope"]
     scheme = make_scheme(rope["scheme"], **rope["knobs"])
@@ -189,7 +189,7 @@ def frequency_error(told: Frequencies, trained: Frequencies) -> float:
 
 
 def angle_error(told: Frequencies, trained: Frequencies, position: int) -> float:
-    """Return the largest error of a reader's cos or sin at `position`: its frequencies, its float32 angles."""
+    """Return the largest error of a reader's cos or sin at `position`, of its frequencies and angles."""
     at = torch.tensor([[position]])
     exact = rotation_table(at, trained, torch.float64)
     read = rotation_table(at, told, torch.float32, angles_in=torch.float32)

@@ -97,8 +97,8 @@ def train_step(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: 
     loss = accumulate(engine, batches, step, mesh, attention)
     if not math.isfinite(loss):
         raise TrainError(
-            f"train: the loss must be finite, got {loss} at step {step}; the weights are those before this step: "
-            "lower train.learning_rate or lengthen train.schedule.warmup"
+            f"train: the loss must be finite, got {loss} at step {step}; the weights are still those before "
+            "it: lower train.learning_rate or lengthen train.schedule.warmup"
         )
     norm = gradient_norm(engine)
     engine.step()
@@ -112,8 +112,8 @@ def train_step(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: 
 def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention) -> float:
     """Run forward and backward of a step's micro-batches; return the global token-mean loss in nats.
 
-    `attention(groups)` makes the forward keyword of one micro-batch. Each micro-batch's loss is divided by the
-    token count of the whole accumulation window, so unequal micro-batches and ranks weigh as their tokens do.
+    `attention(groups)` makes the forward keyword of one micro-batch. Each loss is divided by the token count
+    of the whole accumulation window, so unequal micro-batches and ranks weigh as their tokens do.
     """
     tokens = batches.trained_tokens(step)
     layers = engine.module.model.config.num_hidden_layers
@@ -146,8 +146,7 @@ def set_learning_rate(engine: Any, rate: float) -> None:
 
 def named_parameters(engine: Any) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the model's parameters under the names of its own checkpoint."""
-    for name, parameter in engine.module.model.named_parameters():
-        yield name, parameter
+    yield from engine.module.model.named_parameters()
 
 
 def gradient(engine: Any, parameter: nn.Parameter) -> Tensor | None:

@@ -51,7 +51,7 @@ class StepRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """What a run calls out to; evaluation and gates live with the verb that passes them."""
+    """What a run calls out to; what is shown and measured lives with the verb that passes it."""
 
     on_step: Callable[[StepRecord, int], None] = lambda record, total: None
     """After each step, on the main rank, with the steps of all stages."""
@@ -62,7 +62,7 @@ class Callbacks:
 def train(
     stages: Sequence[Recipe], plans: Sequence[Plan], mesh: Mesh, run_dir: Path, callbacks: Callbacks
 ) -> Path:
-    """Train all stages, from the newest checkpoint of `run_dir` where there is one; return the last checkpoint."""
+    """Train all stages from the newest checkpoint of `run_dir`, or the start; return the last checkpoint."""
     while True:
         folder = latest_checkpoint(run_dir)
         if folder is None:
@@ -168,7 +168,7 @@ def make_batches(recipe: Recipe, plan: Plan, mesh: Mesh) -> Batches:
     settings = recipe.train
     if plan.length != recipe.target_length:
         raise TrainError(
-            f"data: packs must have {recipe.target_length} tokens, got {plan.length}; run prepare for this recipe"
+            f"data: packs must have {recipe.target_length} tokens, got {plan.length}; prepare this recipe"
         )
     packs = settings.batch_tokens // recipe.target_length
     if settings.steps * packs > len(plan):

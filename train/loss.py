@@ -49,7 +49,7 @@ class ChunkedHead(nn.Linear):
         )
 
     def scores(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each label's loss in nats and whether it was the most likely token, both shaped as labels."""
+        """Return each label's loss (nats) and whether it was the most likely token, shaped as labels."""
         losses, hits = [], []
         for part, wanted in self.chunks(hidden, labels):
             logits = super().forward(part)

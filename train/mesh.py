@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
@@ -15,13 +15,17 @@ from .layout import Layout
 COLLECTIVE_TIMEOUT = timedelta(hours=12)
 
 
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+"""What DeepSpeed reads of the environment, for a process that torchrun did not start."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mesh:
     """This rank's place: its layout, its rank, its device and the group it shares a pack with."""
 
     layout: Layout
     rank: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     sequence_group: dist.ProcessGroup | None = None
 
     @property
@@ -87,10 +91,14 @@ def join_world() -> None:
     if "RANK" in os.environ:
         dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
         return
-    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")  # DeepSpeed reads them
+    os.environ.update(ALONE)
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT)
 
 
 def leave_world() -> None:
+    """Leave the process group and forget the environment that a world of one was given."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    if all(os.environ.get(name) == value for name, value in ALONE.items()):
+        for name in ALONE:
+            del os.environ[name]

@@ -30,16 +30,21 @@ def atomic_folder(folder: Path, mesh: Mesh) -> Iterator[Path]:
     mesh.barrier()
     try:
         yield writing
-    except OSError as error:
+    except Exception as error:
         shutil.rmtree(writing, ignore_errors=True)
-        if error.errno != errno.ENOSPC:
-            raise
-        raise disk_full(folder) from error
+        if is_disk_full(error):
+            raise disk_full(folder) from error
+        raise
     mesh.barrier()
     if mesh.is_main:
         shutil.rmtree(folder, ignore_errors=True)
         writing.rename(folder)
     mesh.barrier()
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Tell a full disk, of which safetensors only speaks in words."""
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
 
 
 def disk_full(folder: Path) -> TrainError:
@@ -66,7 +71,8 @@ def read_json(path: Path) -> dict[str, Any]:
     value = json.loads(path.read_text(encoding="utf-8"))
     if value.get("format") != FORMAT:
         raise TrainError(
-            f"{path}: format must be {FORMAT}, got {value.get('format')!r}; read it with the ropewalk that wrote it"
+            f"{path}: format must be {FORMAT}, got {value.get('format')!r}; "
+            "read it with the ropewalk that wrote it"
         )
     return value
 

@@ -95,6 +95,8 @@ def test_bad_input(make_subject, documents):
     subject = make_subject()
     with pytest.raises(EvalError, match=r"eval.tasks: .*got none.*position_loss"):
         evaluate(subject, {}, documents=documents, corpus="c")
+    with pytest.raises(EvalError, match=r"eval.tasks: .*names a file\), got '../up'; rename"):
+        evaluate(subject, {"../up": TASKS["curve"]}, documents=documents, corpus="c")
     with pytest.raises(EvalError, match=r"'base' twice; rename"):
         evaluate([subject, subject], {"curve": TASKS["curve"]}, documents=documents, corpus="c")
     with pytest.raises(EvalError, match=r"format: must be 1, got 2"):

@@ -1,0 +1,71 @@
+"""A folder of ours is complete or absent, whatever happens while it is written."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from ropewalk.train import Mesh, TrainError
+from ropewalk.train.storage import ShardWriter, atomic_folder, name_as_hugging_face, read_json, shard_index
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    with atomic_folder(target, Mesh.alone()) as writing:
+        (writing / "file").write_text("x")
+        assert not target.exists()
+    assert (target / "file").read_text() == "x"
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("interrupted"), OSError(errno.EIO, "input/output error")])
+def test_an_interrupted_folder_never_gets_its_name(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)), atomic_folder(tmp_path / "made", Mesh.alone()) as writing:
+        (writing / "half").write_text("x")
+        raise error
+    assert not (tmp_path / "made").exists()
+    with atomic_folder(tmp_path / "made", Mesh.alone()):
+        pass
+    assert not (tmp_path / "made" / "half").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), RuntimeError("I/O error: No space left on device")]
+)
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, error: Exception) -> None:
+    with (
+        pytest.raises(TrainError, match="GiB free") as caught,
+        atomic_folder(tmp_path / "made", Mesh.alone()),
+    ):
+        raise error
+    assert "free space" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_format_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"format": 7}))
+    with pytest.raises(TrainError, match=r"x\.json: format must be 1, got 7"):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(("limit", "files"), [(10**9, ["model.safetensors"]), (500, None)])
+def test_shards_hold_every_tensor_once(tmp_path: Path, limit: int, files: list[str] | None) -> None:
+    wanted = {f"t{i}": torch.full((10 * i + 1,), float(i)) for i in range(9)}
+    writer = ShardWriter(tmp_path, "rank-00000", limit=limit)
+    for name, tensor in wanted.items():
+        writer.add(name, tensor)
+    writer.flush()
+    name_as_hugging_face(tmp_path)
+    if files:
+        assert [p.name for p in tmp_path.iterdir()] == files
+    else:
+        index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+        assert set(index["weight_map"]) == set(wanted)
+        assert all((tmp_path / name).exists() for name in index["weight_map"].values())
+    for name, path in shard_index(tmp_path).items():
+        with safe_open(path, "pt") as file:
+            assert torch.equal(file.get_tensor(name), wanted.pop(name))
+    assert not wanted
