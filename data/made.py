@@ -11,7 +11,7 @@ from .errors import DataError
 from .facts import FactWriter
 from .mixture import draw
 from .repeats import repeat_row
-from .spec import FactsSource
+from .spec import FactsSource, RepeatsSource
 from .store import Documents
 from .tokenise import Encoder
 
@@ -29,11 +29,13 @@ def text_of(corpus: Documents, rows: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.uint32), *parts])
 
 
-def repeats(text: np.ndarray, *, name: str, budget: int, length: int, seed: int) -> Iterator[np.ndarray]:
+def repeats(
+    source: RepeatsSource, text: np.ndarray, *, name: str, budget: int, length: int, seed: int
+) -> Iterator[np.ndarray]:
     """Give rows that sum to `budget` tokens or, where it is odd, to one less."""
     for number, tokens in enumerate(_cut(budget, lambda _: length - length % 2)):
         if tokens >= 2:
-            yield repeat_row(text, _generator(seed, name, number), tokens)
+            yield repeat_row(text, _generator(seed, name, number), tokens, shortest=source.shortest)
 
 
 def facts(

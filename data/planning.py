@@ -160,7 +160,7 @@ def _make(
     if isinstance(source, FactsSource):
         written = facts(source, text, encoder, name=name, budget=budget, length=length, seed=seed)
     else:
-        written = repeats(text, name=name, budget=budget, length=length, seed=seed)
+        written = repeats(source, text, name=name, budget=budget, length=length, seed=seed)
     lengths = []
     for number, tokens in enumerate(written):
         writer.add(tokens, source=name, id=f"{name}/{number}", bytes=0)

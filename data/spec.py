@@ -69,6 +69,8 @@ class RepeatsSource(_Source):
     kind: Literal["repeats"]
     text: str
     """The `files` source whose training tokens are shuffled."""
+    shortest: float = Field(default=0.125, gt=0, le=0.5)
+    """Shortest period as a share of the row; periods are drawn between this and half of the row."""
 
 
 SourceSpec = Annotated[FilesSource | FactsSource | RepeatsSource, Field(discriminator="kind")]

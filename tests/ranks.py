@@ -96,6 +96,7 @@ class Pool:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
+                    start_new_session=True,
                 )
             theirs.close()
             self.processes.append(process)
@@ -153,7 +154,8 @@ class Pool:
 
     def stop(self) -> None:
         for process in self.processes:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it started, such as a compiler
             process.wait()
         for link in self.links:
             link.close()

@@ -106,6 +106,7 @@ def test_failures_are_named_and_the_pool_recovers() -> None:
     pools = Ranks()
     try:
         started = time.monotonic()
+        pools(2)(add_up, torch.ones(2))
         with pytest.raises(RankError) as raised:
             pools(2)(raise_on, 1)
         text = str(raised.value)
@@ -113,6 +114,7 @@ def test_failures_are_named_and_the_pool_recovers() -> None:
         assert "KeyError: 'the culprit'" in text
         assert "rank 0 was still in" in text
         assert "barrier" in text
+        pools(2)(add_up, torch.ones(2))
         with pytest.raises(RankError) as hung:
             pools(2, timeout=1.5)(hang_on, 1)
         assert "hang_on hung beyond 1.5 s on rank [0, 1] of 2" in str(hung.value)

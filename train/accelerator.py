@@ -33,7 +33,7 @@ def prepare_deepspeed() -> None:
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(extensions_folder()))
     if os.environ.get("DS_ACCELERATOR") != "cpu":
         return
-    reach_own_ninja()
+    prefer_own_ninja()
     if obstacle := missing_for_a_build() or load_operator(Path(os.environ["TORCH_EXTENSIONS_DIR"])):
         switch_operators_off(obstacle)
 
@@ -45,11 +45,11 @@ def extensions_folder() -> Path:
     return root / "torch_extensions" / f"torch-{torch.__version__}"
 
 
-def reach_own_ninja() -> None:
-    """Put the environment's scripts on PATH: pip puts ninja there, and nobody may have activated it."""
+def prefer_own_ninja() -> None:
+    """Put the environment's scripts first on PATH: a ninja that cannot read the last one's log builds anew."""
     scripts = sysconfig.get_path("scripts")
-    if not shutil.which("ninja") and shutil.which("ninja", path=scripts):
-        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), scripts])
+    if shutil.which("ninja", path=scripts):
+        os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", "")])
 
 
 def missing_for_a_build() -> str | None:

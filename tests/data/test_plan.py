@@ -91,11 +91,15 @@ def test_no_held_out_document_is_trained_on(plan: Plan):
     assert not heldout & trained
 
 
-def test_repeated_rows_repeat(plan: Plan):
+def test_repeated_rows_repeat_at_many_distances(plan: Plan):
     rows = [plan.document(row) for row in {s.row for i in range(len(plan)) for s in plan[i].segments}]
-    halves = [row.tokens.reshape(2, -1) for row in rows if row.source == "repeats"]
-    assert halves
-    assert all((first == second).all() for first, second in halves)
+    periods = [period_of(row.tokens) for row in rows if row.source == "repeats"]
+    assert len(set(periods)) > 1
+    assert all(LENGTH // 8 <= period <= LENGTH // 2 for period in periods)
+
+
+def period_of(tokens: np.ndarray) -> int:
+    return next(p for p in range(1, len(tokens)) if (tokens[p:] == tokens[:-p]).all())
 
 
 @pytest.mark.parametrize("span", [(-1, 3), (5, 4), (0, LENGTH + 1)])

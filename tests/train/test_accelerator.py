@@ -141,12 +141,12 @@ def test_names_what_a_build_lacks(
     assert named in str(accelerator.missing_for_a_build())
 
 
-def test_finds_the_ninja_of_an_environment_that_is_not_activated(
+def test_takes_the_ninja_of_the_environment_activated_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ninja").write_text("#!/bin/sh\n")
     (tmp_path / "ninja").chmod(0o755)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(accelerator.sysconfig, "get_path", lambda name: str(tmp_path))
-    accelerator.reach_own_ninja()
-    assert os.environ["PATH"] == f"/nowhere{os.pathsep}{tmp_path}"
+    accelerator.prefer_own_ninja()
+    assert os.environ["PATH"] == f"{tmp_path}{os.pathsep}/nowhere"
