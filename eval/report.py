@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EvalError
-from .figures import draw
 from .page import page
 from .run import FORMAT
 
@@ -16,6 +15,8 @@ Report = Mapping[str, Any]
 
 def write_report(report: Report, folder: Path | str) -> list[Path]:
     """Write a report into a folder, which is made if needed; return the files, report.html last."""
+    from .figures import draw  # matplotlib takes a second that no other verb should wait for
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = draw(report)

@@ -74,7 +74,7 @@ class Extension:
         path, scheme = self.last.model.path, self.last.rope.scheme
         if path is None or not self.last.eval.tasks:
             return {}
-        with_scheme = f"base + {scheme.name}"
+        with_scheme = f"base+{scheme.name}"
         found = {"base": self.measured("base", lambda: self.subject("base", Path(path), None))}
         self.say_first(found["base"])
         found[with_scheme] = self.measured(with_scheme, lambda: self.subject(with_scheme, Path(path), scheme))
@@ -82,7 +82,7 @@ class Extension:
 
     def measured(self, name: str, make: Callable[[], Subject]) -> Evaluation:
         """Evaluate a model, or read back what an earlier call of this run found."""
-        kept = self.run_dir / "evaluations" / f"{name.replace(' ', '')}.json"
+        kept = self.run_dir / "evaluations" / f"{name}.json"
         if kept.exists():
             return Evaluation.from_json(json.loads(kept.read_text(encoding="utf-8")))
         with phases(self.console) as progress:

@@ -30,7 +30,7 @@ MODEL = {
 }
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stand for a kill between two steps."""
 
 
@@ -62,14 +62,14 @@ def run(
 
     def on_step(record: StepRecord, total: int) -> None:
         if record.step == kill_after:
-            raise Killed
+            raise KilledError
 
     wanted = stages(recipe(run_dir, tokenizer, **settings))
     mesh = Mesh.of_world(sequence=wanted[0].train.sequence)
     Path(run_dir).mkdir(exist_ok=True)
     try:
         return str(train(wanted, [plan], mesh, Path(run_dir), Callbacks(on_step=on_step)))  # type: ignore[list-item]
-    except Killed:
+    except KilledError:
         return None
 
 
@@ -176,4 +176,4 @@ def test_a_pointer_to_nothing_lists_what_is_there(straight: Any, tmp_path: Path)
 def test_packs_of_a_step_are_shared_without_overlap(straight: Any) -> None:
     wanted = recipe("run", straight[1], sequence=1)
     batches = make_batches(wanted, MemoryPlan(), Mesh.alone())  # type: ignore[arg-type]
-    assert [batches.packs(step) for step in range(3)] == [range(0, 8), range(8, 16), range(16, 24)]
+    assert [batches.packs(step) for step in range(3)] == [range(8), range(8, 16), range(16, 24)]
