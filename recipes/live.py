@@ -50,7 +50,8 @@ class TrainingDisplay:
             )
 
     def show_bar(self, record: StepRecord, total: int) -> None:
-        shown = {"loss": record.loss, "speed": record.tokens_per_second}
         if not self.bar.task_ids:
-            self.bar.add_task("train", total=total, completed=record.step - 1, **shown)
-        self.bar.update(self.bar.task_ids[0], completed=record.step, **shown)
+            self.bar.add_task("train", total=total, completed=record.step - 1, loss=0.0, speed=0.0)
+        self.bar.update(
+            self.bar.task_ids[0], completed=record.step, loss=record.loss, speed=record.tokens_per_second
+        )

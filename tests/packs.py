@@ -1,4 +1,4 @@
-"""A plan held in memory, for tests of the loop: uneven documents, unequal token counts, a span without labels."""
+"""A plan held in memory, to test the loop: uneven documents and token counts, a span without labels."""
 
 from dataclasses import dataclass, field
 

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ropewalk.data import train_tokenizer
 
-WORDS = [
+WORDS = (
     "rope",
     "yarn",
     "strand",
@@ -21,14 +21,9 @@ WORDS = [
     "coil",
     "knot",
     "hemp",
-    "fibre",
     "turn",
     "pull",
-    "wind",
-    "long",
-    "short",
-    "even",
-]
+)
 
 
 def write_text(folder: Path, files: int = 40) -> list[str]:

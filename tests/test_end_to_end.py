@@ -1,4 +1,4 @@
-"""From text to an exported, measured model, by the commands a person types; and a run that is killed on the way."""
+"""From text to an exported, measured model by the commands a person types; and a run killed on the way."""
 
 import json
 import os
@@ -125,7 +125,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(sys.argv[2], dtype=torch.float32).eval()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])
 logits = model(torch.arange(200)[None], use_cache=False).logits.detach()
-torch.save((transformers.__version__, model.config.rope_theta, model.config.rope_scaling, logits), sys.argv[3])
+config = model.config
+torch.save((transformers.__version__, config.rope_theta, config.rope_scaling, logits), sys.argv[3])
 assert tokenizer("rope 12")["input_ids"]
 """
 

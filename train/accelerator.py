@@ -46,7 +46,7 @@ def extensions_folder() -> Path:
 
 
 def prefer_own_ninja() -> None:
-    """Put the environment's scripts first on PATH: a ninja that cannot read the last one's log builds anew."""
+    """Put the environment's scripts first on PATH: a ninja that cannot read another's log builds anew."""
     scripts = sysconfig.get_path("scripts")
     if shutil.which("ninja", path=scripts):
         os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", "")])

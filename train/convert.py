@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def convert(source: Path, target: Path, *, dtype: str | None = None) -> ConvertR
                 f"{target}: the logits must agree within {TOLERANCE}, got {report.max_logit_difference:.2e}; "
                 f"nothing was written, checks: {report.checks}"
             )
-    return ConvertReport(**vars(report) | {"folder": str(target)})
+    return replace(report, folder=str(target))
 
 
 def checkpoint_of(source: Path) -> Path:

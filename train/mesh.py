@@ -51,12 +51,15 @@ class Mesh:
         if not dist.is_initialized():
             return cls(layout=Layout(sequence=sequence), device=default_device(0))
         layout = Layout(world=dist.get_world_size(), sequence=sequence)
-        rank, mine = dist.get_rank(), None
+        rank = dist.get_rank()
+        mine: dist.ProcessGroup | None = None
         if sequence > 1:
             for data_rank in range(layout.data):
                 ranks = layout.sequence_ranks(data_rank)
                 group = dist.new_group(ranks)  # a collective: each rank creates every group
-                mine = group if rank in ranks else mine
+                if rank in ranks:
+                    assert isinstance(group, dist.ProcessGroup)
+                    mine = group
         return cls(
             layout=layout,
             rank=rank,
@@ -92,7 +95,8 @@ def join_world() -> None:
         dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
         return
     os.environ.update(ALONE)
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT)
+    store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT)
 
 
 def leave_world() -> None:

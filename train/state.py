@@ -54,7 +54,11 @@ def read_state(engine: Any, parameter: nn.Parameter) -> dict[str, Tensor]:
     else:
         found = [safe_get_full_fp32_param(parameter)]
         found += [safe_get_full_optimizer_state(parameter, kind) for kind in KINDS[1:]]
-    return {k: v.detach().float().cpu().clone() for k, v in zip(KINDS, found, strict=True)}
+    whole = {}
+    for kind, tensor in zip(KINDS, found, strict=True):
+        assert tensor is not None, kind
+        whole[kind] = tensor.detach().float().cpu().clone()
+    return whole
 
 
 def write_state(engine: Any, parameter: nn.Parameter, state: dict[str, Tensor]) -> None:

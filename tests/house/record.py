@@ -1,6 +1,8 @@
-"""How does a run's report become the record that pages quote? Without its values per item, pictures beside it.
+"""How does a run's report become the record that pages quote? Without values per item, pictures beside it.
 
-python tests/house/record.py runs/tiny-512-4k-yarn     # writes docs/results/tiny-512-4k-yarn.json and the PNGs
+    python tests/house/record.py runs/tiny-512-4k-yarn
+
+writes docs/results/tiny-512-4k-yarn.json and the pictures.
 """
 
 import json

@@ -1,10 +1,12 @@
 """DeepSpeed's operator is built once an environment, skipped without a compiler, never waited for in vain."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,54 +34,68 @@ time.sleep(600)
 """
 
 
-def engine(folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start a process that takes DeepSpeed into use with its operators under `folder`."""
-    settings = {"DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(folder), **environment}
-    return subprocess.Popen(
-        [sys.executable, "-c", STARTS_AN_ENGINE],
-        env={**os.environ, **settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Engine = Callable[..., tuple[str, str]]
 
 
-def test_one_line_without_a_compiler(tmp_path: Path) -> None:
-    process = engine(tmp_path / "operators", PATH=str(tmp_path), CXX="")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+@pytest.fixture
+def engines() -> Iterator[Engine]:
+    """Run processes that take DeepSpeed into use; neither they nor their compilers outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(folder: Path, count: int = 1, **environment: str) -> tuple[str, str]:
+        settings = {"DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(folder), **environment}
+        for _ in range(count):
+            process = subprocess.Popen(
+                [sys.executable, "-c", STARTS_AN_ENGINE],
+                env={**os.environ, **settings},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            started.append(process)
+        told = [process.communicate() for process in started[-count:]]
+        assert not any(process.returncode for process in started), told
+        return "".join(out for out, _ in told), "".join(err for _, err in told)
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_one_line_without_a_compiler(engines: Engine, tmp_path: Path) -> None:
+    out, err = engines(tmp_path / "operators", PATH=str(tmp_path), CXX="")
     assert "operator: False" in out
     lines = [line for line in err.splitlines() if "deepspeed_shm_comm" in line]
     assert len(lines) == 1
     assert "no C++ compiler (c++)" in lines[0]
 
 
-def test_one_line_when_the_build_fails(tmp_path: Path) -> None:
+def test_one_line_when_the_build_fails(engines: Engine, tmp_path: Path) -> None:
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\nexit 1\n")
     compiler.chmod(0o755)
-    process = engine(tmp_path / "operators", CXX=str(compiler))
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    out, err = engines(tmp_path / "operators", CXX=str(compiler))
     assert "operator: False" in out
     assert len([line for line in err.splitlines() if "its build failed" in line]) == 1
     assert not list((tmp_path / "operators").glob("*/lock"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # half a minute on two free cores
 @pytest.mark.skipif(accelerator.missing_for_a_build() is not None, reason="no C++ toolchain here")
-def test_processes_build_it_once_past_a_dead_lock(tmp_path: Path) -> None:
+def test_processes_build_it_once_past_a_dead_lock(engines: Engine, tmp_path: Path) -> None:
     lock = tmp_path / accelerator.OPERATOR / "lock"
     lock.parent.mkdir()
     lock.touch()
-    processes = [engine(tmp_path), engine(tmp_path)]
-    for process in processes:
-        out, err = process.communicate(timeout=280)
-        assert "operator: True" in out, err
+    out, _ = engines(tmp_path, 2)
+    assert out.count("operator: True") == 2
     assert not lock.exists()
     [library] = lock.parent.glob("*.so")
     built = library.stat().st_mtime_ns
-    assert "operator: True" in engine(tmp_path).communicate(timeout=60)[0]
+    assert "operator: True" in engines(tmp_path)[0]
     assert library.stat().st_mtime_ns == built
 
 

@@ -57,7 +57,9 @@ def test_no_group_sees_another(kernel: Callable[..., Tensor], dtype: torch.dtype
 
 
 def test_sdpa_has_the_gradients_of_attention_written_out() -> None:
-    wanted, found = [x.requires_grad_() for x in draw()], [x.requires_grad_() for x in draw()]
+    wanted, found = draw(), draw()
+    for x in (*wanted, *found):
+        x.requires_grad_()
     written_out(*wanted, GROUPS, 0.25).square().sum().backward()
     sdpa(*found, GROUPS, 0.25).square().sum().backward()
     for a, b in zip(wanted, found, strict=True):
@@ -70,7 +72,7 @@ def test_gpu_kernels_equal_attention_written_out(name: str) -> None:
     if name == "flash":
         pytest.importorskip("flash_attn")
     q, k, v = (x.bfloat16() for x in draw(width=64))
-    exact = written_out(*(x.double() for x in (q, k, v)), GROUPS, 0.125)
+    exact = written_out(q.double(), k.double(), v.double(), GROUPS, 0.125)
     found = KERNELS[name](q.cuda(), k.cuda(), v.cuda(), GROUPS, 0.125).cpu().double()
     torch.testing.assert_close(found, exact, rtol=2e-2, atol=2e-2)
 

@@ -43,7 +43,7 @@ def test_length_limits_the_degrees() -> None:
     ],
 )
 def test_bad_input(make: object, value: str, cure: str) -> None:
-    with pytest.raises(TrainError, match="train.sequence") as caught:
+    with pytest.raises(TrainError, match=r"train\.sequence") as caught:
         make()  # type: ignore[operator]
     assert f"got {value}" in str(caught.value)
     assert cure in str(caught.value)

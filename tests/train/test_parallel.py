@@ -49,7 +49,8 @@ def tiny(case: Case) -> TokenLoss:
         tie_word_embeddings=case.tied,
         max_position_embeddings=32,
     )
-    model = install(LlamaForCausalLM(config).to(case.dtype), make_scheme("yarn"), target_length=64)
+    model = torch.nn.Module.to(LlamaForCausalLM(config), case.dtype)
+    install(model, make_scheme("yarn"), target_length=64)
     return TokenLoss(for_training(model, gradient_checkpointing=case.checkpointing), chunk=24)
 
 
@@ -108,7 +109,7 @@ def settings(stage: int, sequence: int, dtype: str = "float32") -> TrainSection:
 
 
 def engine_gradients(stage: int, sequence: int, dtype: str) -> tuple[float, float, dict[str, torch.Tensor]]:
-    """Loss, gradient norm and gradients of the token mean, as the DeepSpeed engine holds them before its step."""
+    """Loss, gradient norm and gradients of the token mean, as the engine holds them before its step."""
     case = Case(dtype=torch.float32 if dtype == "float32" else torch.bfloat16)
     mesh = Mesh.of_world(sequence=sequence)
     batches = Batches(plan=MemoryPlan(), layout=mesh.layout, packs_per_step=PACKS, micro_batch=1)  # type: ignore[arg-type]

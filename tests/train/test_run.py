@@ -1,4 +1,4 @@
-"""The loop: a run that stops and comes back is the run that never stopped; and what it refuses to continue."""
+"""A run that stops and comes back is the run that never stopped; and what it refuses to continue."""
 
 import json
 import shutil

@@ -23,9 +23,8 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("interrupted"), OSError(errno.EIO, "input/output error")])
 def test_an_interrupted_folder_never_gets_its_name(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(type(error)), atomic_folder(tmp_path / "made", Mesh.alone()) as writing:
-        (writing / "half").write_text("x")
-        raise error
+    with pytest.raises(type(error)):
+        half_write(tmp_path / "made", error)
     assert not (tmp_path / "made").exists()
     with atomic_folder(tmp_path / "made", Mesh.alone()):
         pass
@@ -43,6 +42,12 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, error: Exception
         raise error
     assert "free space" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def half_write(folder: Path, error: Exception) -> None:
+    with atomic_folder(folder, Mesh.alone()) as writing:
+        (writing / "half").write_text("x")
+        raise error
 
 
 def test_unknown_format_is_refused_by_name(tmp_path: Path) -> None:
