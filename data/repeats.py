@@ -1,8 +1,8 @@
 """Which rows make a small model learn to copy? A chunk of shuffled real tokens, repeated to the end of the row.
 
 Nothing but an earlier occurrence tells the later ones, so induction heads form early (Olsson et al. 2022,
-arXiv 2209.11895). A period that is the same in every row can be copied by position alone, and then is: a model
-trained on half-rows only copies at exactly that distance. Drawing the period forces copying by content.
+arXiv 2209.11895). A period that is the same in every row can be copied by distance alone, and then is: such a
+model copies at exactly that distance and nowhere else. Drawing the period forces copying by content.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The command `ropewalk`: mounts the verbs and turns an error for people into one message and exit code 2."""
 
+import os
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -48,6 +50,14 @@ def is_for_people(error: ValueError) -> bool:
     return raised_by.startswith((f"{PACKAGE}.", "pydantic"))
 
 
+def quiet_libraries() -> None:
+    """Keep other libraries' bars, and their notices to each other, out of what a person reads."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # torch 2.13 renames collectives that DeepSpeed 0.19 calls at every step
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+
+
 def main(*verb: str) -> None:
     """Run the command line; a verb's own script names its verb."""
+    quiet_libraries()
     app(args=[*verb, *sys.argv[1:]], prog_name="ropewalk")

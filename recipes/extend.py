@@ -34,7 +34,8 @@ def extend(
 
     join_world()
     try:
-        run_extension(resolved, plans, Mesh.of_world(sequence=resolved[0].train.sequence), screen())
+        mesh = Mesh.of_world(sequence=resolved[0].train.sequence)
+        run_extension(recipe, resolved, plans, mesh, screen())
     finally:
         leave_world()
 

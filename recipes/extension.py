@@ -40,8 +40,16 @@ LEAST_DISTANT_PAIRS = 0.01
 class Extension:
     """One run of a recipe on this rank; what is done already is read back from its run directory."""
 
-    def __init__(self, stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console) -> None:
-        self.stages, self.last, self.mesh, self.console = list(stages), stages[-1], mesh, console
+    def __init__(
+        self, name: str, stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console
+    ) -> None:
+        self.name, self.stages, self.last, self.mesh, self.console = (
+            name,
+            list(stages),
+            stages[-1],
+            mesh,
+            console,
+        )
         self.plans = [open_plan(plan) for plan in plans]
         self.run_dir = Path(self.last.run_dir)
         self.eval_mesh = Mesh.of_world(sequence=self.last.eval.sequence)
@@ -59,7 +67,11 @@ class Extension:
         if self.last.eval.tasks:
             measured["extended"] = self.measured("extended", lambda: self.subject("extended", exported, None))
             self.report(measured, exported)
-        self.console.print(f"\nmodel: {exported}", markup=False)
+        self.console.print(f"\nmodel: {exported}", markup=False, soft_wrap=True)
+        if not self.last.model.from_scratch:
+            self.console.print(
+                commands_for_others(self.name, self.last, self.mesh), markup=False, soft_wrap=True
+            )
 
     def write_recipe(self) -> None:
         """Keep the resolved recipe beside its results."""
@@ -169,10 +181,12 @@ class Extension:
         )
 
 
-def run_extension(stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console) -> None:
-    """Run a recipe's stages on this rank; every rank of the world calls it."""
+def run_extension(
+    name: str, stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console
+) -> None:
+    """Run the stages of the recipe `name` on this rank; every rank of the world calls it."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    Extension(stages, plans, mesh, console).run()
+    Extension(name, stages, plans, mesh, console).run()
 
 
 def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:
@@ -188,6 +202,24 @@ def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:
                 f"apart than the trained length of {trained} tokens, got {share:.2%}; raise "
                 "data.sources.*.long.share, or set train.accept_short_documents: true"
             )
+
+
+def commands_for_others(name: str, recipe: Recipe, mesh: Mesh) -> str:
+    """Give the commands of this run for the reader's own model and text."""
+    source = next(iter(recipe.data.files))
+    values = [
+        "run_dir=runs/mine",
+        "model.path=MODEL_FOLDER",
+        f"data.sources.{source}.paths=[TEXT_FOLDER]",
+        f"data.sources.{source}.suffixes=[.txt]",
+        f"target_length={recipe.target_length}",
+    ]
+    line = shlex.join([name, *values])
+    return (
+        "\nThe same for a model and text of your own:\n"
+        f"  ropewalk prepare {line}\n"
+        f"  torchrun --nproc-per-node {mesh.layout.world} recipes/extend.py {line}"
+    )
 
 
 def command_line() -> str:
