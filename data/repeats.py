@@ -1,4 +1,4 @@
-"""Which rows make a small model learn to copy? A chunk of shuffled real tokens, repeated to the end of the row.
+"""Which rows make a small model learn to copy? A chunk of shuffled real tokens, repeated to the row's end.
 
 Nothing but an earlier occurrence tells the later ones, so induction heads form early (Olsson et al. 2022,
 arXiv 2209.11895). A period that is the same in every row can be copied by distance alone, and then is: such a
