@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel
 
 from ..data import Documents, Plan, beyond, open_documents, open_plan
 from ..eval import Evaluation, Subject, build_report, evaluate, sentences, write_report
+from ..eval.result import pool
 from ..train import Mesh, TrainError
 from ..train.convert import convert
 from ..train.crosscheck import model_facts
@@ -43,16 +45,12 @@ class Extension:
     def __init__(
         self, name: str, stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console
     ) -> None:
-        self.name, self.stages, self.last, self.mesh, self.console = (
-            name,
-            list(stages),
-            stages[-1],
-            mesh,
-            console,
-        )
+        self.name, self.stages, self.last = name, list(stages), stages[-1]
+        self.mesh, self.console = mesh, console
         self.plans = [open_plan(plan) for plan in plans]
         self.run_dir = Path(self.last.run_dir)
         self.eval_mesh = Mesh.of_world(sequence=self.last.eval.sequence)
+        self.trained_length = next(iter(model_facts(self.last).bases.values())).trained_length
         self.began = time.monotonic()
 
     def run(self) -> None:
@@ -88,7 +86,6 @@ class Extension:
             return {}
         with_scheme = f"base+{scheme.name}"
         found = {"base": self.measured("base", lambda: self.subject("base", Path(path), None))}
-        self.say_first(found["base"])
         found[with_scheme] = self.measured(with_scheme, lambda: self.subject(with_scheme, Path(path), scheme))
         return found
 
@@ -109,16 +106,27 @@ class Extension:
         return found
 
     def evaluate(self, subject: Subject, progress: Callable[[str, int, int], None]) -> Evaluation:
-        return evaluate(
-            subject,
-            tasks_of(self.last),
-            documents=self.documents(),
-            corpus=self.plans[-1].corpus_fingerprint,
-            reference="extended" if self.last.model.from_scratch else "base",
-            mesh=self.eval_mesh,
-            seed=self.last.train.seed,
-            progress=progress,
-        )[subject.name]
+        """Run the tasks one by one, and say what each found as soon as it has."""
+        found: Evaluation | None = None
+        for name, task in tasks_of(self.last).items():
+            part = evaluate(
+                subject,
+                {name: task},
+                documents=self.documents(),
+                corpus=self.plans[-1].corpus_fingerprint,
+                reference="extended" if self.last.model.from_scratch else "base",
+                mesh=self.eval_mesh,
+                seed=self.last.train.seed,
+                progress=progress,
+            )[subject.name]
+            self.say(part)
+            if found is not None:
+                part = replace(
+                    part, results=found.results | part.results, seconds=found.seconds + part.seconds
+                )
+            found = part
+        assert found is not None
+        return found
 
     def documents(self) -> Documents:
         return open_documents(store_folder(self.last), split="heldout")
@@ -126,17 +134,19 @@ class Extension:
     def subject(self, name: str, folder: Path, scheme: object) -> Subject:
         return load_subject(name, folder, scheme, self.last, self.mesh)  # type: ignore[arg-type]
 
-    def say_first(self, base: Evaluation) -> None:
-        """Show early what the run is for: where the base stands inside its window and beyond it."""
-        for name, result in base.results.items():
-            inside = [c for c in result.cells if c.length <= base.trained_length]
-            outside = [c for c in result.cells if c.start >= base.trained_length or c.start == 0]
-            outside = [c for c in outside if c.length > base.trained_length]
-            if result.picture in ("curve", "grid") and inside and outside:
-                near, far = (cells[-1].interval(result.unit).estimate for cells in (inside, outside))
+    def say(self, part: Evaluation) -> None:
+        """Say where a model stands at the end of the trained window, and at the end of the longer one."""
+        trained = self.trained_length
+        for name, result in part.results.items():
+            inside = [c for c in result.cells if c.length <= trained]
+            beyond = [c for c in result.cells if c.length > trained and (c.start >= trained or c.start == 0)]
+            if result.picture in ("curve", "grid") and inside and beyond:
+                ends = [[c for c in cells if c.length == cells[-1].length] for cells in (inside, beyond)]
+                near, far = (pool(cells).interval(result.unit).estimate for cells in ends)
+                since = time.monotonic() - self.began
                 self.console.print(
-                    f"  {name}: {result.label} {near:.2f} at {inside[-1].length} tokens, "
-                    f"{far:.2f} at {outside[-1].length} (trained at {base.trained_length})",
+                    f"[{since:.0f} s] {part.model}, {name}: {result.label} {near:.2f} at {inside[-1].length} "
+                    f"tokens, {far:.2f} at {beyond[-1].length}; the base was trained at {trained}",
                     markup=False,
                 )
 
