@@ -40,7 +40,7 @@ test-all: install
 	pytest -m "not gpu"
 
 bench: install
-	pytest --override-ini python_files='bench_*.py' --timeout 0 --capture no tests/benchmarks
+	pytest --override-ini python_files='bench_*.py' --override-ini python_functions='bench_*' --timeout 0 --capture no tests/benchmarks
 
 lint: install
 	ruff check .
