@@ -60,8 +60,8 @@ def convert(source: Path, target: Path, *, dtype: str | None = None) -> ConvertR
         report = verify_against(folder, writing, names)
         if not report.verified:
             raise TrainError(
-                f"{target}: the logits must agree within {TOLERANCE}, got {report.max_logit_difference:.2e}; "
-                f"nothing was written, checks: {report.checks}"
+                f"{target}: the export must compute what was trained, got logits {report.max_logit_difference:.2e} apart "
+                f"and {report.checks}; nothing was written, restore the checkpoint's own config.json"
             )
     return replace(report, folder=str(target))
 
@@ -142,6 +142,7 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
         "tensors": len(names),
         "empty_tensors": sum(tensor.numel() == 0 for _, tensor in tensors(target)),
         "window": stock.config.max_position_embeddings,
+        "trained_frequencies": installed(ours).fingerprint == rope["fingerprint"],
         "frequency_error": frequency_error(read, trained),
         "attention_scale": read.attention_scale,
         "angle_error_at_window": angle_error(read, trained, rope["target_length"] - 1),
@@ -152,6 +153,7 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     sound = (
         checks["empty_tensors"] == 0
         and checks["window"] == rope["target_length"]
+        and checks["trained_frequencies"]
         and checks["frequency_error"] <= FREQUENCY_TOLERANCE
     )
     return ConvertReport(

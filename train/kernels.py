@@ -7,6 +7,7 @@ Tokens attend causally inside their span and never outside it.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -103,12 +104,22 @@ def _flattened(
 
 
 KERNELS: dict[str, Kernel] = {"sdpa": sdpa, "cudnn": cudnn, "flex": flex, "varlen": varlen, "flash": flash}
+OWNERS = {"varlen": "torch.nn.attention.varlen", "flash": "flash_attn"}
 
 
 def choose_kernel(name: str, device: torch.device) -> Kernel:
-    """Resolve `train.kernel`; "auto" is torch's varlen on CUDA and SDPA on the group's own span elsewhere."""
+    """Resolve `train.kernel`; "auto" is torch's varlen on CUDA where there is one, else SDPA on spans."""
     if name == "auto":
-        name = "varlen" if device.type == "cuda" else "sdpa"
+        name = "varlen" if device.type == "cuda" and is_installed("varlen") else "sdpa"
     if device.type != "cuda" and name != "sdpa":
         raise TrainError(f"train.kernel: must be sdpa on {device.type}, got {name}; leave it at auto")
+    if not is_installed(name):
+        raise TrainError(
+            f"train.kernel: needs the module {OWNERS[name]}, got {name} without it; install it or use auto"
+        )
     return KERNELS[name]
+
+
+def is_installed(name: str) -> bool:
+    """Tell whether the module that holds a kernel is there, without importing it."""
+    return name not in OWNERS or find_spec(OWNERS[name]) is not None

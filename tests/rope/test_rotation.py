@@ -107,9 +107,9 @@ class TestMemo:
     def build(self, make_base, monkeypatch):
         built = []
 
-        def counted(*args):
+        def counted(*args, **more):
             built.append(args)
-            return rotation_table(*args)
+            return rotation_table(*args, **more)
 
         monkeypatch.setattr(rotation_module, "rotation_table", counted)
         q = torch.randn(1, 2, 6, 64)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ropewalk.train import TrainError
-from ropewalk.train.kernels import KERNELS, Groups, choose_kernel, flex, sdpa
+from ropewalk.train.kernels import KERNELS, Groups, choose_kernel, flex, is_installed, sdpa
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 GROUPS: Groups = [[(0, 7), (7, 40), (40, 64)], [(0, 64)], [(0, 1), (1, 63), (63, 64)]]
@@ -81,3 +81,16 @@ def test_gpu_kernels_equal_attention_written_out(name: str) -> None:
 def test_cpu_refuses_what_cannot_train_there(name: str) -> None:
     with pytest.raises(TrainError, match=f"got {name}; leave it at auto"):
         choose_kernel(name, torch.device("cpu"))
+
+
+def test_a_kernel_that_is_not_installed_is_refused() -> None:
+    if is_installed("flash"):
+        pytest.skip("flash-attn is here")
+    with pytest.raises(TrainError, match="flash_attn, got flash without it; install"):
+        choose_kernel("flash", torch.device("cuda"))
+
+
+def test_auto_is_the_best_there_is() -> None:
+    assert choose_kernel("auto", torch.device("cpu")) is sdpa
+    best = "varlen" if is_installed("varlen") else "sdpa"
+    assert choose_kernel("auto", torch.device("cuda")) is KERNELS[best]

@@ -49,8 +49,8 @@ def tiny(case: Case) -> TokenLoss:
         tie_word_embeddings=case.tied,
         max_position_embeddings=32,
     )
-    model = torch.nn.Module.to(LlamaForCausalLM(config), case.dtype)
-    install(model, make_scheme("yarn"), target_length=64)
+    model = install(LlamaForCausalLM(config), make_scheme("yarn"), target_length=64)
+    torch.nn.Module.to(model, case.dtype)
     return TokenLoss(for_training(model, gradient_checkpointing=case.checkpointing), chunk=24)
 
 

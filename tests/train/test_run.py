@@ -7,70 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from packs import VOCABULARY, MemoryPlan
+from packs import MemoryPlan
 from safetensors.torch import load_file
+from training import recipe, run
 
-from ropewalk.train import Mesh, Recipe, TrainError, join_world, stages
+from ropewalk.train import Mesh, TrainError
 from ropewalk.train.checkpoint import latest_checkpoint
-from ropewalk.train.loop import Callbacks, StepRecord, make_batches, train
-from ropewalk.train.recipe import parse
-
-MODEL = {
-    "model_type": "llama",
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 8,
-    "tie_word_embeddings": True,
-    "max_position_embeddings": 32,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-}
-
-
-class KilledError(Exception):
-    """Stand for a kill between two steps."""
-
-
-def recipe(run_dir: str, tokenizer: str, **train_section: Any) -> Recipe:
-    settings = {
-        "steps": 4,
-        "batch_tokens": 512,
-        "learning_rate": 1e-2,
-        "checkpoint_every": 2,
-        "loss_chunk": 24,
-    }
-    return parse(
-        {
-            "run_dir": run_dir,
-            "target_length": 64,
-            "model": {"config": MODEL, "tokenizer": tokenizer},
-            "rope": {"kind": "yarn"},
-            "data": {"sources": {"text": {"kind": "files", "paths": ["."], "weight": 1.0}}},
-            "train": settings | {"schedule": {"kind": "cosine", "warmup": 1}} | train_section,
-        }
-    )
-
-
-def run(
-    run_dir: str, tokenizer: str, kill_after: int, settings: dict[str, Any], plan: MemoryPlan
-) -> str | None:
-    """Train to the end or to a kill after a step; return the last checkpoint."""
-    join_world()
-
-    def on_step(record: StepRecord, total: int) -> None:
-        if record.step == kill_after:
-            raise KilledError
-
-    wanted = stages(recipe(run_dir, tokenizer, **settings))
-    mesh = Mesh.of_world(sequence=wanted[0].train.sequence)
-    Path(run_dir).mkdir(exist_ok=True)
-    try:
-        return str(train(wanted, [plan], mesh, Path(run_dir), Callbacks(on_step=on_step)))  # type: ignore[list-item]
-    except KilledError:
-        return None
+from ropewalk.train.loop import Callbacks, make_batches, train
 
 
 def run_both(run_dir: str, tokenizer: str, settings: dict[str, Any]) -> str | None:
