@@ -60,8 +60,9 @@ def convert(source: Path, target: Path, *, dtype: str | None = None) -> ConvertR
         report = verify_against(folder, writing, names)
         if not report.verified:
             raise TrainError(
-                f"{target}: the export must compute what was trained, got logits {report.max_logit_difference:.2e} apart "
-                f"and {report.checks}; nothing was written, restore the checkpoint's own config.json"
+                f"{target}: the export must compute what was trained, got logits "
+                f"{report.max_logit_difference:.2e} apart and {report.checks}; nothing was written, restore "
+                "the checkpoint's own config.json"
             )
     return replace(report, folder=str(target))
 
