@@ -134,6 +134,7 @@ assert tokenizer("rope 12")["input_ids"]
 def test_transformers_4_reads_the_same_model(world: Path, finished: str, tmp_path: Path) -> None:
     """The oldest supported reader, installed beside; skipped where pip reaches nothing."""
     older = ["transformers==4.57.6", "tokenizers<0.23", "huggingface-hub<1"]
+    older += ["requests", "urllib3", "charset-normalizer", "certifi", "idna"]  # what that hub client needs
     pip = [
         sys.executable,
         "-m",
