@@ -74,6 +74,7 @@ def save_checkpoint(
         write_text(run_dir / "latest", folder.name + "\n")
         for old in sorted(folder.parent.glob("step-*"))[: -recipe.train.keep]:
             shutil.rmtree(old)
+    mesh.barrier()  # no rank may read `latest` before it points here, or it would train the stage again
     return folder
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
 from ropewalk.recipes.catalogue import SHIPPED
-from ropewalk.rope import config_fields, make_scheme, read_base
+from ropewalk.rope import config_fields, install, installed, make_scheme, read_base
 
 Run = Callable[..., Result]
 RunJson = Callable[..., Any]
@@ -207,6 +208,7 @@ def test_convert_reports_its_checks(run: Run, run_json: RunJson, made: Path, tmp
     checkpoint = shutil.copytree(made / "model", tmp_path / "checkpoint")
     config = json.loads((checkpoint / "config.json").read_text())
     base, scheme = read_base(config)["full_attention"], make_scheme("yarn")
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
     fields = config_fields(config, base, scheme, target_length=128)
     (checkpoint / "config.json").write_text(json.dumps(fields))
     rope = {
@@ -214,7 +216,7 @@ def test_convert_reports_its_checks(run: Run, run_json: RunJson, made: Path, tmp
         "knobs": scheme.knobs,
         "original_length": base.original_length,
         "target_length": 128,
-        "fingerprint": scheme.frequencies(base, target_length=128).fingerprint,
+        "fingerprint": installed(install(model, scheme, target_length=128)).fingerprint,
     }
     (checkpoint / "ropewalk.json").write_text(json.dumps({"format": 1, "rope": rope}))
     told = run_json("convert", checkpoint, tmp_path / "out")
