@@ -81,9 +81,10 @@ def recipe_of(folder: Path) -> dict:
             "schedule": {"kind": "cosine", "warmup": 1},
         },
         "eval": {
+            "every": 3,
             "tasks": {
                 "position-loss": {"kind": "position_loss", "length": 256, "documents": 4},
                 "needles": {"kind": "needles", "lengths": [64, 256], "depths": [0.5], "per_cell": 2},
-            }
+            },
         },
     }

@@ -70,6 +70,16 @@ def test_a_run_leaves_what_it_promises(world: Path, finished: str) -> None:
     assert "exported and verified" in finished
 
 
+def test_it_is_measured_on_the_way(world: Path, finished: str) -> None:
+    lines = [
+        json.loads(line) for line in (world.parent / "run" / "evaluations.jsonl").read_text().splitlines()
+    ]
+    assert [line["step"] for line in lines] == [3, 6]
+    report = read_report(world.parent / "run" / "report.json")
+    last = [score["value"] for score in report["scores"] if score["model"] == "extended"]
+    assert [score["value"] for score in lines[-1]["scores"]] == pytest.approx(last, rel=1e-5)
+
+
 def test_three_models_are_measured_on_the_same_items(world: Path, finished: str) -> None:
     report = read_report(world.parent / "run" / "report.json")
     assert [model["name"] for model in report["models"]] == ["base", "base+yarn", "extended"]
