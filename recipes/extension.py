@@ -10,8 +10,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from ..data import Documents, Plan, beyond, open_documents, open_plan
-from ..eval import Evaluation, Subject, build_report, evaluate, sentences, write_report
+from ..eval import Evaluation, Subject, Task, build_report, evaluate, sentences, write_report
 from ..eval.result import pool
 from ..train import Mesh, TrainError
 from ..train.convert import convert
@@ -93,7 +93,9 @@ class Extension:
         """Evaluate a model, or read back what an earlier call of this run found."""
         kept = self.run_dir / "evaluations" / f"{name}.json"
         if kept.exists():
-            return Evaluation.from_json(json.loads(kept.read_text(encoding="utf-8")))
+            found = Evaluation.from_json(json.loads(kept.read_text(encoding="utf-8")))
+            if same_tasks(found, tasks_of(self.last)):
+                return found
         with phases(self.console) as progress:
             found = self.evaluate(make(), progress)
         if self.mesh.is_main:
@@ -189,6 +191,13 @@ class Extension:
         self.console.print(
             f"\n[{time.monotonic() - self.began:.0f} s] report: {files[-1]}", markup=False, soft_wrap=True
         )
+
+
+def same_tasks(found: Evaluation, tasks: Mapping[str, Task]) -> bool:
+    """Tell whether an evaluation answers these tasks, or others that the recipe had when it was made."""
+    asked = {name: asdict(task) for name, task in tasks.items()}
+    told = {name: result.settings for name, result in found.results.items()}
+    return json.dumps(asked, sort_keys=True) == json.dumps(told, sort_keys=True)
 
 
 def run_extension(

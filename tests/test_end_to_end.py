@@ -101,7 +101,9 @@ def test_plain_transformers_loads_the_export(world: Path, finished: str) -> None
 
 def test_the_same_command_on_a_finished_run_only_reports(world: Path, finished: str) -> None:
     before = (world.parent / "run" / "metrics.jsonl").read_bytes()
-    assert "step " not in say(*extend(world))
+    said = say(*extend(world))
+    assert "step " not in said
+    assert "measured base" not in said
     assert (world.parent / "run" / "metrics.jsonl").read_bytes() == before
 
 
