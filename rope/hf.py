@@ -73,7 +73,7 @@ def config_fields(
     kept["rope_parameters"] = parameters
     kept["rope_theta"] = parameters["rope_theta"]
     kept["rope_scaling"] = None if kind == "default" else scaling | {"type": kind}
-    kept["max_position_embeddings"] = int(target_length)
+    kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
     if "partial_rotary_factor" in parameters:
         kept["partial_rotary_factor"] = parameters["partial_rotary_factor"]
     return kept

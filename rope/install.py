@@ -173,7 +173,7 @@ def _describe(config: Any, base: Base, scheme: Scheme, target_length: int) -> st
     except NotExpressible as reason:
         return str(reason)
     config.rope_parameters = parameters
-    config.max_position_embeddings = target_length
+    config.max_position_embeddings = scheme.hf_window(base, target_length=target_length)
     # Transformers lets this attribute, where there is one, win over the scheme's own.
     if hasattr(config, "original_max_position_embeddings"):
         del config.original_max_position_embeddings

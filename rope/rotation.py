@@ -36,14 +36,21 @@ def rotation_table(
 
     `angles_in` float32 gives what common readers compute, to measure how far they drift.
     """
-    inv_freq = frequencies.inv_freq.to(positions.device, angles_in)[None, :, None, :]
+    inv_freq, first = (
+        None if part is None else part.to(positions.device, angles_in)[None, :, None, :]
+        for part in (frequencies.inv_freq, frequencies.first_inv_freq)
+    )
+    assert inv_freq is not None
     batch, length = positions.shape
     shape = (batch, inv_freq.shape[1], length, inv_freq.shape[3])
     cos = torch.empty(shape, dtype=dtype, device=positions.device)
     sin = torch.empty_like(cos)
     for start in range(0, length, CHUNK):
         span = slice(start, start + CHUNK)
-        angles = positions[:, None, span, None].to(angles_in) * inv_freq
+        at = positions[:, None, span, None]
+        angles = at.to(angles_in) * inv_freq
+        if first is not None:
+            angles = torch.where(at < frequencies.first_tokens, at.to(angles_in) * first, angles)
         cos[:, :, span] = angles.cos() * frequencies.attention_scale
         sin[:, :, span] = angles.sin() * frequencies.attention_scale
     return Table(cos, sin)

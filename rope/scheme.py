@@ -32,11 +32,16 @@ class Frequencies:
     inv_freq: Tensor
     "float64 [1 or kv_heads, rotary_dim / 2]"
     attention_scale: float = 1.0
+    first_tokens: int = 0
+    "positions below this rotate by `first_inv_freq` (LongRoPE's n-hat, 2402.13753)"
+    first_inv_freq: Tensor | None = None
+    "float64, shaped as `inv_freq`; given exactly where `first_tokens` is above 0"
 
     def __post_init__(self) -> None:
         """Assert the shape and type that the rotation relies on."""
         assert self.inv_freq.dtype == float64, self.inv_freq.dtype
         assert self.inv_freq.ndim == 2, self.inv_freq.shape
+        assert (self.first_tokens > 0) == (self.first_inv_freq is not None), self.first_tokens
 
     def stretch(self, base: Base) -> float:
         """Return unscaled / scaled inverse frequency at the lowest rotary frequency, median over heads."""
@@ -46,8 +51,15 @@ class Frequencies:
     def fingerprint(self) -> str:
         """Return the sha256 of every value, in hex."""
         digest = hashlib.sha256(struct.pack("<qqd", *self.inv_freq.shape, self.attention_scale))
-        digest.update(self.inv_freq.contiguous().cpu().numpy().astype("<f8").tobytes())
+        digest.update(_bytes(self.inv_freq))
+        if self.first_inv_freq is not None:
+            digest.update(struct.pack("<q", self.first_tokens) + _bytes(self.first_inv_freq))
         return digest.hexdigest()
+
+
+def _bytes(values: Tensor) -> bytes:
+    """Return float64 values as bytes that are the same on every machine."""
+    return values.contiguous().cpu().numpy().astype("<f8").tobytes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +71,27 @@ class Scheme:
     "the `rope_type` this scheme is written as and read from; None if it has none of its own"
     hf_keys: ClassVar[frozenset[str]] = frozenset()
     "keys of `rope_parameters` that `from_hf` understands beyond the common ones"
+    training_free: ClassVar[bool] = False
+    "meant for weights that were never trained with it"
+    stretch_knob: ClassVar[str | None] = None
+    "the number among the knobs that sets the stretch; None where the scheme runs only as published"
 
     @property
     def knobs(self) -> dict[str, Any]:
         """Return every knob with its value."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Say whether `frequencies` differ with the `length` of the sequence at hand."""
+        return False
+
     def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
-        """Return the frequencies for `target_length` tokens; `length` is the length of the sequence at
-        hand."""
+        """Return the frequencies for `target_length` tokens.
+
+        `length` (tokens) is that of the whole sequence a token stands in, its attention group or its own
+        request; None means `target_length`.
+        """
         raise NotImplementedError
 
     def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
@@ -76,6 +100,10 @@ class Scheme:
             f"rope.{self.name}: must be a scheme that rope_parameters can express, got {self.knobs}; "
             "export it with a scheme of its own reader"
         )
+
+    def hf_window(self, base: Base, *, target_length: int) -> int:
+        """Return the `max_position_embeddings` that readers compute these frequencies from."""
+        return target_length
 
     @classmethod
     def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
@@ -96,6 +124,8 @@ class Scheme:
 @dataclass(frozen=True, kw_only=True)
 class Factored(Scheme):
     """Stretch by a factor: the one stated, else target_length / original_length."""
+
+    stretch_knob = "factor"
 
     factor: float | None = None
     "times the original length; None: target_length / original_length"

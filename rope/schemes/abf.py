@@ -18,6 +18,8 @@ from ..scheme import Frequencies, Scheme, check_number, scheme, target_factor
 class Abf(Scheme):
     """Rotate with a larger theta."""
 
+    stretch_knob = "theta"
+
     theta: float | None = None
     "the new base; None: the smallest that keeps the critical dimension's rotation in its trained range"
 
