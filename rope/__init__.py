@@ -3,9 +3,14 @@
     base.py       what a model brings: `Base`
     scheme.py     what a scheme is: `Scheme`, `Frequencies`, the registry, `make_scheme`
     schemes/      one file a scheme, found by being there
+    families.py   the models we handle, and what their configs leave unsaid
+    factors.py    files of LongRoPE factors, our own and published ones
+    container.py  any static frequencies in words that every reader knows
+    stretch.py    `at_stretch`: schemes at the same effective scale
     hf.py         Hugging Face's configs: `read_base` in, `config_fields` out
     rotation.py   exact angles, and the turn of q and k
     attention.py  the attention function that transformers calls, and its mask that is not built
+    requests.py   schemes that depend on the length, outside of training: each request by its own
     install.py    `install` a scheme on a loaded model; `installed` says which
 
 Imports torch and transformers, nothing else of ours.
@@ -14,14 +19,20 @@ Imports torch and transformers, nothing else of ours.
 from . import schemes
 from .attention import LazyMask
 from .base import Base, RopeError
+from .factors import Factors, read_factors, write_factors
+from .families import FULL, SLIDING
 from .hf import config_fields, read_base
-from .install import Installed, install, installed
+from .install import Installed, install, installed, layer_fingerprint
 from .rotation import Rotary, Table, rotate, rotation_table
 from .scheme import SCHEMES, Frequencies, NotExpressible, Scheme, make_scheme
+from .stretch import at_stretch
 
 __all__ = [
+    "FULL",
     "SCHEMES",
+    "SLIDING",
     "Base",
+    "Factors",
     "Frequencies",
     "Installed",
     "LazyMask",
@@ -30,12 +41,16 @@ __all__ = [
     "Rotary",
     "Scheme",
     "Table",
+    "at_stretch",
     "config_fields",
     "install",
     "installed",
+    "layer_fingerprint",
     "make_scheme",
     "read_base",
+    "read_factors",
     "rotate",
     "rotation_table",
     "schemes",
+    "write_factors",
 ]

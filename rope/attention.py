@@ -15,6 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from .bands import BandedAttention
 from .base import RopeError
 from .rotation import Rotary
 
@@ -43,6 +44,13 @@ class LazyMask:
             self._built.append(sdpa_mask(**self.arguments))
         return self._built[0]
 
+    def from_the_start(self, past: int) -> LazyMask:
+        """Return the mask of the same keys whose queries are `past` tokens more."""
+        asked = self.arguments
+        return LazyMask(
+            **asked | {"q_offset": asked["q_offset"] - past, "q_length": asked["q_length"] + past}
+        )
+
     @property
     def last_slot(self) -> int:
         """Return the cache slot of the last query among the keys at hand."""
@@ -68,15 +76,21 @@ def attention(
     dropout: float = 0.0,
     position_ids: Tensor | None = None,
     attend: Attend | None = None,
+    lengths: Tensor | None = None,
+    sliding_window: int | None = None,
     **rest: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Turn query [B, Hq, S, D] and key [B, Hkv, T, D] at `position_ids` [B or 1, S]; attend: [B, S, Hq, D].
 
     With `attend`, that function alone decides who attends to whom and no mask is built. Without it,
     transformers' SDPA runs on the mask it would have built itself. A cache (T > S) holds unturned keys at
-    contiguous positions that end at the query's last one; positions with gaps cannot be cached.
+    contiguous positions that end at the query's last one; positions with gaps cannot be cached. `lengths`
+    [B or 1, 1 or S] is the length of the whole sequence of each token.
     """
     rotary = getattr(module, "rotary", None)
+    scaling = float(query.shape[-1] ** -0.5) if scaling is None else scaling
+    if isinstance(rotary, BandedAttention):
+        return _banded(module, rotary, query, key, value, attention_mask, position_ids, attend, scaling)
     if not isinstance(rotary, Rotary):
         raise RopeError(
             f"attention: every layer must carry a scheme, got none on {type(module).__name__}; "
@@ -85,13 +99,58 @@ def attention(
     if position_ids is None or position_ids.is_floating_point():
         got = None if position_ids is None else position_ids.dtype
         raise RopeError(f"attention: position_ids must be whole numbers, got {got}; pass int64 to the model")
-    last_slot = attention_mask.last_slot if isinstance(attention_mask, LazyMask) else key.shape[2] - 1
-    query, key = rotary(query, key, position_ids, last_slot=last_slot, dtype=value.dtype)
+    last_slot = _last_slot(attention_mask, key)
+    query, key = rotary(query, key, position_ids, last_slot=last_slot, dtype=value.dtype, lengths=lengths)
     if attend is not None:
-        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return attend(query, key, value, scaling=scaling, layer=module.layer_idx), None
+        window = {} if sliding_window is None else {"window": sliding_window}
+        return attend(query, key, value, scaling=scaling, layer=module.layer_idx, **window), None
     mask = attention_mask() if isinstance(attention_mask, LazyMask) else attention_mask
     return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **rest)
+
+
+def _banded(
+    module: nn.Module,
+    banded: BandedAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: LazyMask | Tensor | None,
+    positions: Tensor | None,
+    attend: Attend | None,
+    scaling: float,
+) -> tuple[Tensor, None]:
+    """Attend by a scheme of bands, which turns q and k itself: each row's request is one span of slots."""
+    if attend is not None:
+        return attend(query, key, value, scaling=scaling, layer=module.layer_idx, kernel=banded), None
+    stop = _last_slot(mask, key) + 1
+    if isinstance(mask, Tensor):
+        raise RopeError(
+            f"attention: a {banded.scheme.name} model must be given a mask of padding [B, T], got a tensor "
+            f"{list(mask.shape)}; leave attention_mask out, or pass the one of the tokenizer"
+        )
+    if positions is not None and positions.shape[1] > 1 and (positions.diff(dim=1) > 1).any():
+        raise RopeError(
+            f"attention: positions of a {banded.scheme.name} model must have no gaps, got one; it forms "
+            "relative positions from the places in the request"
+        )
+    padding = mask.arguments.get("attention_mask") if mask is not None else None
+    spans = request_spans(padding, key.shape[0], stop)
+    return banded(query, key[:, :, :stop], value[:, :, :stop], spans, scaling).transpose(1, 2), None
+
+
+def request_spans(padding: Tensor | None, rows: int, stop: int) -> list[list[tuple[int, int]]]:
+    """Return the half-open span of slots that each row's request fills, given its padding mask [B, T]."""
+    if padding is None:
+        return [[(0, stop)]] * rows
+    real = padding[:, :stop].bool().long()
+    first = real.argmax(dim=1)
+    last = stop - real.flip(1).argmax(dim=1)
+    return [[span] for span in zip(first.tolist(), last.tolist(), strict=True)]
+
+
+def _last_slot(mask: LazyMask | Tensor | None, key: Tensor) -> int:
+    """Return the slot of the last query among the keys at hand."""
+    return mask.last_slot if isinstance(mask, LazyMask) else key.shape[2] - 1
 
 
 class IdentityRotation(nn.Module):
@@ -102,7 +161,9 @@ class IdentityRotation(nn.Module):
         self.head_dim = head_dim
         self.config = config
 
-    def forward(self, x: Tensor, position_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, position_ids: Tensor | None = None, layer_type: str | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return cos = 1 and sin = 0, [1, 1, head_dim], to be broadcast over batch and sequence."""
         if self.config._attn_implementation != NAME:
             raise RopeError(

@@ -35,6 +35,8 @@ class Base:
     "tokens; the window the weights were last trained at"
     query_heads: int
     kv_heads: int
+    window: int | None = None
+    "tokens that a layer of this type sees, its own included; None: all"
     current: Scheme
     "the scheme the model carries, its factor written out"
 

@@ -7,29 +7,16 @@ or say nothing, and write both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .base import Base, RopeError
-from .scheme import SCHEMES, Scheme
+from .container import static_container
+from .families import DEFAULT_THETA, FULL, ONLY_LONGROPE, SLIDING, check_supported, heads, whole, windows
+from .scheme import SCHEMES, NotExpressible, Scheme
 
-SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
-DEFAULT_THETA = {"llama": 10000.0}
-"theta of configs written before `rope_theta` existed; only Llama's are that old"
-DEFAULT_WINDOW = {"mistral": 4096}
-"sliding window that transformers gives a config without one, unless `use_sliding_window` decides"
-
-_REASONS = {
-    "soft-caps its attention scores, which our attention does not": ("gemma2",),
-    "uses latent attention, whose rotary part is a separate key": ("deepseek_v2", "deepseek_v3", "minicpm3"),
-    "has layers that are no attention": (
-        *("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "mamba"),
-        *("mamba2", "minimax", "nemotron_h", "qwen3_next", "recurrent_gemma", "rwkv", "zamba", "zamba2"),
-    ),
-    "has no rotary position encoding": ("bert", "bloom", "gpt2", "gpt_bigcode", "gpt_neo", "mpt", "opt"),
-}
-REFUSED = {model_type: reason for reason, names in _REASONS.items() for model_type in names}
 _COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
+_ORIGINAL = "original_max_position_embeddings"
 
 
 def read_base(
@@ -41,79 +28,85 @@ def read_base(
     model we do not support, for a missing theta and for layouts that contradict each other.
     """
     fields = dict(config) if isinstance(config, Mapping) else config.to_dict()
-    _check_supported(fields)
-    parameters = _parameters(fields)
-    heads, kv_heads, head_dim = _heads(fields)
-    share = parameters.get("partial_rotary_factor")
-    trained = _whole(fields, "max_position_embeddings") if trained_length is None else trained_length
-    original = _original_length(fields, parameters, original_length)
-    base = Base(
-        head_dim=head_dim,
-        rotary_dim=head_dim if share is None else int(head_dim * share),
-        theta=float(parameters["rope_theta"]),
-        original_length=original,
-        trained_length=trained,
-        query_heads=heads,
-        kv_heads=kv_heads,
-        current=_current(parameters, original, trained),
-    )
-    return {"full_attention": base}
+    check_supported(fields)
+    query_heads, kv_heads, head_dim = heads(fields)
+    trained = whole(fields, "max_position_embeddings") if trained_length is None else trained_length
+    bases = {}
+    types = windows(fields, trained)
+    for layer_type, window in types.items():
+        parameters = _parameters(fields, layer_type, types)
+        share = parameters.get("partial_rotary_factor")
+        original = _original_length(fields, parameters, original_length)
+        bases[layer_type] = Base(
+            head_dim=head_dim,
+            rotary_dim=head_dim if share is None else int(head_dim * share),
+            theta=float(parameters["rope_theta"]),
+            original_length=original,
+            trained_length=trained,
+            query_heads=query_heads,
+            kv_heads=kv_heads,
+            window=window,
+            current=_current(parameters, original, trained),
+        )
+    return bases
+
+
+def rope_parameters(
+    model_type: str, bases: Mapping[str, Base], scheme: Scheme, *, target_length: int
+) -> dict[str, Any]:
+    """Return transformers 5 `rope_parameters` with this scheme on the layers that see everything.
+
+    Raises NotExpressible where Hugging Face has no words for the scheme, or this model type's config has not.
+    """
+    base = bases[FULL]
+    full = scheme.to_hf(base, target_length=target_length)
+    if model_type in ONLY_LONGROPE and full["rope_type"] not in ("default", "longrope"):
+        if scheme.depends_on_length:
+            raise NotExpressible(
+                f"rope.{scheme.name}: must be one set of frequencies for a config of {model_type}, which "
+                f"takes no scaling but longrope, got one for each length; use a static scheme"
+            )
+        frequencies = scheme.frequencies(base, target_length=target_length)
+        full = static_container(base, frequencies, target_length=target_length)
+    others = {name: b.current.to_hf(b, target_length=b.trained_length) for name, b in bases.items()}
+    return others | {FULL: full} if len(bases) > 1 else full
 
 
 def config_fields(
-    config: Mapping[str, Any], base: Base, scheme: Scheme, *, target_length: int
+    config: Mapping[str, Any], bases: Mapping[str, Base], scheme: Scheme, *, target_length: int
 ) -> dict[str, Any]:
     """Return the config dict with this scheme in both layouts, read alike by transformers 4.57 and 5."""
-    parameters = scheme.to_hf(base, target_length=target_length)
+    model_type, base = str(config.get("model_type")), bases[FULL]
+    parameters = rope_parameters(model_type, bases, scheme, target_length=target_length)
+    full = parameters.get(FULL, parameters)
     elsewhere = ("rope_theta", "partial_rotary_factor")
-    scaling = {key: value for key, value in parameters.items() if key not in elsewhere}
+    scaling = {key: value for key, value in full.items() if key not in elsewhere}
     kind = scaling["rope_type"]
-    # Readers let a top-level original length win over the scheme's own.
-    kept = {key: value for key, value in config.items() if key != "original_max_position_embeddings"}
+    # Readers let a top-level original length win over the scheme's own; Phi-3's config cannot do without.
+    kept = {key: value for key, value in config.items() if key != _ORIGINAL}
+    if model_type in ONLY_LONGROPE:
+        kept[_ORIGINAL] = base.original_length
     kept["rope_parameters"] = parameters
-    kept["rope_theta"] = parameters["rope_theta"]
+    kept["rope_theta"] = full["rope_theta"]
     kept["rope_scaling"] = None if kind == "default" else scaling | {"type": kind}
     kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
-    if "partial_rotary_factor" in parameters:
-        kept["partial_rotary_factor"] = parameters["partial_rotary_factor"]
+    if SLIDING in bases:
+        kept["rope_local_base_freq"] = bases[SLIDING].theta
+    if "partial_rotary_factor" in full:
+        kept["partial_rotary_factor"] = full["partial_rotary_factor"]
     return kept
 
 
-def _check_supported(fields: Mapping[str, Any]) -> None:
-    """Refuse, by name and reason, every model whose attention we would get wrong."""
-    model_type = fields.get("model_type")
-    if model_type not in SUPPORTED:
-        reason = REFUSED.get(str(model_type), "is not supported yet")
-        raise RopeError(
-            f"config.model_type: must be one of {', '.join(SUPPORTED)}, got {model_type!r}, which {reason}; "
-            "use a model of a supported type"
-        )
-    layers = set(fields.get("layer_types") or ()) - {"full_attention"}
-    slides = fields.get("use_sliding_window", model_type in DEFAULT_WINDOW)
-    window = fields.get("sliding_window", DEFAULT_WINDOW.get(str(model_type))) if slides else None
-    if layers or window is not None:
-        got = ", ".join(sorted(layers)) or f"sliding_window {window}"
-        raise RopeError(
-            f"config.layer_types: every layer of {model_type} must attend to the whole sequence, got {got}, "
-            "which is not supported yet; set sliding_window to null if the model was trained without a window"
-        )
-
-
-def _heads(fields: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return query heads, kv heads and head_dim, by each model type's own rule for what may be left out."""
-    heads = _whole(fields, "num_attention_heads")
-    old = fields["model_type"] == "llama" and fields.get("num_key_value_heads") is None
-    kv_heads = heads if old else _whole(fields, "num_key_value_heads")
-    # Transformers would take 128 for Qwen3 and the quotient elsewhere.
-    stated = fields.get("head_dim") is not None or fields["model_type"] == "qwen3"
-    head_dim = _whole(fields, "head_dim") if stated else _whole(fields, "hidden_size") // heads
-    return heads, kv_heads, head_dim
-
-
-def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one flat set of rope parameters from whichever layouts the config has."""
-    new, old = _flat(fields.get("rope_parameters")), _flat(fields.get("rope_scaling"))
+def _parameters(fields: Mapping[str, Any], layer_type: str, types: Collection[str]) -> dict[str, Any]:
+    """Return one flat set of rope parameters for a layer type, from whichever layouts the config has."""
+    new = _flat(fields.get("rope_parameters"), layer_type, types)
+    old = _flat(fields.get("rope_scaling"), layer_type, types)
     top = {key: fields[key] for key in ("rope_theta", "partial_rotary_factor") if fields.get(key) is not None}
+    if layer_type == SLIDING:
+        # The old layout scales the layers that see everything only, and keeps the others' theta apart.
+        local = fields.get("rope_local_base_freq")
+        old = old if SLIDING in (fields.get("rope_scaling") or {}) else {}
+        top = {} if local is None else {"rope_theta": local}
     merged: dict[str, Any] = {}
     # Transformers 5 objects show `rope_parameters` under both names, so equal values are no contradiction.
     for where, part in (("rope_parameters", new), ("rope_scaling", old), ("top level", top)):
@@ -125,21 +118,20 @@ def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
                 )
     merged.setdefault("rope_type", "default")
     if merged.get("rope_theta") is None:
-        merged["rope_theta"] = _default_theta(fields)
+        merged["rope_theta"] = _default_theta(fields, layer_type)
     return merged
 
 
-def _flat(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+def _flat(parameters: Mapping[str, Any] | None, layer_type: str, types: Collection[str]) -> dict[str, Any]:
     """Return one layer type's parameters without empty values, the old key `type` renamed."""
     flat = dict(parameters or {})
-    if "full_attention" in flat:
-        others = sorted(set(flat) - {"full_attention"})
-        if any(isinstance(flat[name], Mapping) for name in others):
+    if FULL in flat:
+        if SLIDING not in types and flat.get(SLIDING):
             raise RopeError(
-                f"config.rope_parameters: must be the same for every layer, got also {', '.join(others)}, "
-                "which is not supported yet; use a model with one kind of layer"
+                f"config.rope_parameters: must be the same for every layer, got also {SLIDING}, which no "
+                "layer of this model is; use a model with one kind of layer"
             )
-        flat = dict(flat["full_attention"] or {})
+        flat = dict(flat.get(layer_type) or {})
     old = flat.pop("type", None)
     if old is not None and flat.setdefault("rope_type", old) != old:
         raise RopeError(
@@ -149,11 +141,11 @@ def _flat(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if value is not None}
 
 
-def _default_theta(fields: Mapping[str, Any]) -> float:
+def _default_theta(fields: Mapping[str, Any], layer_type: str) -> float:
     """Return the theta that configs without one are known to mean, or refuse."""
     model_type = fields["model_type"]
-    if fields.get("rope_parameters") is None and model_type in DEFAULT_THETA:
-        return DEFAULT_THETA[model_type]
+    if fields.get("rope_parameters") is None and (model_type, layer_type) in DEFAULT_THETA:
+        return DEFAULT_THETA[model_type, layer_type]
     raise RopeError(
         f"config.rope_theta: must be stated for {model_type}, got none; add the base it was trained with "
         "(a config saved after `rope_scaling` was set has often lost it)"
@@ -162,16 +154,18 @@ def _default_theta(fields: Mapping[str, Any]) -> float:
 
 def _original_length(fields: Mapping[str, Any], parameters: Mapping[str, Any], override: int | None) -> int:
     """Return the window of the unscaled frequencies: the override, the scheme's own, or the model's."""
-    name = "original_max_position_embeddings"
-    stated = {value for value in (fields.get(name), parameters.get(name), override) if value is not None}
-    if len(stated) > 1 and parameters["rope_type"] != "default":
+    scaled = parameters["rope_type"] != "default"
+    stated = {value for value in (fields.get(_ORIGINAL), parameters.get(_ORIGINAL), override) if value}
+    if len(stated) > 1 and scaled:
         raise RopeError(
-            f"config.{name}: must be one length for the {parameters['rope_type']} scheme of this model, "
+            f"config.{_ORIGINAL}: must be one length for the {parameters['rope_type']} scheme of this model, "
             f"got {' and '.join(map(str, sorted(stated)))}; give the one it was scaled from"
         )
     if override is not None:
         return override
-    return stated.pop() if stated else _whole(fields, "max_position_embeddings")
+    # Phi-3's config class always states one, 4096 by default, which an unscaled model does not use.
+    idle = fields["model_type"] in ONLY_LONGROPE and not scaled
+    return stated.pop() if stated and not idle else whole(fields, "max_position_embeddings")
 
 
 def _current(parameters: Mapping[str, Any], original: int, trained: int) -> Scheme:
@@ -190,13 +184,3 @@ def _current(parameters: Mapping[str, Any], original: int, trained: int) -> Sche
             "remove these keys if they have no effect"
         )
     return kinds[kind].from_hf(parameters, original_length=original, trained_length=trained)
-
-
-def _whole(fields: Mapping[str, Any], key: str) -> int:
-    """Return a whole number that every config must state."""
-    value = fields.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise RopeError(
-            f"config.{key}: must be a whole number of at least 1, got {value!r}; complete the config"
-        )
-    return value

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from .attention import NAME, IdentityRotation
+from .bands import AttentionScheme, BandedAttention
 from .base import Base, RopeError
-from .hf import read_base
-from .rotation import Rotary
+from .families import FULL, ONLY_LONGROPE, PARTIAL
+from .hf import read_base, rope_parameters
+from .requests import Requests
+from .rotation import ByLength, Rotary
 from .scheme import Frequencies, NotExpressible, Scheme
 
 
@@ -27,10 +31,19 @@ class Installed:
     not_expressible: str | None = None
     "why the model's config does not describe this scheme; None when it does"
 
+    def at_length(self, layer_type: str, length: int) -> Frequencies:
+        """Return the frequencies that hold in a whole sequence of `length` tokens."""
+        if layer_type != FULL:
+            return self.frequencies[layer_type]
+        return self.scheme.frequencies(self.bases[FULL], target_length=self.target_length, length=length)
+
     @property
     def fingerprint(self) -> str:
-        """Return the sha256 of the frequencies of every layer type, in hex."""
+        """Return the sha256 of all that decides how q and k are turned, in hex."""
         digest = hashlib.sha256()
+        if self.scheme.depends_on_length or isinstance(self.scheme, AttentionScheme):
+            # One set of frequencies does not tell these schemes apart.
+            digest.update(json.dumps([self.scheme.name, self.scheme.knobs], sort_keys=True).encode())
         for layer_type, frequencies in sorted(self.frequencies.items()):
             digest.update(f"{layer_type}:{frequencies.fingerprint};".encode())
         return digest.hexdigest()
@@ -47,36 +60,41 @@ def install(
 ) -> Any:
     """Give a loaded Hugging Face model a scheme, in place, and return it; None keeps the scheme it carries.
 
-    `target_length` (tokens) defaults to the trained length, or to the installed one. The config is brought in
+    `target_length` (tokens) defaults to the trained length, or to the installed one. The scheme goes to the
+    layers that see the whole sequence; those with a sliding window keep their own. The config is brought in
     line where it can express the scheme. A model that already carries another scheme is refused unless
     `replace`; frequencies are computed from the unscaled ones either way, so schemes never stack.
     """
     decoder = _decoder(model)
-    before = decoder.rotary_emb.installed if isinstance(decoder.rotary_emb, InstalledRotation) else None
-    bases = _bases(decoder.config, before, original_length=original_length, trained_length=trained_length)
-    base = bases["full_attention"]
+    before = decoder.rotary_emb if isinstance(decoder.rotary_emb, InstalledRotation) else None
+    told = before.installed if before else None
+    bases = _bases(decoder.config, told, original_length=original_length, trained_length=trained_length)
+    base = bases[FULL]
     carried, carried_length = (
-        (before.scheme, before.target_length) if before else (base.current, base.trained_length)
+        (told.scheme, told.target_length) if told else (base.current, base.trained_length)
     )
     target_length = carried_length if target_length is None else target_length
     chosen = carried if scheme is None else scheme
-    _check_arguments(chosen, target_length)
-    frequencies = {name: chosen.frequencies(b, target_length=target_length) for name, b in bases.items()}
+    _check_arguments(chosen, target_length, base)
     if not replace and carried.name != "default":
-        held = {name: carried.frequencies(b, target_length=carried_length) for name, b in bases.items()}
-        _check_not_stacked(carried, chosen, held, frequencies)
+        _check_not_stacked(carried, carried_length, chosen, target_length, base)
     layers = _attention_modules(decoder)
+    kept = {name: b.current.frequencies(b, target_length=b.trained_length) for name, b in bases.items()}
     record = Installed(
         scheme=chosen,
         target_length=target_length,
         bases=bases,
-        frequencies=frequencies,
-        not_expressible=_describe(decoder.config, base, chosen, target_length),
+        frequencies=kept | {FULL: chosen.frequencies(base, target_length=target_length)},
+        not_expressible=_describe(decoder.config, bases, chosen, target_length),
     )
-    rotary = Rotary(frequencies["full_attention"])
+    turning = {name: _turning(record, name) for name in bases}
     for layer in layers:
-        layer.rotary = rotary  # pyright: ignore[reportArgumentType]
-    decoder.rotary_emb = InstalledRotation(base.head_dim, decoder.config, record)
+        # A model without kinds of layers may still name one.
+        kind = getattr(layer, "layer_type", None)
+        layer.rotary = turning[kind if kind in turning else FULL]  # pyright: ignore[reportArgumentType]
+    if before is not None:
+        before.release()
+    decoder.rotary_emb = InstalledRotation(base.head_dim, decoder, record)
     decoder.set_attn_implementation(NAME)
     return model
 
@@ -91,12 +109,47 @@ def installed(model: Any) -> Installed:
     return rotation.installed
 
 
+def layer_fingerprint(model: Any) -> str:
+    """Return the sha256 of what the layers really hold to turn q and k by, in hex."""
+    digest = hashlib.sha256(installed(model).fingerprint.encode())
+    for layer in _attention_modules(_decoder(model)):
+        digest.update(layer.rotary.frequencies.fingerprint.encode())  # pyright: ignore[reportAttributeAccessIssue]
+    return digest.hexdigest()
+
+
 class InstalledRotation(IdentityRotation):
     """Turn nothing, and remember what was installed."""
 
-    def __init__(self, head_dim: int, config: Any, record: Installed) -> None:
-        super().__init__(head_dim, config)
+    def __init__(self, head_dim: int, decoder: Any, record: Installed) -> None:
+        super().__init__(head_dim, decoder.config)
         self.installed = record
+        self._hooks: list[Any] = []
+        if record.scheme.depends_on_length:
+            requests = Requests(_by_length(record))
+            self._hooks = [
+                decoder.register_forward_pre_hook(requests.before, with_kwargs=True),
+                decoder.register_forward_hook(requests.after, with_kwargs=True),
+            ]
+
+    def release(self) -> None:
+        """Take back what was hung on the decoder."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+def _by_length(record: Installed) -> ByLength:
+    """Return the frequencies of a record as a function of the length of a sequence."""
+    return ByLength(scheme=record.scheme, base=record.bases[FULL], target_length=record.target_length)
+
+
+def _turning(record: Installed, layer_type: str) -> Rotary | BandedAttention:
+    """Return what turns q and k in the layers of one type."""
+    frequencies = record.frequencies[layer_type]
+    if layer_type == FULL and isinstance(record.scheme, AttentionScheme):
+        base = record.bases[FULL]
+        return BandedAttention(record.scheme, base, frequencies, target_length=record.target_length)
+    depends = layer_type == FULL and record.scheme.depends_on_length
+    return Rotary(frequencies, by_length=_by_length(record) if depends else None)
 
 
 def _decoder(model: Any) -> Any:
@@ -130,7 +183,7 @@ def _bases(config: Any, before: Installed | None, **lengths: int | None) -> dict
     if before is None:
         bases = read_base(config, **lengths)
         for base in bases.values():
-            if base.rotary_dim != base.head_dim:
+            if base.rotary_dim != base.head_dim and config.model_type not in PARTIAL:
                 raise RopeError(
                     f"config.partial_rotary_factor: must be 1 for {config.model_type}, whose heads "
                     f"transformers turns whole, got {base.rotary_dim} of {base.head_dim} channels; remove it"
@@ -140,8 +193,8 @@ def _bases(config: Any, before: Installed | None, **lengths: int | None) -> dict
     return {name: dataclasses.replace(base, **given) for name, base in before.bases.items()}
 
 
-def _check_arguments(scheme: object, target_length: object) -> None:
-    """Refuse what is no scheme and what is no length."""
+def _check_arguments(scheme: object, target_length: object, base: Base) -> None:
+    """Refuse what is no scheme, what is no length, and a window that would end before the target."""
     if not isinstance(scheme, Scheme):
         raise RopeError(
             f"rope.install: scheme must be a Scheme, got {scheme!r}; "
@@ -152,13 +205,19 @@ def _check_arguments(scheme: object, target_length: object) -> None:
             f"rope.install: target_length must be a whole number of at least 1 token, got {target_length!r}; "
             "write the window in tokens"
         )
+    if base.window is not None and base.window < target_length:
+        raise RopeError(
+            f"config.sliding_window: must reach the target length of {target_length} tokens, "
+            f"got {base.window}; set sliding_window to null"
+        )
 
 
-def _check_not_stacked(
-    carried: Scheme, chosen: Scheme, held: dict[str, Frequencies], wanted: dict[str, Frequencies]
-) -> None:
+def _check_not_stacked(carried: Scheme, carried_length: int, chosen: Scheme, length: int, base: Base) -> None:
     """Refuse to take the place of another scheme unasked; the same frequencies again are no change."""
-    if any(held[name].fingerprint != wanted[name].fingerprint for name in held):
+    held = carried.frequencies(base, target_length=carried_length)
+    wanted = chosen.frequencies(base, target_length=length)
+    banded = isinstance(carried, AttentionScheme) or isinstance(chosen, AttentionScheme)
+    if (banded and carried != chosen) or held.fingerprint != wanted.fingerprint:
         raise RopeError(
             f"rope.kind: the model must carry no other scheme, got {carried.name} {carried.knobs} under "
             f"{chosen.name}; set rope.replace to true (install(..., replace=True)) to compute the new one "
@@ -166,15 +225,17 @@ def _check_not_stacked(
         )
 
 
-def _describe(config: Any, base: Base, scheme: Scheme, target_length: int) -> str | None:
+def _describe(config: Any, bases: dict[str, Base], scheme: Scheme, target_length: int) -> str | None:
     """Bring the config in line with the scheme, or return why it cannot be."""
     try:
-        parameters = scheme.to_hf(base, target_length=target_length)
+        parameters = rope_parameters(config.model_type, bases, scheme, target_length=target_length)
     except NotExpressible as reason:
         return str(reason)
     config.rope_parameters = parameters
-    config.max_position_embeddings = scheme.hf_window(base, target_length=target_length)
+    config.max_position_embeddings = scheme.hf_window(bases[FULL], target_length=target_length)
     # Transformers lets this attribute, where there is one, win over the scheme's own.
-    if hasattr(config, "original_max_position_embeddings"):
+    if config.model_type in ONLY_LONGROPE:
+        config.original_max_position_embeddings = bases[FULL].original_length
+    elif hasattr(config, "original_max_position_embeddings"):
         del config.original_max_position_embeddings
     return None

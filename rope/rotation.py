@@ -7,11 +7,13 @@ The table is a plain Python object's memo: a module's buffer would be cast by `.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .scheme import Frequencies
+from .base import Base, RopeError
+from .scheme import Frequencies, Scheme
 
 CHUNK = 1 << 16
 "positions turned into angles at a time: bounds the float64 scratch to 32 MiB a chunk at 64 frequencies"
@@ -82,51 +84,115 @@ def _per_head(table: Tensor, heads: int) -> Tensor:
     return table if rows in (1, heads) else table.repeat_interleave(heads // rows, dim=1)
 
 
-class Rotary:
-    """Turn q and k by one set of frequencies, keeping the last step's tables for the layers that share it."""
+@dataclass(frozen=True, kw_only=True)
+class ByLength:
+    """Give the frequencies of a sequence by its length, for schemes that depend on it."""
 
-    def __init__(self, frequencies: Frequencies, *, angles_in: torch.dtype = torch.float64) -> None:
-        self.frequencies, self.angles_in = frequencies, angles_in
-        self._positions: Tensor | None = None
-        self._state: object = None
+    scheme: Scheme
+    base: Base
+    target_length: int
+
+    def __call__(self, length: int) -> Frequencies:
+        """Return the frequencies that hold in a whole sequence of `length` tokens."""
+        return self.scheme.frequencies(self.base, target_length=self.target_length, length=length)
+
+
+class Rotary:
+    """Turn q and k by a model's frequencies, keeping the last step's tables for the layers that share it."""
+
+    def __init__(
+        self,
+        frequencies: Frequencies,
+        *,
+        by_length: ByLength | None = None,
+        angles_in: torch.dtype = torch.float64,
+    ) -> None:
+        self.frequencies, self.by_length, self.angles_in = frequencies, by_length, angles_in
+        self._seen: list[tuple[Tensor, object]] = []
         self._tables: dict[object, Table] = {}
 
     def __reduce__(self):
         """Copy and pickle without the tables."""
-        return Rotary, (self.frequencies,)
+        return partial(Rotary, by_length=self.by_length, angles_in=self.angles_in), (self.frequencies,)
 
     def __call__(
-        self, query: Tensor, key: Tensor, positions: Tensor, *, last_slot: int, dtype: torch.dtype
+        self,
+        query: Tensor,
+        key: Tensor,
+        positions: Tensor,
+        *,
+        last_slot: int,
+        dtype: torch.dtype,
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return query [B, Hq, S, D] and key [B, Hkv, T, D] turned, as `dtype`.
 
         `positions` [B or 1, S] are the queries'. Keys are the same tokens when T == S. Else they come from a
         cache that holds them unturned and contiguous: the key in slot j stands at positions[-1] - last_slot +
-        j, where `last_slot` is the slot of the last query.
+        j, where `last_slot` is the slot of the last query. `lengths` [B or 1, 1 or S] is the length of the
+        whole sequence that each token stands in, which only schemes that depend on it read.
         """
         precision = torch.promote_types(dtype, torch.float32)
         slots, length = key.shape[2], query.shape[2]
-        own = self._table(positions, None, precision)
-        kept = own if slots == length else self._table(positions, (last_slot, slots), precision)
+        own = self._table(positions, lengths, None, precision)
+        kept = own if slots == length else self._table(positions, lengths, (last_slot, slots), precision)
         return rotate(query, own, dtype), rotate(key, kept, dtype)
 
-    def _table(self, positions: Tensor, cache: tuple[int, int] | None, dtype: torch.dtype) -> Table:
+    def _table(
+        self, positions: Tensor, lengths: Tensor | None, cache: tuple[int, int] | None, dtype: torch.dtype
+    ) -> Table:
         """Return the table of these positions, or of a cache's (last slot, slots), once for all layers."""
-        if not self._is_last(positions):
-            self._positions, self._tables = positions, {}
-            self._state = positions.clone() if positions.is_inference() else positions._version
+        given = [positions] if lengths is None or self.by_length is None else [positions, lengths]
+        if len(given) != len(self._seen) or not all(map(_unchanged, given, self._seen)):
+            self._tables = {}
+            self._seen = [(x, x.clone() if x.is_inference() else x._version) for x in given]
         # A table made in inference mode cannot be saved for a later backward.
         name = (cache, dtype, torch.is_inference_mode_enabled())
         if name not in self._tables:
             at = positions if cache is None else _cached_positions(positions, *cache)
-            self._tables[name] = rotation_table(at, self.frequencies, dtype, angles_in=self.angles_in)
+            self._tables[name] = self._make(at, lengths, dtype)
         return self._tables[name]
 
-    def _is_last(self, positions: Tensor) -> bool:
-        """Say whether this is the tensor of the last call, unchanged since."""
-        if positions is not self._positions:
-            return False
-        # Inference tensors count no versions, so their values are compared.
-        if positions.is_inference():
-            return torch.equal(positions, self._state)  # pyright: ignore[reportArgumentType]
-        return positions._version == self._state
+    def _make(self, at: Tensor, lengths: Tensor | None, dtype: torch.dtype) -> Table:
+        """Build a table, each sequence by its own frequencies where the scheme depends on the length."""
+        if self.by_length is None:
+            return rotation_table(at, self.frequencies, dtype, angles_in=self.angles_in)
+        if lengths is None:
+            raise RopeError(
+                f"rope.{self.by_length.scheme.name}: attention must be told the length of the sequence of "
+                "each token, got none; pass lengths to the model beside attend"
+            )
+        distinct = lengths.unique().tolist()
+        if len(distinct) == 1:
+            return rotation_table(at, self.by_length(distinct[0]), dtype, angles_in=self.angles_in)
+        return _joined(at, lengths, {n: self.by_length(n) for n in distinct}, dtype, self.angles_in)
+
+
+def _joined(
+    at: Tensor,
+    lengths: Tensor,
+    sets: dict[int, Frequencies],
+    dtype: torch.dtype,
+    angles_in: torch.dtype,
+) -> Table:
+    """Return the table [B, heads, S, D] of tokens [B or 1, S] that differ in the length of their sequence."""
+    at, lengths = torch.broadcast_tensors(at, lengths)
+    some = next(iter(sets.values())).inv_freq
+    cos = torch.empty((*at.shape, *some.shape), dtype=dtype, device=at.device)
+    sin = torch.empty_like(cos)
+    for length, frequencies in sets.items():
+        mine = lengths == length
+        part = rotation_table(at[mine][None], frequencies, dtype, angles_in=angles_in)
+        cos[mine], sin[mine] = part.cos[0].transpose(0, 1), part.sin[0].transpose(0, 1)
+    return Table(cos.transpose(1, 2), sin.transpose(1, 2))
+
+
+def _unchanged(given: Tensor, seen: tuple[Tensor, object]) -> bool:
+    """Say whether this is the tensor of the last call, unchanged since."""
+    tensor, state = seen
+    if given is not tensor:
+        return False
+    # Inference tensors count no versions, so their values are compared.
+    if given.is_inference():
+        return torch.equal(given, state)  # pyright: ignore[reportArgumentType]
+    return given._version == state

@@ -2,10 +2,11 @@
 
 Every rank holds a span of tokens for all heads; one all-to-all gives it the whole pack for some heads,
 the kernel runs there, and a second all-to-all brings the tokens back. Queries and keys arrive rotated,
-so no rank ever needs another rank's positions.
+so no rank ever needs another rank's positions; a scheme of bands turns them itself, as a kernel.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -27,15 +28,29 @@ class GroupedAttention:
     sequence_group: dist.ProcessGroup | None = None
     layers: dict[int, int] = field(default_factory=dict)
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, layer: int) -> Tensor:
-        """Map query [B, Hq, S, D] and key, value [B, Hkv, S, D] of this rank's span to [B, S, Hq, D]."""
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scaling: float,
+        layer: int,
+        window: int | None = None,
+        kernel: Kernel | None = None,
+    ) -> Tensor:
+        """Map query [B, Hq, S, D] and key, value [B, Hkv, S, D] of this rank's span to [B, S, Hq, D].
+
+        `window` is that of a layer with a sliding one, tokens; `kernel` that of a layer which needs its own.
+        """
         self.layers[layer] = self.layers.get(layer, 0) + 1
+        more = {} if window is None else {"window": window}
+        run = partial(kernel or self.kernel, groups=self.groups, scale=scaling, **more)
         if self.sequence_group is None:
-            return self.kernel(query, key, value, self.groups, scaling).transpose(1, 2)
+            return run(query, key, value).transpose(1, 2)
         ranks = self.sequence_group.size()
         query, key, value = tokens_to_heads(query, key, value, self.sequence_group, ranks)
-        out = self.kernel(query, key, value, self.groups, scaling)
-        return heads_to_tokens(out, self.sequence_group, ranks)
+        return heads_to_tokens(run(query, key, value), self.sequence_group, ranks)
 
 
 def tokens_to_heads(

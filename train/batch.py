@@ -13,11 +13,13 @@ from .layout import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One micro-batch of one rank: tokens, positions, labels [B, S / sequence]; groups of whole packs."""
+    """One micro-batch of one rank: tensors [B, S / sequence] of its span, groups of whole packs."""
 
     tokens: Tensor
     positions: Tensor
     labels: Tensor
+    lengths: Tensor
+    """Tokens of the group that each token stands in, which may reach over other ranks."""
     groups: Groups
 
 
@@ -53,9 +55,20 @@ class Batches:
                 torch.stack([torch.as_tensor(getattr(w, name)) for w in windows]).to(device)
                 for name in ("tokens", "positions", "labels")
             )
+            groups = [self.plan.groups(pack) for pack in packs]
             yield Batch(
                 tokens=tokens,
                 positions=positions,
                 labels=labels,
-                groups=[self.plan.groups(pack) for pack in packs],
+                lengths=group_lengths(groups, start, stop).to(device),
+                groups=groups,
             )
+
+
+def group_lengths(groups: Groups, start: int, stop: int) -> Tensor:
+    """Return for each token in [start, stop) of each row how many tokens its group has, [B, stop - start]."""
+    rows = []
+    for spans in groups:
+        sizes = torch.tensor([end - begin for begin, end in spans])
+        rows.append(sizes.repeat_interleave(sizes)[start:stop])
+    return torch.stack(rows)

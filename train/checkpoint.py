@@ -95,10 +95,10 @@ def write_tensors(folder: Path, engine: Any, dtype: torch.dtype, mesh: Mesh) -> 
 def write_hugging_face_files(folder: Path, model: PreTrainedModel, tokenizer: Path) -> None:
     """Write config.json in both layouts, the generation config, and the tokenizer's own files."""
     rope = installed(model)
-    base = next(iter(rope.bases.values()))
     config = config_fields(
-        model.config.to_diff_dict() | {"architectures": [type(model).__name__]},
-        base,
+        model.config.to_diff_dict()
+        | {"model_type": model.config.model_type, "architectures": [type(model).__name__]},
+        rope.bases,
         rope.scheme,
         target_length=rope.target_length,
     )

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from ..rope import Frequencies, Rotary, install, installed, make_scheme, rotation_table
+from ..rope import FULL, Frequencies, Rotary, install, installed, make_scheme, rotation_table
 from .checkpoint import TOKENIZER_FILES, latest_checkpoint, write_text_json
 from .errors import TrainError
 from .loss import hidden_states
@@ -131,29 +131,32 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     lengths = {"target_length": rope["target_length"], "original_length": rope["original_length"]}
     stock = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32, local_files_only=True).eval()
     ours = install(load_model(source).eval(), scheme, replace=True, **lengths)
-    trained = next(iter(installed(ours).frequencies.values()))
-    read = read_frequencies(stock)
     length = min(rope["target_length"], PROBE_TOKENS)
     tokens = torch.randint(stock.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     wanted = stock(tokens, use_cache=False).logits
     drift = (wanted - logits(ours, tokens)).abs().max().item()
-    rotate_by(ours, Rotary(read, angles_in=torch.float32))
+    # After the forward: transformers chooses by its length where the scheme depends on it.
+    layer_types = installed(ours).bases
+    read = {layer_type: read_frequencies(stock, layer_type) for layer_type in layer_types}
+    trained = {layer_type: installed(ours).at_length(layer_type, length) for layer_type in layer_types}
+    errors = [frequency_error(read[layer_type], trained[layer_type]) for layer_type in layer_types]
+    rotate_by(ours, {name: Rotary(told, angles_in=torch.float32) for name, told in read.items()})
     difference = (wanted - logits(ours, tokens)).abs().max().item()
     checks = {
         "tensors": len(names),
         "empty_tensors": sum(tensor.numel() == 0 for _, tensor in tensors(target)),
         "window": stock.config.max_position_embeddings,
         "trained_frequencies": installed(ours).fingerprint == rope["fingerprint"],
-        "frequency_error": frequency_error(read, trained),
-        "attention_scale": read.attention_scale,
-        "angle_error_at_window": angle_error(read, trained, rope["target_length"] - 1),
+        "frequency_error": max(errors),
+        "attention_scale": read[FULL].attention_scale,
+        "angle_error_at_window": angle_error(read[FULL], trained[FULL], rope["target_length"] - 1),
         "drift_of_float32_angles": drift,
         "probe_tokens": length,
     }
     cast = next(tensors(target))[1].dtype != next(tensors(source))[1].dtype
     sound = (
         checks["empty_tensors"] == 0
-        and checks["window"] == rope["target_length"]
+        and checks["window"] == scheme.hf_window(layer_types[FULL], target_length=rope["target_length"])
         and checks["trained_frequencies"]
         and checks["frequency_error"] <= FREQUENCY_TOLERANCE
     )
@@ -167,21 +170,23 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
 
 def logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     positions = torch.arange(tokens.shape[1])[None]
-    return model.lm_head(hidden_states(model, tokens, positions, None))
+    return model.lm_head(hidden_states(model, tokens, positions, None, None))
 
 
-def rotate_by(model: PreTrainedModel, rotary: Rotary) -> None:
+def rotate_by(model: PreTrainedModel, rotaries: dict[str, Rotary]) -> None:
     for module in model.modules():
         if hasattr(module, "rotary"):
-            module.rotary = rotary  # type: ignore[assignment]
+            kind = getattr(module, "layer_type", None)
+            module.rotary = rotaries[kind if kind in rotaries else FULL]  # type: ignore[assignment,index]
 
 
-def read_frequencies(stock: PreTrainedModel) -> Frequencies:
-    """Take the frequencies that transformers itself made of the exported config."""
+def read_frequencies(stock: PreTrainedModel, layer_type: str) -> Frequencies:
+    """Take the frequencies that transformers itself made of the exported config, as they are now."""
     rotation = stock.base_model.rotary_emb
+    prefix = f"{layer_type}_" if hasattr(rotation, f"{layer_type}_inv_freq") else ""
     return Frequencies(
-        inv_freq=rotation.inv_freq.double()[None],  # type: ignore[operator,union-attr]
-        attention_scale=float(rotation.attention_scaling),  # type: ignore[arg-type,union-attr]
+        inv_freq=getattr(rotation, f"{prefix}inv_freq").double()[None],
+        attention_scale=float(getattr(rotation, f"{prefix}attention_scaling")),
     )
 
 

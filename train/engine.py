@@ -120,7 +120,7 @@ def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: 
     total = 0.0
     for batch in batches.of_rank(step, mesh.rank, mesh.device):
         attend = attention(batch.groups)
-        local = engine(batch.tokens, batch.positions, batch.labels, attend)
+        local = engine(batch.tokens, batch.positions, batch.lengths, batch.labels, attend)
         assert sorted(attend.layers) == list(range(layers)), (
             f"{len(attend.layers)} of {layers} layers came through ropewalk's attention"
         )

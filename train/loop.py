@@ -29,7 +29,7 @@ from .errors import TrainError
 from .kernels import Groups, choose_kernel
 from .loss import TokenLoss
 from .mesh import Mesh
-from .model import build_model, for_training, install_scheme
+from .model import build_model, check_same_frequencies, for_training, install_scheme
 from .recipe import Recipe
 from .schedule import learning_rate
 from .storage import write_text
@@ -114,6 +114,7 @@ class Stage:
 
     def engine(self, recipe: Recipe, accumulation: int, folder: Path | None, step: int) -> Any:
         model = install_scheme(build_model(recipe, folder), recipe, resumed=folder is not None)
+        check_same_frequencies(model, self.mesh)
         model = for_training(model, gradient_checkpointing=recipe.train.gradient_checkpointing)
         module = TokenLoss(model.to(self.mesh.device), chunk=recipe.train.loss_chunk)  # type: ignore[arg-type]
         engine = make_engine(module, recipe.train, accumulation=accumulation)

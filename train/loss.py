@@ -70,9 +70,11 @@ class TokenLoss(nn.Module):
         super().__init__()
         self.model = with_chunked_head(model, chunk)
 
-    def forward(self, tokens: Tensor, positions: Tensor, labels: Tensor, attend: object) -> Tensor:
-        """Sum the losses of `labels` [B, S] given `tokens` and global `positions` of the same span."""
-        hidden = hidden_states(self.model, tokens, positions, attend)
+    def forward(
+        self, tokens: Tensor, positions: Tensor, lengths: Tensor, labels: Tensor, attend: object
+    ) -> Tensor:
+        """Sum the losses of `labels` [B, S] given `tokens`, global `positions` and groups' `lengths`."""
+        hidden = hidden_states(self.model, tokens, positions, lengths, attend)
         return self.model.lm_head(hidden, labels)
 
 
@@ -83,8 +85,10 @@ def with_chunked_head(model: PreTrainedModel, chunk: int) -> PreTrainedModel:
     return model
 
 
-def hidden_states(model: PreTrainedModel, tokens: Tensor, positions: Tensor, attend: object) -> Tensor:
+def hidden_states(
+    model: PreTrainedModel, tokens: Tensor, positions: Tensor, lengths: Tensor | None, attend: object
+) -> Tensor:
     """Run the decoder on a span [B, S]; no cache and no 2-D mask, either would let documents leak."""
     decoder = model.base_model
-    out = decoder(input_ids=tokens, position_ids=positions, use_cache=False, attend=attend)
+    out = decoder(input_ids=tokens, position_ids=positions, lengths=lengths, use_cache=False, attend=attend)
     return out.last_hidden_state

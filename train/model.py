@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto import CONFIG_MAPPING
 
-from ..rope import install
+from ..rope import install, layer_fingerprint
+from .errors import TrainError
+from .mesh import Mesh
 from .recipe import Recipe
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -35,6 +38,21 @@ def install_scheme(model: PreTrainedModel, recipe: Recipe, *, resumed: bool) -> 
         original_length=original_length(recipe),
         trained_length=recipe.trained_length,
     )
+
+
+def check_same_frequencies(model: PreTrainedModel, mesh: Mesh) -> None:
+    """Refuse to start where a rank's layers would turn q and k otherwise than rank 0's do; a collective."""
+    if mesh.layout.world == 1:
+        return
+    mine = layer_fingerprint(model)
+    found: list[str] = [""] * mesh.layout.world
+    dist.all_gather_object(found, mine)
+    others = [f"rank {rank} {told[:12]}" for rank, told in enumerate(found) if told != found[0]]
+    if others:
+        raise TrainError(
+            f"rope: every rank must turn q and k alike, got {', '.join(others)} and rank 0 {found[0][:12]}; "
+            "give every rank the same model folder, recipe and ropewalk"
+        )
 
 
 def original_length(recipe: Recipe) -> int | None:

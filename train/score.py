@@ -50,7 +50,8 @@ def token_scores(
     )
     training = model.training
     model.eval()
-    hidden = hidden_states(model, row[:, start:stop], positions, attend)
+    lengths = torch.full_like(positions[:, :1], length)
+    hidden = hidden_states(model, row[:, start:stop], positions, lengths, attend)
     head = with_chunked_head(model, chunk).lm_head
     assert isinstance(head, ChunkedHead)
     loss, correct = head.scores(hidden, labels[:, start:stop])

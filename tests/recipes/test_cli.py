@@ -209,7 +209,7 @@ def test_convert_reports_its_checks(run: Run, run_json: RunJson, made: Path, tmp
     config = json.loads((checkpoint / "config.json").read_text())
     base, scheme = read_base(config)["full_attention"], make_scheme("yarn")
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
-    fields = config_fields(config, base, scheme, target_length=128)
+    fields = config_fields(config, {"full_attention": base}, scheme, target_length=128)
     (checkpoint / "config.json").write_text(json.dumps(fields))
     rope = {
         "scheme": "yarn",

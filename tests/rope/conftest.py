@@ -5,13 +5,39 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+)
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
 from ropewalk.rope import Base, make_scheme
 
-CONFIGS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+CONFIGS = {
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+    "phi3": Phi3Config,
+    "gemma3": Gemma3TextConfig,
+}
+OWN = {
+    "mistral": {"sliding_window": None},
+    "qwen3": {"head_dim": 16},
+    "phi3": {"partial_rotary_factor": 0.75, "original_max_position_embeddings": 256},
+    "gemma3": {
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
 KEPT = {"num_hidden_layers": 2, "vocab_size": 64, "max_position_embeddings": 256}
 TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
@@ -34,11 +60,10 @@ def make_base() -> Callable[..., Base]:
 
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., Any]:
-    """Make the config of a tiny model without sliding windows."""
+    """Make the config of a tiny model; only Gemma's has a sliding window, in its first layer."""
 
     def make(kind: str = "llama", **changes: Any) -> Any:
-        own = {"mistral": {"sliding_window": None}, "qwen3": {"head_dim": 16}}.get(kind, {})
-        return CONFIGS[kind](**SHAPE | KEPT | TOKENS | own | changes)
+        return CONFIGS[kind](**SHAPE | KEPT | TOKENS | OWN.get(kind, {}) | changes)
 
     return make
 

@@ -122,6 +122,12 @@ def without(*keys: str, **changes: Any) -> dict[str, Any]:
 
 
 V5 = {"rope_type": "default", "rope_theta": 1e4}
+TWO_KINDS = {
+    "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+GEMMA = without("rope_theta", model_type="gemma3_text", head_dim=256, rope_parameters=TWO_KINDS)
+
 REFUSED = [
     ({"model_type": "gemma2"}, "config.model_type", "gemma2", "soft-caps"),
     ({"model_type": "deepseek_v3"}, "config.model_type", "deepseek_v3", "latent"),
@@ -133,15 +139,18 @@ REFUSED = [
     ({"model_type": "bloom"}, "config.model_type", "bloom", "no rotary"),
     ({"model_type": "olmo3"}, "config.model_type", "olmo3", "not supported yet"),
     ({}, "config.model_type", "None", "supported type"),
-    (without(model_type="mistral", sliding_window=4096), "config.layer_types", "4096", "null"),
-    (without(model_type="mistral"), "config.layer_types", "4096", "null"),
+    (without(model_type="mistral", sliding_window=4096), "config.sliding_window", "4096", "null"),
+    (without(model_type="mistral"), "config.sliding_window", "4096", "null"),
     (
         without(model_type="qwen2", use_sliding_window=True, sliding_window=99),
-        "config.layer_types",
+        "config.sliding_window",
         "99",
         "null",
     ),
-    (without(layer_types=["full_attention", "sliding_attention"]), "config.layer_types", "sliding", "null"),
+    (without(layer_types=["full_attention", "sliding_attention"]), "config.sliding_window", "None", "null"),
+    ({"model_type": "gemma3"}, "config.model_type", "gemma3", "language model"),
+    (GEMMA | {"use_bidirectional_attention": True}, "config.use_bidirectional_attention", "True", "causal"),
+    (GEMMA | {"rope_local_base_freq": 5e4}, "config.rope_theta", "10000.0 and, from top level, 5", "delete"),
     (without("rope_theta", model_type="qwen2"), "config.rope_theta", "none", "trained with"),
     (without("rope_theta", rope_parameters={"rope_type": "default"}), "config.rope_theta", "none", "add"),
     (without(rope_parameters=V5), "config.rope_theta", "10000.0 and, from top level, 500000", "delete"),
@@ -153,13 +162,7 @@ REFUSED = [
         "delete",
     ),
     (without(rope_scaling={"type": "yarn", "rope_type": "linear"}), "config.rope_type", "'linear'", "delete"),
-    (
-        without(rope_scaling={"type": "dynamic", "factor": 2}),
-        "config.rope_type",
-        "dynamic",
-        "not supported yet",
-    ),
-    (without(rope_scaling={"type": "longrope"}), "config.rope_type", "longrope", "yarn"),
+    (without(rope_scaling={"type": "axial"}), "config.rope_type", "axial", "not supported yet"),
     (without(rope_scaling={"type": "linear", "scale": 2}), "config.rope_parameters", "scale", "remove"),
     (without(rope_scaling={"type": "llama3", "factor": 8}), "config.rope_parameters", "low_freq", "complete"),
     (without(rope_scaling={"type": "linear", "factor": 0.5}), "rope.linear.factor", "0.5", "derive"),
@@ -213,9 +216,9 @@ SCHEMES = {
 @pytest.mark.parametrize(("name", "knobs"), SCHEMES.items())
 def test_config_fields(name, knobs):
     """Transformers 5 and each layout by itself find the same frequencies in the written file."""
-    base, scheme = read_base(LLAMA31)["full_attention"], make_scheme(name, **knobs)
-    written = json.loads(json.dumps(config_fields(LLAMA31, base, scheme, target_length=262144)))
-    want = scheme.frequencies(base, target_length=262144)
+    bases, scheme = read_base(LLAMA31), make_scheme(name, **knobs)
+    written = json.loads(json.dumps(config_fields(LLAMA31, bases, scheme, target_length=262144)))
+    want = scheme.frequencies(bases["full_attention"], target_length=262144)
     assert written["max_position_embeddings"] == 262144
     assert isinstance(written["max_position_embeddings"], int)
     newer = {key: value for key, value in written.items() if key not in ("rope_theta", "rope_scaling")}
@@ -234,10 +237,10 @@ def test_config_fields(name, knobs):
 
 def test_config_fields_leaves_no_trace_of_the_old_scheme():
     config = LLAMA | {"original_max_position_embeddings": 4096, "torch_dtype": "bfloat16"}
-    base = read_base(LLAMA)["full_attention"]
-    written = config_fields(config, base, make_scheme("yarn"), target_length=32768)
+    bases = read_base(LLAMA)
+    written = config_fields(config, bases, make_scheme("yarn"), target_length=32768)
     assert "original_max_position_embeddings" not in written
     assert written["torch_dtype"] == "bfloat16"
     assert written["rope_scaling"]["type"] == written["rope_scaling"]["rope_type"] == "yarn"
-    assert config_fields(written, base, make_scheme("abf"), target_length=32768)["rope_scaling"] is None
+    assert config_fields(written, bases, make_scheme("abf"), target_length=32768)["rope_scaling"] is None
     assert config["max_position_embeddings"] == 8192

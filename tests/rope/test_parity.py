@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -10,13 +11,14 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ropewalk.rope import make_scheme
+from ropewalk.rope.container import static_container
 
 GRID = list(itertools.product((64, 128, 256), (1e4, 5e5, 1e6, 1e8), (2048, 4096, 8192, 32768, 131072)))
 FACTORS = (1, 2, 4.5, 32, 128, 512)
 
 
-def theirs(parameters, base, factor):
-    """Return transformers' float32 frequencies, as float64, and its attention factor."""
+def theirs(parameters, base, factor, length=None):
+    """Return transformers' float32 frequencies at a length, as float64, and its attention factor."""
     config = SimpleNamespace(
         rope_parameters=parameters,
         head_dim=base.head_dim,
@@ -28,7 +30,7 @@ def theirs(parameters, base, factor):
     kind = parameters["rope_type"]
     default = LlamaRotaryEmbedding.compute_default_rope_parameters
     function = default if kind == "default" else ROPE_INIT_FUNCTIONS[kind]
-    inv_freq, scale = function(config)  # pyright: ignore[reportArgumentType]
+    inv_freq, scale = function(config, seq_len=length)  # pyright: ignore[reportArgumentType]
     return inv_freq.double(), scale
 
 
@@ -59,6 +61,63 @@ def test_transformers_agrees(make_base, head_dim, theta, length):
         compare(make_scheme("yarn"), base, factor, shared | {"rope_type": "yarn"})
         bounds = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
         compare(make_scheme("llama3"), base, factor, shared | bounds)
+
+
+@pytest.mark.parametrize(("head_dim", "theta", "length"), GRID)
+def test_transformers_agrees_on_longrope(make_base, head_dim, theta, length):
+    base, draw = make_base(head_dim=head_dim, theta=theta, original_length=length), random.Random(length)
+    default, _ = theirs({"rope_type": "default", "rope_theta": theta}, base, 1)
+    for factor in FACTORS:
+        target = int(length * factor)
+        long, short = (
+            sorted(draw.uniform(1, 1.25 * top) for _ in range(head_dim // 2)) for top in (factor, 2)
+        )
+        scheme = make_scheme("longrope", factors=long, short_factors=short)
+        written = scheme.to_hf(base, target_length=target)
+        # what transformers computes by itself from the lengths is what we write
+        bare = {key: value for key, value in written.items() if key not in ("factor", "attention_factor")}
+        for at in (length, length + 1, 2 * length):
+            got = scheme.frequencies(base, target_length=target, length=at)
+            for parameters in (written, bare):
+                want, scale = theirs(parameters, base, target / length, at)
+                # against its own unscaled float32 frequencies, whose power is off by 1e-6
+                ours, read = base.unscaled() / got.inv_freq[0], default / want
+                torch.testing.assert_close(ours, read, rtol=1e-6, atol=0)
+                torch.testing.assert_close(got.inv_freq[0], want, rtol=1e-5, atol=0)
+                assert got.attention_scale == pytest.approx(scale, abs=1e-12)
+
+
+@pytest.mark.parametrize(("head_dim", "theta", "length"), GRID)
+def test_transformers_agrees_on_dynamic(make_base, head_dim, theta, length):
+    base = make_base(head_dim=head_dim, theta=theta, original_length=length)
+    for factor in FACTORS:
+        scheme, target = make_scheme("dynamic"), int(length * factor)
+        written = scheme.to_hf(base, target_length=target)
+        # max_position_embeddings is the original length: what hf_window says
+        assert scheme.hf_window(base, target_length=target) == length
+        for at in (length // 2, length, length + 1, 2 * length, target):
+            got = scheme.frequencies(base, target_length=target, length=at)
+            want, scale = theirs(written, base, 1, at)
+            torch.testing.assert_close(got.inv_freq[0], want, rtol=1e-5, atol=0)
+            assert got.attention_scale == scale
+
+
+CONTAINED = [("linear", {}), ("ntk", {}), ("abf", {}), ("yarn", {}), ("llama3", {}), ("longrope", {})]
+CONTAINED += [("yarn", {"ramp": "turns"}), ("resonance", {})]
+
+
+@pytest.mark.parametrize(("name", "knobs"), CONTAINED)
+@pytest.mark.parametrize(("head_dim", "theta", "length"), GRID[::7])
+def test_transformers_reads_the_container(make_base, head_dim, theta, length, name, knobs):
+    base = make_base(head_dim=head_dim, theta=theta, original_length=length)
+    default, _ = theirs({"rope_type": "default", "rope_theta": theta}, base, 1)
+    made = make_scheme(name, **knobs).frequencies(base, target_length=16 * length)
+    written = static_container(base, made, 16 * length)
+    for at in (None, length, length + 1):
+        want, scale = theirs(written, base, 16, at)
+        exact = want / default * base.unscaled()
+        torch.testing.assert_close(made.inv_freq[0], exact, rtol=1e-6, atol=0)
+        assert made.attention_scale == scale
 
 
 @pytest.mark.parametrize("knobs", [{"beta_fast": 4}, {"truncate": False}, {"beta_fast": 128, "beta_slow": 2}])
@@ -127,3 +186,63 @@ def test_yarn_scale_is_the_papers_unless_stated(make_base):
     assert (
         make_scheme("yarn", attention_scale=1.5).frequencies(base, target_length=8192).attention_scale == 1.5
     )
+
+
+# UltraLong-8B (2504.06214): 1M, 2M and 4M from 8K with alpha 1 and beta 4
+@pytest.mark.parametrize(("millions", "factor"), [(1, 128), (2, 256), (4, 512)])
+def test_ultralong_is_yarn_from_the_original_window(make_base, millions, factor):
+    base = make_base(head_dim=128, theta=5e5)
+    scheme = make_scheme("yarn", beta_fast=4, beta_slow=1)
+    got = scheme.frequencies(base, target_length=millions * 2**20)
+    assert scheme.to_hf(base, target_length=millions * 2**20)["factor"] == factor
+    assert got.stretch(base) == pytest.approx(factor)
+    common = {"rope_type": "yarn", "rope_theta": 5e5, "original_max_position_embeddings": 8192}
+    compare(scheme, base, factor, common | {"factor": float(factor), "beta_fast": 4, "beta_slow": 1})
+
+
+# LongRoPE2 (2502.20082): LLaMA3-8B's real critical pair is 30 where theory has 35, Phi3-mini's 25 for 31
+@pytest.mark.parametrize(
+    ("shape", "theory", "real"),
+    [
+        ({"head_dim": 128, "theta": 5e5, "original_length": 8192}, 35, 30),
+        ({"head_dim": 96, "theta": 1e4, "original_length": 2048}, 31, 25),
+    ],
+)
+def test_yarn_moves_its_knee_to_the_real_critical_pair(make_base, shape, theory, real):
+    base, target = make_base(**shape), 131072
+    factor = target / base.original_length
+    usual, moved = make_scheme("yarn"), make_scheme("yarn", critical_pair=real)
+    shares = [scheme.interpolation(base).tolist() for scheme in (usual, moved)]
+    assert [share.index(1.0) for share in shares] == [theory, real]
+    # the ramp is the same, only earlier
+    assert shares[1] == pytest.approx((shares[0] + [1.0] * 10)[theory - real :][: len(shares[0])], abs=1e-12)
+    # stock transformers reads it as plain YaRN
+    written = moved.to_hf(base, target_length=target)
+    assert written["rope_type"] == "yarn"
+    compare(moved, base, factor, written)
+    read = make_scheme("yarn").from_hf(written, original_length=base.original_length, trained_length=target)
+    assert (
+        read.frequencies(base, target_length=target).fingerprint
+        == moved.frequencies(base, target_length=target).fingerprint
+    )
+
+
+def test_the_papers_ramp_is_linear_in_turns(make_base):
+    base = make_base(head_dim=128, original_length=4096)
+    got = make_scheme("yarn", ramp="turns").frequencies(base, target_length=4096 * 32)
+    for unscaled, scaled in zip(base.unscaled().tolist(), got.inv_freq[0].tolist(), strict=True):
+        turns = 4096 / (2 * math.pi / unscaled)
+        gamma = min(max((turns - 1) / (32 - 1), 0), 1)  # 2309.00071, equation 19
+        assert scaled == pytest.approx((1 - gamma) * unscaled / 32 + gamma * unscaled, rel=1e-12)
+    # research/rope.md 4: on LLaMA2 at 32x, 24 of 64 pairs differ by more than 5 percent, up to 3.96 times
+    code = make_scheme("yarn").frequencies(base, target_length=4096 * 32)
+    apart = torch.maximum(got.inv_freq / code.inv_freq, code.inv_freq / got.inv_freq)
+    assert int((apart > 1.05).sum()) == 24
+    assert apart.max().item() == pytest.approx(3.96, abs=5e-3)
+
+
+def test_the_papers_ramp_is_written_as_divisors(make_base):
+    base = make_base(head_dim=128)
+    written = make_scheme("yarn", ramp="turns").to_hf(base, target_length=65536)
+    assert written["rope_type"] == "longrope"
+    assert written["attention_factor"] == pytest.approx(0.1 * math.log(8) + 1)

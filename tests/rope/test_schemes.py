@@ -1,6 +1,5 @@
-"""What holds for every scheme; a new file under rope/schemes/ is tested by existing."""
+"""Schemes as values, the registry, and every bad knob; tests/rope/test_properties.py has the numbers."""
 
-import dataclasses
 import importlib
 import json
 import math
@@ -10,154 +9,52 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ropewalk import rope
 from ropewalk.rope import (
     SCHEMES,
-    Base,
     Frequencies,
-    NotExpressible,
     RopeError,
     Scheme,
-    config_fields,
     make_scheme,
-    read_base,
-    rotate,
-    rotation_table,
 )
+from ropewalk.rope.bands import AttentionScheme
 from ropewalk.rope.scheme import scheme
 
 FOLDER = Path(rope.__file__).parent
 ALL = sorted(SCHEMES)
-FACTORED = sorted(
-    name for name, cls in SCHEMES.items() if "factor" in {f.name for f in dataclasses.fields(cls)}
-)
+CONFIGURED = [
+    ("yarn", {"factor": 8, "beta_fast": 4, "ramp": "turns", "critical_pair": 20}),
+    ("longrope", {"factors": [1, 2.5], "short_factors": [1.0, 1.0], "first_tokens": 4, "theta": 1e4}),
+    ("harpe", {"bases": [1e6, 2e6]}),
+    ("harpe", {"bases": "descending", "lowest": 1e5}),
+    ("resonance", {"of": {"kind": "longrope", "factors": [1, 2.5]}}),
+]
 
 
-@st.composite
-def bases(draw) -> Base:
-    length = draw(st.integers(256, 262_144))
-    dim = draw(st.sampled_from((8, 16, 32, 64, 128, 256)))
-    return Base(
-        head_dim=dim,
-        rotary_dim=draw(st.sampled_from((dim, dim // 2))) if dim > 8 else dim,
-        theta=draw(st.floats(1e3, 1e9)),
-        original_length=length,
-        trained_length=length,
-        query_heads=8,
-        kv_heads=draw(st.sampled_from((1, 2, 8))),
-        current=make_scheme("default"),
-    )
-
-
-FACTOR = st.integers(1, 512)
-few = settings(max_examples=25, deadline=None)
-
-
-@pytest.mark.parametrize("name", ALL)
-@given(base=bases(), factor=FACTOR)
-@few
-def test_frequencies_are_positive_and_fall(name, base, factor):
-    got = make_scheme(name).frequencies(base, target_length=base.original_length * factor)
-    assert got.inv_freq.dtype == torch.float64
-    assert got.inv_freq.shape[0] in (1, base.kv_heads)
-    assert got.inv_freq.shape[1] == base.rotary_dim // 2
-    assert got.inv_freq.isfinite().all()
-    assert (got.inv_freq > 0).all()
-    assert (got.inv_freq.diff() <= 0).all()
-    assert got.attention_scale > 0
-
-
-@pytest.mark.parametrize("name", ALL)
-@given(base=bases())
-@few
-def test_factor_one_changes_nothing(name, base):
-    got = make_scheme(name).frequencies(base, target_length=base.original_length)
-    assert torch.equal(got.inv_freq, base.unscaled().expand_as(got.inv_freq))
-    assert got.attention_scale == 1
-    assert got.stretch(base) == 1
-
-
-@pytest.mark.parametrize("name", FACTORED)
-@given(base=bases(), factor=FACTOR)
-@few
-def test_a_stated_factor_is_the_derived_one(name, base, factor):
-    target = base.original_length * factor
-    derived = make_scheme(name).frequencies(base, target_length=target)
-    stated = make_scheme(name, factor=float(factor)).frequencies(base, target_length=base.original_length)
-    assert derived.fingerprint == stated.fingerprint
-
-
-@pytest.mark.parametrize("name", ["linear", "ntk"])
-@given(base=bases(), factor=FACTOR)
-@few
-def test_stretch_is_the_factor_where_the_slowest_frequency_is_divided_by_it(name, base, factor):
-    got = make_scheme(name).frequencies(base, target_length=base.original_length * factor)
-    assert got.stretch(base) == pytest.approx(factor, rel=1e-9)
-
-
-@pytest.mark.parametrize("name", ALL)
-@given(base=bases(), factor=FACTOR)
-@few
-def test_written_and_read_back_it_is_the_same(name, base, factor):
-    made, target = make_scheme(name), base.original_length * factor
-    config = {"model_type": "llama", "hidden_size": base.head_dim * 8, "num_attention_heads": 8}
-    config |= {"num_key_value_heads": base.kv_heads, "head_dim": base.head_dim}
-    try:
-        written = config_fields(config, base, made, target_length=target)
-    except NotExpressible:
-        return
-    again = read_base(json.loads(json.dumps(written)))["full_attention"]
-    want = made.frequencies(base, target_length=target)
-    got = again.current.frequencies(again, target_length=again.trained_length)
-    assert got.fingerprint == want.fingerprint
-    # the factor is written out, so another target length changes nothing
-    assert again.current.frequencies(again, target_length=4 * target).fingerprint == want.fingerprint
-    assert again.trained_length == target
-    assert again.rotary_dim == base.rotary_dim
-    # a scheme written as an ordinary theta leaves a model without a scheme
-    assert again.original_length == (
-        base.original_length if made.hf_type not in (None, "default") else target
-    )
-
-
-@pytest.mark.parametrize("name", ALL)
-@given(base=bases(), factor=FACTOR, shift=st.integers(0, 10**6), seed=st.integers(0, 99))
-@few
-def test_scores_depend_on_distance_only_and_norms_on_the_scale_only(name, base, factor, shift, seed):
-    frequencies = make_scheme(name).frequencies(base, target_length=base.original_length * factor)
-    generator = torch.Generator().manual_seed(seed)
-    q, k = torch.randn(2, 1, base.kv_heads, 5, base.head_dim, dtype=torch.float64, generator=generator)
-    positions = torch.randint(0, 10**6, (1, 5), generator=generator)
-
-    def turned(x, at):
-        return rotate(x, rotation_table(at, frequencies, torch.float64), torch.float64)
-
-    near = turned(q, positions) @ turned(k, positions).mT
-    far = turned(q, positions + shift) @ turned(k, positions + shift).mT
-    torch.testing.assert_close(near, far, rtol=0, atol=1e-6 * frequencies.attention_scale**2)
-    norms = turned(q, positions)[..., : base.rotary_dim].norm(dim=-1)
-    want = q[..., : base.rotary_dim].norm(dim=-1) * frequencies.attention_scale
-    torch.testing.assert_close(norms, want, rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_scheme_is_a_value(name):
-    made = make_scheme(name)
-    assert made == make_scheme(name, **made.knobs)
-    assert hash(made) == hash(make_scheme(name))
+@pytest.mark.parametrize(("name", "knobs"), [(name, {}) for name in ALL] + CONFIGURED)
+def test_a_scheme_is_a_value(name, knobs):
+    made = make_scheme(name, **knobs)
+    assert made == make_scheme(name, **json.loads(json.dumps(made.knobs)))
+    assert hash(made) == hash(make_scheme(name, **knobs))
+    assert (made == make_scheme(name)) == (not knobs)
     assert made.name == name
 
 
 def test_fingerprint_covers_every_value(make_base):
     base = make_base()
-    marks = [make_scheme(name).frequencies(base, target_length=65536).fingerprint for name in ALL]
-    scales = [Frequencies(inv_freq=base.unscaled()[None], attention_scale=m).fingerprint for m in (1.1, 1.2)]
-    twice = Frequencies(inv_freq=base.unscaled().repeat(2, 1)).fingerprint
-    assert len({*marks, *scales, twice}) == len(ALL) + 3
+    unscaled = base.unscaled()[None]
+    given = [{}, {"attention_scale": 1.1}, {"attention_scale": 1.2}, {"inv_freq": unscaled.repeat(2, 1)}]
+    given += [{"inv_freq": unscaled / 2}]
+    given += [{"first_tokens": n, "first_inv_freq": unscaled / by} for n, by in ((1, 1), (2, 1), (2, 2))]
+    marks = [Frequencies(**{"inv_freq": unscaled} | values).fingerprint for values in given]
+    assert len(set(marks)) == len(given)
     assert all(len(mark) == 64 for mark in marks)
+    # attention schemes rotate as the default does, all others by numbers of their own
+    kept = {name for name in ALL if isinstance(make_scheme(name), AttentionScheme)} | {"default"}
+    by_name = {name: make_scheme(name).frequencies(base, target_length=65536).fingerprint for name in ALL}
+    assert {name for name in ALL if by_name[name] == marks[0]} == kept
+    assert len(set(by_name.values())) == len(set(ALL) - kept) + 1
 
 
 def test_stretch_is_the_median_over_heads(make_base):
@@ -174,7 +71,8 @@ def test_values_ignore_the_default_device(make_base):
 
 
 def test_there_is_one_file_a_scheme():
-    assert {path.stem for path in (FOLDER / "schemes").glob("*.py")} - {"__init__"} == set(SCHEMES)
+    files = {path.stem.replace("_", "-") for path in (FOLDER / "schemes").glob("*.py")}
+    assert files - {"--init--"} == set(SCHEMES)
 
 
 NEW_FILE = '''
@@ -221,7 +119,7 @@ def test_a_second_scheme_of_one_name_is_refused_naming_both():
 
 
 BAD = [
-    ("yran", {}, "rope.kind", "yran", "use one of abf, default, linear"),
+    ("yran", {}, "rope.kind", "yran", "use one of abf, dca, default, dynamic"),
     ("yarn", {"beta": 1}, "rope.yarn", "beta", "yarn has factor, beta_fast"),
     ("default", {"factor": 2}, "rope.default", "factor", "no knobs"),
     ("ntk", {"theta": 2}, "rope.ntk", "theta", "ntk has factor"),
@@ -236,9 +134,36 @@ BAD = [
     ("yarn", {"beta_slow": 0}, "rope.yarn.beta_slow", "0", "usual"),
     ("yarn", {"attention_scale": 0}, "rope.yarn.attention_scale", "0", "derive"),
     ("yarn", {"truncate": "no"}, "rope.yarn.truncate", "'no'", "usual"),
+    ("yarn", {"ramp": "rotations"}, "rope.yarn.ramp", "'rotations'", "dimension"),
+    ("yarn", {"ramp": "turns", "truncate": False}, "rope.yarn.truncate", "false", "leave it out"),
+    ("yarn", {"critical_pair": 0}, "rope.yarn.critical_pair", "0", "theoretical"),
+    ("yarn", {"critical_pair": 30.5}, "rope.yarn.critical_pair", "30.5", "theoretical"),
     ("llama3", {"low_freq_factor": 4}, "rope.llama3.high_freq_factor", "4", "usual values"),
     ("llama3", {"high_freq_factor": -1}, "rope.llama3.high_freq_factor", "-1", "usual"),
     ("llama3", {"low_freq_factor": 0}, "rope.llama3.low_freq_factor", "0", "usual"),
+    ("dynamic", {"factor": 0.5}, "rope.dynamic.factor", "0.5", "derive"),
+    ("longrope", {"factors": [1, 0.99]}, "rope.longrope.factors[1]", "0.99", "reciprocal"),
+    ("longrope", {"factors": [1, 0.9], "rounded": True}, "rope.longrope.factors[1]", "0.9", "reciprocal"),
+    ("longrope", {"factors": [math.inf]}, "rope.longrope.factors[0]", "inf", "reciprocal"),
+    ("longrope", {"factors": [1, "2"]}, "rope.longrope.factors[1]", "'2'", "reciprocal"),
+    ("longrope", {"factors": []}, "rope.longrope.factors", "[]", "factor file"),
+    ("longrope", {"factors": 8}, "rope.longrope.factors", "8", "factor file"),
+    ("longrope", {"short_factors": [0.5]}, "rope.longrope.short_factors[0]", "0.5", "reciprocal"),
+    ("longrope", {"factors": "none.json"}, "none.json", "No such file", "working folder"),
+    ("longrope", {"first_tokens": -1}, "rope.longrope.first_tokens", "-1", "usually 0"),
+    ("longrope", {"attention_scale": 0}, "rope.longrope.attention_scale", "0", "derive"),
+    ("longrope", {"rounded": "yes"}, "rope.longrope.rounded", "'yes'", "usually"),
+    ("harpe", {"bases": "uniform"}, "rope.harpe.bases", "'uniform'", "published"),
+    ("harpe", {"bases": []}, "rope.harpe.bases", "[]", "published"),
+    ("harpe", {"bases": [1e6, 1]}, "rope.harpe.bases[1]", "1", "1e6"),
+    ("harpe", {"lowest": 2e6}, "rope.harpe.lowest", "2000000", "leave it out"),
+    ("harpe", {"bases": "ascending", "highest": 1e5}, "rope.harpe.highest", "100000", "1e6"),
+    ("resonance", {"of": "yarn"}, "rope.resonance.of", "'yarn'", "mapping"),
+    ("resonance", {"of": {"factor": 8}}, "rope.resonance.of", "factor", "mapping"),
+    ("resonance", {"of": {"kind": "resonance"}}, "rope.resonance.of", "resonance", "mapping"),
+    ("resonance", {"of": {"kind": "self-extend"}}, "rope.resonance.of", "self-extend", "mapping"),
+    ("resonance", {"of": {"kind": "yran"}}, "rope.kind", "yran", "use one of"),
+    ("resonance", {"of": {"kind": "yarn", "factor": 0}}, "rope.yarn.factor", "0", "derive"),
 ]
 
 
@@ -253,6 +178,30 @@ def test_bad_input(name, knobs, key, value, cure):
 
 
 BAD_BASES = [
+    ({"kind": "longrope", "factors": [2.0] * 16}, {}, 16384, "rope.longrope.factors", "16", "this model"),
+    (
+        {"kind": "longrope", "short_factors": [1.0]},
+        {},
+        16384,
+        "rope.longrope.short_factors",
+        "1",
+        "this model",
+    ),
+    ({"kind": "longrope", "theta": 5e5}, {}, 16384, "rope.longrope.theta", "500000", "this model"),
+    (
+        {"kind": "longrope", "original_length": 4096},
+        {},
+        16384,
+        "rope.longrope.original_length",
+        "4096",
+        "model",
+    ),
+    ("longrope", {}, 4096, "rope.longrope", "4096", "default scheme"),
+    ("dynamic", {}, 4096, "rope.dynamic", "4096", "default scheme"),
+    ("dynamic", {"head_dim": 2}, 16384, "rope.dynamic", "2", "linear"),
+    ({"kind": "yarn", "critical_pair": 32}, {}, 16384, "rope.yarn.critical_pair", "32", "theoretical"),
+    ({"kind": "harpe", "bases": [1e6, 2e6, 3e6]}, {}, 16384, "rope.harpe.bases", "3", "published"),
+    ({"kind": "harpe", "bases": "ascending"}, {"kv_heads": 1}, 16384, "rope.harpe.bases", "1", "abf"),
     ("linear", {}, 4096, "rope.linear", "4096", "default scheme"),
     ("abf", {}, 4096, "rope.abf", "4096", "default scheme"),
     ("abf", {"original_length": 6}, 4096, "rope.abf", "6", "state rope.theta"),
@@ -268,8 +217,10 @@ BAD_BASES = [
 
 @pytest.mark.parametrize(("name", "changes", "target", "key", "value", "cure"), BAD_BASES)
 def test_bad_base(make_base, name, changes, target, key, value, cure):
+    knobs = dict(name) if isinstance(name, dict) else {"kind": name}
+    made = make_scheme(knobs.pop("kind"), **knobs)
     with pytest.raises(RopeError) as caught:
-        make_scheme(name).frequencies(make_base(**changes), target_length=target)
+        made.frequencies(make_base(**changes), target_length=target)
     where, _, rest = str(caught.value).partition(": ")
     assert where == key
     assert value in rest

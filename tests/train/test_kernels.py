@@ -20,28 +20,30 @@ def draw(dtype: torch.dtype = torch.float64, width: int = 16) -> tuple[Tensor, T
     return q, k, v
 
 
-def written_out(query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float) -> Tensor:
+def written_out(
+    query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float, window: int | None = None
+) -> Tensor:
     """Full scores under a boolean mask: slow and obvious."""
     ids = torch.zeros(query.shape[0], query.shape[2], dtype=torch.long)
     for row, spans in enumerate(groups):
         for number, (start, stop) in enumerate(spans):
             ids[row, start:stop] = number
-    mask = (ids[:, :, None] == ids[:, None, :]).tril()[:, None]
+    mask = (ids[:, :, None] == ids[:, None, :]).tril().triu(1 - (window or 64))[:, None]
     ratio = query.shape[1] // key.shape[1]
     scores = query @ key.repeat_interleave(ratio, 1).mT * scale
     return scores.masked_fill(~mask, float("-inf")).softmax(-1) @ value.repeat_interleave(ratio, 1)
 
 
+@pytest.mark.parametrize("window", [None, 1, 10, 33, 64])
 @pytest.mark.parametrize(
     ("kernel", "dtype", "error"), [(sdpa, torch.float64, 1e-12), (flex, torch.float32, 1e-5)]
 )
 def test_equals_attention_written_out(
-    kernel: Callable[..., Tensor], dtype: torch.dtype, error: float
+    kernel: Callable[..., Tensor], dtype: torch.dtype, error: float, window: int | None
 ) -> None:
     q, k, v = draw(dtype)
-    torch.testing.assert_close(
-        kernel(q, k, v, GROUPS, 0.25), written_out(q, k, v, GROUPS, 0.25), rtol=error, atol=error
-    )
+    want = written_out(q, k, v, GROUPS, 0.25, window)
+    torch.testing.assert_close(kernel(q, k, v, GROUPS, 0.25, window=window), want, rtol=error, atol=error)
 
 
 @pytest.mark.parametrize(("kernel", "dtype"), [(sdpa, torch.float64), (flex, torch.float32)])
@@ -72,9 +74,10 @@ def test_gpu_kernels_equal_attention_written_out(name: str) -> None:
     if name == "flash":
         pytest.importorskip("flash_attn")
     q, k, v = (x.bfloat16() for x in draw(width=64))
-    exact = written_out(q.double(), k.double(), v.double(), GROUPS, 0.125)
-    found = KERNELS[name](q.cuda(), k.cuda(), v.cuda(), GROUPS, 0.125).cpu().double()
-    torch.testing.assert_close(found, exact, rtol=2e-2, atol=2e-2)
+    for window in (None, 10):
+        exact = written_out(q.double(), k.double(), v.double(), GROUPS, 0.125, window)
+        found = KERNELS[name](q.cuda(), k.cuda(), v.cuda(), GROUPS, 0.125, window).cpu().double()
+        torch.testing.assert_close(found, exact, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("name", ["varlen", "flash", "cudnn", "flex"])

@@ -47,7 +47,8 @@ def step(labels: Tensor, chunk: int) -> tuple[Tensor, dict[str, Tensor], list[in
 
     attend = GroupedAttention(groups=[[(0, LENGTH)]] * ROWS, kernel=sdpa)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        loss = module(tokens_of(), torch.arange(LENGTH).expand(ROWS, -1), labels, attend)
+        positions = torch.arange(LENGTH).expand(ROWS, -1)
+        loss = module(tokens_of(), positions, torch.full((ROWS, 1), LENGTH), labels, attend)
     loss.backward()
     return loss.detach(), {n: p.grad for n, p in module.named_parameters() if p.grad is not None}, kept
 

@@ -62,7 +62,9 @@ def gradients(case: Case, sequence: int) -> tuple[float, dict[str, torch.Tensor]
     module = tiny(case)
     total = 0.0
     for batch in batches.of_rank(0, mesh.rank, mesh.device):
-        loss = module(batch.tokens, batch.positions, batch.labels, attention_of(mesh)(batch.groups))
+        loss = module(
+            batch.tokens, batch.positions, batch.lengths, batch.labels, attention_of(mesh)(batch.groups)
+        )
         loss.backward()
         total += float(loss.detach())
     found = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}

@@ -1,0 +1,87 @@
+"""Which models do we handle, and what does a config of each leave unsaid?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import RopeError
+
+SUPPORTED = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
+PARTIAL = ("phi3",)
+"model types whose attention turns only a part of each head where the config says so"
+ONLY_LONGROPE = ("phi3",)
+"model types whose config class takes no scaling but longrope"
+FULL, SLIDING = "full_attention", "sliding_attention"
+DEFAULT_THETA = {("llama", FULL): 1e4, ("gemma3_text", FULL): 1e6, ("gemma3_text", SLIDING): 1e4}
+"theta that is meant where none is stated: Llama's configs from before the key, and those of Gemma 3"
+DEFAULT_WINDOW = {"mistral": 4096, "gemma3_text": 4096}
+"sliding window that transformers gives a config without one, unless `use_sliding_window` decides"
+
+_REASONS = {
+    "soft-caps its attention scores, which our attention does not": ("gemma2",),
+    "uses latent attention, whose rotary part is a separate key": ("deepseek_v2", "deepseek_v3", "minicpm3"),
+    "sees images too: install on its language model": ("gemma3",),
+    "has layers that are no attention": (
+        *("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "mamba"),
+        *("mamba2", "minimax", "nemotron_h", "qwen3_next", "recurrent_gemma", "rwkv", "zamba", "zamba2"),
+    ),
+    "has no rotary position encoding": ("bert", "bloom", "gpt2", "gpt_bigcode", "gpt_neo", "mpt", "opt"),
+}
+REFUSED = {model_type: reason for reason, names in _REASONS.items() for model_type in names}
+
+
+def check_supported(fields: Mapping[str, Any]) -> None:
+    """Refuse, by name and reason, every model whose attention we would get wrong."""
+    model_type = fields.get("model_type")
+    if model_type not in SUPPORTED:
+        reason = REFUSED.get(str(model_type), "is not supported yet")
+        raise RopeError(
+            f"config.model_type: must be one of {', '.join(SUPPORTED)}, got {model_type!r}, which {reason}; "
+            "use a model of a supported type"
+        )
+    for key in ("attn_logit_softcapping", "use_bidirectional_attention"):
+        if fields.get(key):
+            raise RopeError(
+                f"config.{key}: must be off, got {fields[key]}, which our attention does not do; "
+                "use a causal model without soft caps"
+            )
+
+
+def windows(fields: Mapping[str, Any], trained_length: int) -> dict[str, int | None]:
+    """Return the sliding window of each layer type, tokens; None attends to the whole sequence."""
+    model_type = str(fields["model_type"])
+    slides = fields.get("use_sliding_window", True)
+    window = fields.get("sliding_window", DEFAULT_WINDOW.get(model_type)) if slides else None
+    types = set(fields.get("layer_types") or ())
+    if model_type == "gemma3_text":
+        return {FULL: None, SLIDING: window}
+    narrow = window is not None and window < trained_length
+    if narrow or SLIDING in types:
+        raise RopeError(
+            f"config.sliding_window: every layer of {model_type} must attend to the whole window of "
+            f"{trained_length} tokens, got {window}, which no scheme extends; set sliding_window to null if "
+            "the model was trained without it"
+        )
+    return {FULL: window}
+
+
+def heads(fields: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return query heads, kv heads and head_dim, by each model type's own rule for what may be left out."""
+    count = whole(fields, "num_attention_heads")
+    old = fields["model_type"] in ("llama", "phi3") and fields.get("num_key_value_heads") is None
+    kv_heads = count if old else whole(fields, "num_key_value_heads")
+    # Transformers would take 128 for Qwen3, 256 for Gemma 3 and the quotient elsewhere.
+    stated = fields.get("head_dim") is not None or fields["model_type"] in ("qwen3", "gemma3_text")
+    head_dim = whole(fields, "head_dim") if stated else whole(fields, "hidden_size") // count
+    return count, kv_heads, head_dim
+
+
+def whole(fields: Mapping[str, Any], key: str) -> int:
+    """Return a whole number that every config must state."""
+    value = fields.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise RopeError(
+            f"config.{key}: must be a whole number of at least 1, got {value!r}; complete the config"
+        )
+    return value

@@ -1,0 +1,91 @@
+"""Dual chunk attention: positions restart in chunks, distances across are capped (An et al., 2402.17463).
+
+With s = chunk, w = window and c = s - w, a key at n stands at n mod c, and a query at m stands at
+    m mod c               for keys of its own chunk of c tokens,
+    min(m mod c + c, s)   for keys of the chunk before, true to distance for the nearest w,
+    min(2c - 1, s)        for keys of all earlier chunks.
+This is the released code (ChunkLlama), with its sizes as defaults. The paper has chunks of 3/4 L and the cap
+L - 1, which is chunk = L - 1, window = L / 4 - 1 here. The code also scales cos and sin by
+0.05 ln(length / L) + 1, which the paper's results do without: knob `attention_scale`.
+"""
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ..bands import AttentionScheme, Band, check_whole
+from ..base import Base, RopeError
+from ..scheme import Frequencies, NotExpressible, check_number, scheme
+
+
+@scheme("dca")
+@dataclass(frozen=True, kw_only=True)
+class Dca(AttentionScheme):
+    """Attend within a chunk, to the chunk before and to all earlier ones, at positions up to s."""
+
+    chunk: int | None = None
+    "s, the largest relative position, tokens; None: three quarters of original_length"
+    window: int | None = None
+    "w, tokens across a chunk's border that keep their own distance; None: an eighth of original_length"
+    attention_scale: float = 1.0
+    "scalar on cos and sin"
+
+    def __post_init__(self) -> None:
+        """Check every knob."""
+        if self.chunk is not None:
+            check_whole("rope.dca.chunk", self.chunk, at_least=2, cure="leave it out to derive it")
+        if self.window is not None:
+            check_whole("rope.dca.window", self.window, at_least=1, cure="leave it out to derive it")
+        check_number("rope.dca.attention_scale", self.attention_scale, above=0, cure="the paper has 1")
+
+    def sizes(self, base: Base) -> tuple[int, int]:
+        """Return s, inside the original window, and c, the tokens of a chunk."""
+        length = base.original_length
+        chunk = length * 3 // 4 if self.chunk is None else self.chunk
+        window = max(1, length // 8) if self.window is None else self.window
+        if chunk >= length:
+            raise RopeError(
+                f"rope.dca.chunk: must be below original_length {length} tokens, got {chunk}; "
+                f"three quarters of it, {length * 3 // 4}, is usual"
+            )
+        if window >= chunk:
+            raise RopeError(
+                f"rope.dca.window: must be below the chunk of {chunk} tokens, got {window}; "
+                "a sixth of the chunk is usual"
+            )
+        return chunk, chunk - window
+
+    def bands(self, base: Base, *, target_length: int) -> tuple[Band, ...]:
+        """Return the bands of a query's own chunk, of the one before and of all earlier ones."""
+        s, c = self.sizes(base)
+        own = Band(keys=lambda m: (m - m % c, m + 1), query=lambda m: m % c, key=lambda n: n % c)
+        before = Band(
+            keys=lambda m: (max(0, m - m % c - c), m - m % c),
+            query=lambda m: (m % c + c).clamp(max=s),
+            key=lambda n: n % c,
+        )
+        earlier = Band(
+            keys=lambda m: (0, max(0, m - m % c - c)),
+            query=lambda m: (0 * m + 2 * c - 1).clamp(max=s),
+            key=lambda n: n % c,
+        )
+        return own, before, earlier
+
+    def period(self, base: Base, *, target_length: int) -> int:
+        """Return c."""
+        return self.sizes(base)[1]
+
+    def largest_position(self, base: Base, *, target_length: int) -> int:
+        """Return the position of the far queries, or the last token's where there is no far key yet."""
+        s, c = self.sizes(base)
+        return min(target_length - 1, s, 2 * c - 1)
+
+    def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
+        """Return the unscaled frequencies and the attention scale."""
+        return Frequencies(inv_freq=base.unscaled()[None], attention_scale=float(self.attention_scale))
+
+    def to_hf(self, base: Base, *, target_length: int) -> NoReturn:
+        """Say who has it."""
+        raise NotExpressible(
+            f"rope.dca: must be a scheme that rope_parameters can express, got {self.knobs}, which changes "
+            "attention; serve it with ropewalk, no engine that reads this config has it"
+        )

@@ -1,0 +1,54 @@
+"""Dynamic NTK: raise theta with the sequence, and only past the original window (emozilla, 2023).
+
+theta (s n / L - (s - 1))^(d / (d - 2)) at n > L tokens, as transformers has it: at n = s L the slowest
+frequency is divided by s^2 - s + 1 and not by s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ..base import Base, RopeError, inverse_frequencies
+from ..scheme import Factored, Frequencies, scheme
+
+
+@scheme("dynamic")
+@dataclass(frozen=True, kw_only=True)
+class Dynamic(Factored):
+    """Rotate with a theta of the sequence's own length."""
+
+    hf_type = "dynamic"
+    hf_keys = frozenset({"factor"})
+    training_free = True
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Every length beyond the original one has frequencies of its own."""
+        return True
+
+    def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
+        """Return the unscaled frequencies of the length's theta."""
+        d, at = base.rotary_dim, target_length if length is None else length
+        if d < 4:
+            raise RopeError(f"rope.dynamic: must have a rotary_dim of at least 4, got {d}; use linear")
+        factor = self.factor_for(base, target_length)
+        divisor = max(1.0, factor * at / base.original_length - (factor - 1))
+        theta = base.theta * divisor ** (d / (d - 2))
+        return Frequencies(inv_freq=inverse_frequencies(theta, d)[None])
+
+    def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
+        """Write the factor; the original length goes where `hf_window` says."""
+        return self.written(base, factor=self.factor_for(base, target_length))
+
+    def hf_window(self, base: Base, *, target_length: int) -> int:
+        """Return the original length: from the extended one transformers would compute no change."""
+        return base.original_length
+
+    @classmethod
+    def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
+        """Read the factor, which transformers requires."""
+        if parameters.get("factor") is None:
+            raise RopeError(
+                "config.rope_parameters: dynamic must state factor, got none; complete the config"
+            )
+        return cls(factor=parameters["factor"])

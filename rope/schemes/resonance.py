@@ -1,0 +1,65 @@
+"""Resonance RoPE: round every wavelength to whole tokens, after another scheme's scaling (2403.00071).
+
+theta'_i = 2 pi / round(2 pi / theta_i), for every pair. Those that turn within the trained window then meet
+no angle that they have not seen, at any position.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import pi
+from typing import Any
+
+from ..bands import AttentionScheme
+from ..base import Base, RopeError
+from ..container import static_container
+from ..scheme import Frequencies, NotExpressible, Scheme, make_scheme, scheme
+
+
+@scheme("resonance")
+@dataclass(frozen=True, kw_only=True)
+class Resonance(Scheme):
+    """Rotate by another scheme's frequencies, wavelengths rounded."""
+
+    of: Scheme = field(default_factory=lambda: make_scheme("yarn"))
+    "the scheme that scales: a mapping of its `kind` and knobs"
+
+    def __post_init__(self) -> None:
+        """Make the wrapped scheme, refusing what has no frequencies of its own to round."""
+        if isinstance(self.of, Mapping) and "kind" in self.of:
+            knobs = {str(name): value for name, value in self.of.items()}
+            object.__setattr__(self, "of", make_scheme(knobs.pop("kind"), **knobs))
+        got = self.of.name if isinstance(self.of, Scheme) else repr(self.of)
+        if not isinstance(self.of, Scheme) or isinstance(self.of, AttentionScheme | Resonance):
+            raise RopeError(
+                f"rope.resonance.of: must be a scheme that scales frequencies, got {got}; "
+                "write a mapping like {kind: yarn, factor: 8}"
+            )
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """Return the wrapped scheme as a mapping."""
+        return {"of": {"kind": self.of.name} | self.of.knobs}
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Say whether the wrapped scheme does."""
+        return self.of.depends_on_length
+
+    def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
+        """Return the wrapped scheme's frequencies, rounded; its unscaled first tokens stay so."""
+        scaled = self.of.frequencies(base, target_length=target_length, length=length)
+        return replace(scaled, inv_freq=2 * pi / (2 * pi / scaled.inv_freq).round())
+
+    def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
+        """Write lists of divisors, which fall below 1 where an unscaled wavelength was rounded down."""
+        if not self.depends_on_length:
+            rounded = self.frequencies(base, target_length=target_length)
+            return static_container(base, rounded, target_length)
+        if self.of.name != "longrope":
+            raise NotExpressible(
+                "rope.resonance.of: must have at most two sets of frequencies to be served, got "
+                f"{self.of.name}, which has one for each length; round a static scheme"
+            )
+        lengths = (base.original_length, max(target_length, base.original_length + 1))
+        short, long = (self.frequencies(base, target_length=target_length, length=n) for n in lengths)
+        return static_container(base, long, target_length, short=short)

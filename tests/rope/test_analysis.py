@@ -1,0 +1,163 @@
+"""What `rope show` says about a scheme: against published numbers, or the slow obvious sum."""
+
+import math
+
+import pytest
+import torch
+
+from ropewalk.rope import Frequencies, make_scheme
+from ropewalk.rope.analysis import (
+    analyse,
+    attention_decay,
+    base_lower_bound,
+    critical_dimension,
+    first_negative,
+)
+from ropewalk.rope.base import inverse_frequencies
+
+# Men et al., 2405.14591, where 1K is 1000: the smallest base on a grid of theirs.
+PUBLISHED_BOUNDS = [
+    (1_000, 4.3e3, 0),
+    (2_000, 1.6e4, 0),
+    (4_000, 2.7e4, 0),
+    (8_000, 8.4e4, 0),
+    (16_000, 3.1e5, 0.04),
+    (32_000, 6.4e5, 0.02),
+    (64_000, 2.1e6, 0),
+    (128_000, 7.8e6, 0),
+]
+FAR_BOUNDS = [(256_000, 3.6e7, 0.1), (512_000, 6.4e7, 0.02), (1_000_000, 5.1e8, 0.35)]
+
+
+def slow_sums(inv_freq: torch.Tensor, length: int) -> torch.Tensor:
+    """Add up cos(n theta_i) for every distance below `length`, the plain way, float64 [length]."""
+    return (torch.arange(length, dtype=torch.float64)[:, None] * inv_freq).cos().sum(1)
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "theta", "length", "dimension"),
+    [(96, 1e4, 2048, 62), (128, 5e5, 8192, 70), (128, 1e4, 4096, 92)],
+    ids=["Phi3-mini", "LLaMA3-8B", "LLaMA2"],
+)
+def test_critical_dimension_is_published(make_base, head_dim, theta, length, dimension):
+    """LongRoPE2, 2502.20082: the 31st pair of Phi3-mini, the 35th of LLaMA3-8B; LLaMA2's by equation 7."""
+    assert critical_dimension(make_base(head_dim=head_dim, theta=theta, original_length=length)) == dimension
+
+
+@pytest.mark.parametrize("length", [3, 100, 2048, 131072])
+@pytest.mark.parametrize("theta", [100.0, 1e4, 5e5])
+def test_critical_dimension_splits_by_whole_turns(make_base, theta, length):
+    base = make_base(head_dim=80, theta=theta, original_length=length)
+    turned = int((length * base.unscaled() / (2 * math.pi) >= 1).sum())
+    assert critical_dimension(base) == 2 * turned
+
+
+class TestRegions:
+    def test_linear_interpolates_every_pair(self, make_base):
+        base = make_base(original_length=4096)
+        told = analyse(make_scheme("linear").frequencies(base, target_length=32768), base, target_length=32768)
+        assert told.factor == 8
+        assert told.regions == [["interpolated"] * 32]
+        assert not told.unseen.any()
+        torch.testing.assert_close(told.turns_target[0], told.turns_original, rtol=1e-12, atol=0)
+
+    def test_default_leaves_the_slow_pairs_unseen(self, make_base):
+        base = make_base(original_length=4096)
+        told = analyse(make_scheme("default").frequencies(base, target_length=8192), base, target_length=8192)
+        assert told.regions == [["kept"] * 32]
+        assert told.unseen[0].tolist() == [i >= critical_dimension(base) / 2 for i in range(32)]
+        torch.testing.assert_close(told.turns_target[0], 2 * told.turns_original, rtol=1e-12, atol=0)
+        torch.testing.assert_close(told.wavelength[0], 2 * math.pi / base.unscaled(), rtol=1e-12, atol=0)
+
+    def test_llama3_has_all_three(self, make_base):
+        """By its own bounds (2407.21783): kept above 4 turns, divided by s below 1, blended between."""
+        base = make_base(head_dim=128, theta=5e5)
+        frequencies = make_scheme("llama3").frequencies(base, target_length=65536)
+        told = analyse(frequencies, base, target_length=65536)
+        for turns, region in zip(told.turns_original.tolist(), told.regions[0], strict=True):
+            assert region == ("kept" if turns >= 4 else "interpolated" if turns <= 1 else "blended")
+        assert {"kept", "blended", "interpolated"} == set(told.regions[0])
+        assert not told.unseen.any()
+
+    def test_ntk_meets_unseen_angles_between(self, make_base):
+        """Only the last pair is divided by the whole factor: those before it, past the critical, turn further."""
+        base = make_base(original_length=4096)
+        told = analyse(make_scheme("ntk").frequencies(base, target_length=32768), base, target_length=32768)
+        assert told.regions[0] == ["kept", *["blended"] * 30, "interpolated"]
+        assert told.unseen[0].nonzero().flatten().tolist() == list(range(critical_dimension(base) // 2, 31))
+
+    def test_rows_are_told_apart(self, make_base):
+        base = make_base(original_length=4096)
+        unscaled = base.unscaled()
+        rows = Frequencies(inv_freq=torch.stack((unscaled, unscaled / 8, unscaled * 2)))
+        told = analyse(rows, base, target_length=32768)
+        assert [set(row) for row in told.regions] == [{"kept"}, {"interpolated"}, {"faster"}]
+        assert told.divisor[:, 5].tolist() == pytest.approx([1, 8, 0.5])
+        alone = [
+            analyse(Frequencies(inv_freq=row[None]), base, target_length=32768) for row in rows.inv_freq
+        ]
+        assert told.positive_until == [one.positive_until[0] for one in alone]
+        assert torch.equal(told.unseen, torch.cat([one.unseen for one in alone]))
+
+    def test_reach_shrinks_what_is_used(self, make_base):
+        """An attention scheme that folds 8 windows into one turns no pair further than pretraining did."""
+        base = make_base(original_length=4096)
+        unscaled = Frequencies(inv_freq=base.unscaled()[None])
+        told = analyse(unscaled, base, target_length=32768, reach=8)
+        assert not told.unseen.any()
+        torch.testing.assert_close(told.turns_target[0], told.turns_original, rtol=1e-12, atol=0)
+        assert told.positive_until == [first_negative(base.unscaled(), 4096)]
+
+
+class TestDecay:
+    def test_it_is_the_mean_of_turned_products(self, make_base):
+        """The definition: q.k of equal random q and k, turned by their distance, over q.k unturned."""
+        base = make_base(head_dim=32)
+        frequencies = make_scheme("yarn").frequencies(base, target_length=65536)
+        pairs = torch.randn(200_000, 16, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+        distances = torch.tensor([0, 3, 1000, 60_000])
+        for distance, got in zip(distances, attention_decay(frequencies, distances)[0], strict=True):
+            turn = torch.polar(torch.tensor(1.0).double(), -distance * frequencies.inv_freq[0])
+            product = float((pairs * (pairs * turn).conj()).real.sum() / pairs.abs().square().sum())
+            assert float(got) == pytest.approx(frequencies.attention_scale**2 * product, abs=4e-3)
+
+    def test_rows(self):
+        rows = Frequencies(inv_freq=torch.rand(3, 8, dtype=torch.float64), attention_scale=1.3)
+        distances = torch.tensor([1, 50, 7000])
+        want = [[1.69 * sum(math.cos(n * w) for w in row) / 8 for n in (1, 50, 7000)] for row in rows.inv_freq]
+        got = attention_decay(rows, distances)
+        torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-12)
+
+    @pytest.mark.parametrize("theta", [1e4, 27_000.0, 5e5, 1.9e6])
+    def test_first_negative_is_the_first_of_the_slow_sums(self, theta):
+        inv_freq = inverse_frequencies(theta, 128)
+        below = (slow_sums(inv_freq, 70_000) < 0).nonzero().flatten()
+        first = int(below[0])
+        assert first_negative(inv_freq, 70_000) == first
+        assert first_negative(inv_freq, first + 1) == first
+        assert first_negative(inv_freq, first) is None
+
+
+class TestBaseLowerBound:
+    @pytest.mark.parametrize(("length", "published", "apart"), PUBLISHED_BOUNDS)
+    def test_is_published(self, length, published, apart):
+        assert base_lower_bound(128, length) == pytest.approx(published, rel=apart or 1e-12)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("length", "published", "apart"), FAR_BOUNDS)
+    def test_is_published_far_out(self, length, published, apart):
+        """At a million the published base holds, but is not the smallest on a grid of two digits."""
+        bound = base_lower_bound(128, length)
+        assert bound == pytest.approx(published, rel=apart)
+        assert slow_sums(inverse_frequencies(bound, 128), length).min() >= 0
+
+    @pytest.mark.parametrize(("dim", "length"), [(64, 1024), (128, 4096), (256, 2048)])
+    def test_holds_and_no_smaller_one_does(self, dim, length):
+        bound = base_lower_bound(dim, length)
+        assert slow_sums(inverse_frequencies(bound, dim), length).min() >= 0
+        smaller = [m * 10.0**power for power in range(2, 6) for m in range(10, 100)]
+        for theta in (theta for theta in smaller if theta < bound):
+            assert slow_sums(inverse_frequencies(theta, dim), length).min() < 0
+
+    def test_a_few_pairs_have_none(self):
+        assert base_lower_bound(4, 1000) is None

@@ -1,0 +1,62 @@
+"""Every scheme on every model type is the slow reference, whatever is done to the model around it."""
+
+import copy
+
+import pytest
+import torch
+from slow import example, slow_logits
+
+from ropewalk.rope import SCHEMES, install, make_scheme
+
+KINDS = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3"]
+SHORT = {"max_position_embeddings": 32, "original_max_position_embeddings": 32}
+TARGET = 128
+
+
+def tokens(*shape):
+    return torch.randint(1, 64, shape, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def make(make_model):
+    """Make a model of a kind, whose original window is 32 tokens, with a scheme on it."""
+
+    def made(kind, name, **changes):
+        short = {key: value for key, value in SHORT.items() if kind == "phi3" or "original" not in key}
+        model = make_model(kind, **short | changes)
+        pairs = 6 if kind == "phi3" else 8
+        return install(model, make_scheme(name, **example(name, pairs)), target_length=TARGET)
+
+    return made
+
+
+@torch.no_grad()
+def logits(model, ids, **more):
+    return model(ids, use_cache=False, **more).logits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", sorted(SCHEMES))
+def test_logits_are_the_slow_references(make, kind, name):
+    model = make(kind, name).double()
+    ids = tokens(2, 70)
+    torch.testing.assert_close(logits(model, ids), slow_logits(model, ids), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi3", "gemma3"])
+@pytest.mark.parametrize("name", sorted(SCHEMES))
+def test_casting_and_meta_initialisation_change_no_frequency(make, kind, name):
+    model, ids = make(kind, name), tokens(1, 40)
+    want, frequencies = logits(model, ids), live_frequencies(model)
+    empty = copy.deepcopy(model).to("meta").to_empty(device="cpu")
+    empty.load_state_dict(model.state_dict())
+    for theirs, ours in zip(empty.buffers(), model.buffers(), strict=True):
+        theirs.copy_(ours)
+    torch.testing.assert_close(logits(empty, ids), want, rtol=0, atol=0)
+    assert live_frequencies(empty.to(torch.bfloat16)) == frequencies == live_frequencies(model)
+    assert logits(empty, ids).isfinite().all()
+
+
+def live_frequencies(model):
+    """Return the fingerprints of what the layers really turn by."""
+    return [layer.self_attn.rotary.frequencies.fingerprint for layer in model.model.layers]

@@ -1,0 +1,145 @@
+"""Prefill and decode are one full forward, for every request of a batch on its own, also across a switch."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from slow import EXAMPLES, slow_logits
+
+from ropewalk.rope import RopeError, install, make_scheme
+
+ORIGINAL = 32
+SWITCH = {"kind": "longrope", **EXAMPLES["longrope"]}
+DEPENDENT = [SWITCH, {"kind": "dynamic"}, {"kind": "resonance", "of": SWITCH}]
+ALL = [*DEPENDENT, {"kind": "yarn"}, {"kind": "self-extend", **EXAMPLES["self-extend"]}, {"kind": "dca"}]
+
+
+def tokens(*shape):
+    return torch.randint(1, 64, shape, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def make(make_model):
+    def made(knobs, kind="llama"):
+        model = make_model(kind, max_position_embeddings=ORIGINAL)
+        return install(model, make_scheme(knobs["kind"], **_without_kind(knobs)), target_length=128).double()
+
+    return made
+
+
+def _without_kind(knobs):
+    return {key: value for key, value in knobs.items() if key != "kind"}
+
+
+def padded(ids, paddings):
+    """Return the mask of rows whose first tokens are padding."""
+    return torch.stack([(torch.arange(ids.shape[1]) >= padding).long() for padding in paddings])
+
+
+@torch.no_grad()
+def in_pieces(model, ids, mask, sizes, **more):
+    """Feed a batch in pieces to one cache; return the logits of each piece's last token and the cache."""
+    cache, last, stop = None, [], 0
+    for piece in ids.split(sizes, dim=1):
+        stop += piece.shape[1]
+        at = (mask[:, :stop].cumsum(1) - 1).clamp(min=0)[:, -piece.shape[1] :]
+        out = model(
+            piece, attention_mask=mask[:, :stop], position_ids=at, past_key_values=cache, use_cache=True, **more
+        )
+        cache = out.past_key_values
+        assert out.logits.shape[1] == piece.shape[1]
+        last.append(out.logits[:, -1])
+    return torch.stack(last, dim=1), cache
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+@pytest.mark.parametrize("knobs", ALL, ids=lambda knobs: knobs["kind"])
+def test_a_batch_in_pieces_is_each_row_at_once(make, knobs, kind):
+    """The rows cross the original window of 32 tokens at different steps; the pieces are chunks, then tokens."""
+    model, ids, paddings = make(knobs, kind), tokens(3, 44), (0, 7, 25)
+    sizes = [20, 10, *[1] * 14]
+    got, _ = in_pieces(model, ids, padded(ids, paddings), sizes)
+    stops = torch.tensor(sizes).cumsum(0).tolist()
+    for row, padding in enumerate(paddings):
+        for place, stop in enumerate(stops):
+            if stop > padding and place in (0, 1, 2, 4, 9, 15):
+                want = slow_logits(model, ids[row : row + 1, padding:stop])[0, -1]
+                torch.testing.assert_close(got[row, place], want, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("knobs", DEPENDENT, ids=lambda knobs: knobs["kind"])
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_generation_is_that_without_a_cache(make, knobs, cache):
+    model, ids, paddings = make(knobs), tokens(2, 28), (0, 9)
+    mask = padded(ids, paddings)
+    more = {"max_new_tokens": 14, "do_sample": False, "pad_token_id": 0}
+    got = model.generate(ids, attention_mask=mask, cache_implementation=cache, **more)
+    for row, padding in enumerate(paddings):
+        alone = ids[row : row + 1, padding:]
+        for _ in range(14):
+            with torch.no_grad():
+                logits = model(alone, use_cache=False).logits
+            alone = torch.cat((alone, logits[:, -1:].argmax(-1)), dim=1)
+        assert torch.equal(got[row, padding:], alone[0])
+
+
+def test_the_others_of_a_batch_decide_nothing(make):
+    model, ids = make(SWITCH), tokens(2, 40)
+    mask = padded(ids, (0, 20))
+    with torch.no_grad():
+        both = model(ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits
+    for row, start in enumerate((0, 20)):
+        want = slow_logits(model, ids[row : row + 1, start:])
+        torch.testing.assert_close(both[row, start:], want[0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("knobs", DEPENDENT, ids=lambda knobs: knobs["kind"])
+def test_stated_lengths_hold_from_the_first_token(make, knobs, monkeypatch):
+    """With `lengths` nothing is ever run again, and each row is one forward at its own stated length."""
+    model, ids = make(knobs), tokens(2, 44)
+    mask, run = padded(ids, (0, 10)), []
+    model.model.layers[0].register_forward_pre_hook(lambda module, args: run.append(args[0].shape[1]))
+    got, _ = in_pieces(model, ids, mask, [20, *[1] * 24], lengths=torch.tensor([60, 30]))
+    assert run == [20, *[1] * 24]
+    for row, (padding, length) in enumerate(((0, 60), (10, 30))):
+        want = slow_logits(model, ids[row : row + 1, padding:], length)[0, -1]
+        torch.testing.assert_close(got[row, -1], want, rtol=0, atol=1e-9)
+
+
+def test_a_switch_costs_one_pass_over_what_is_cached(make):
+    model, ids, run = make(SWITCH), tokens(1, 44), []
+    model.model.layers[0].register_forward_pre_hook(lambda module, args: run.append(args[0].shape[1]))
+    in_pieces(model, ids, torch.ones_like(ids), [30, *[1] * 14])
+    assert run == [30, 1, 1, 33, *[1] * 11]
+
+
+def test_copies_and_reinstalled_models_go_on(make, make_model):
+    model, ids = make(SWITCH), tokens(1, 40)
+    want = slow_logits(model, ids)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with torch.no_grad():
+            torch.testing.assert_close(other(ids).logits, want, rtol=0, atol=1e-9)
+    again = install(model, make_scheme("yarn"), target_length=128, replace=True)
+    assert not again.model._forward_pre_hooks
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, slow_logits(again, ids), rtol=0, atol=1e-9)
+
+
+def test_what_cannot_be_run_again_is_refused(make):
+    model, ids = make(SWITCH), tokens(2, 40)
+    embeds = model.get_input_embeddings()(ids)
+    with torch.no_grad():
+        cache = model(inputs_embeds=embeds[:, :30], use_cache=True).past_key_values
+        with pytest.raises(RopeError, match=r"rope.longrope: .* got 30 tokens .*; pass lengths"):
+            model(inputs_embeds=embeds[:, 30:], past_key_values=cache, use_cache=True)
+    _, cache = in_pieces(model, ids[:, :30], torch.ones_like(ids), [30])
+    cache.reorder_cache(torch.tensor([1, 0]))
+    with pytest.raises(RopeError, match=r"rope.longrope: .*rows were reordered.*num_beams=1"), torch.no_grad():
+        model(ids[:, 30:], past_key_values=cache, use_cache=True)
+
+
+def test_attend_without_lengths_is_refused(make):
+    model = make(SWITCH)
+    with pytest.raises(RopeError, match=r"must be told the length .*got none; pass lengths"):
+        model(tokens(1, 8), position_ids=torch.arange(8)[None], attend=lambda *args, **more: args[0])
