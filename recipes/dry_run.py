@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ..eval import EvalError, make_task
+from ..rope import FULL, AttentionScheme
 from ..train.crosscheck import ModelFacts, missing_files, model_facts, problems_of
 from ..train.layout import Layout
 from ..train.recipe import stages
@@ -91,16 +92,30 @@ def _model(stage: Recipe, facts: ModelFacts) -> str:
 def frequency_rows(
     scheme: Scheme, bases: Mapping[str, Base], target_length: int
 ) -> Iterator[tuple[str, str]]:
-    """Describe a scheme, and what it makes of each layer type."""
-    yield "scheme", scheme.name + "".join(f" {name}={value}" for name, value in scheme.knobs.items())
+    """Describe a scheme, and what each layer type turns by."""
+    yield "scheme", scheme.name + "".join(f" {name}={_short(value)}" for name, value in scheme.knobs.items())
     for layer_type, base in bases.items():
-        frequencies = scheme.frequencies(base, target_length=target_length)
+        full = layer_type == FULL
+        own, length = (scheme, target_length) if full else (base.current, base.trained_length)
+        frequencies = own.frequencies(base, target_length=length)
+        if isinstance(own, AttentionScheme):
+            stretched = f"reach {own.reach(base, target_length=length):.4g}"
+        else:
+            stretched = f"stretch {frequencies.stretch(base):.4g}"
+        window = "" if base.window is None else f", window {base.window:,}"
         yield (
             "frequencies",
-            f"{layer_type}: theta {base.theta:g}, original length {base.original_length:,}, "
-            f"factor {target_length / base.original_length:g}, stretch {frequencies.stretch(base):.4g}, "
+            f"{layer_type}: theta {base.theta:g}, original length {base.original_length:,}{window}, "
+            f"factor {length / base.original_length:g}, {stretched}, "
             f"attention scale {frequencies.attention_scale:.4g}, fingerprint {frequencies.fingerprint[:12]}",
         )
+
+
+def _short(value: object) -> str:
+    """Show a knob, a long vector by its ends."""
+    if isinstance(value, tuple | list) and len(value) > 4:
+        return f"[{value[0]}, {value[1]}, ... {value[-1]}] ({len(value)})"
+    return str(value)
 
 
 def _spans(layout: Layout, length: int) -> str:

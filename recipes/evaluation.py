@@ -14,8 +14,9 @@ from ..eval import Evaluation, Subject
 from ..eval import evaluate as run_tasks
 from ..rope import RopeError, Scheme, install
 from ..train import Mesh, TrainError, join_world, leave_world
+from ..train.checkpoint import own_scheme
 from ..train.crosscheck import ModelFacts, model_facts, sequence_problems
-from ..train.model import DTYPES, load_model
+from ..train.model import DTYPES, check_same_frequencies, load_model
 from ..train.recipe import ModelSection, Recipe
 from .dry_run import frequency_rows, raise_all, task_problems, tasks_of
 from .options import screen, world_size
@@ -45,7 +46,8 @@ def evaluation_rows(
     base = next(iter(facts.bases.values()))
     yield "model", f"{folder}: {facts.config.get('model_type')}, trained length {base.trained_length:,}"
     if scheme is None:
-        yield from frequency_rows(base.current, facts.bases, base.trained_length)
+        chosen, length = own_scheme(folder) or (base.current, base.trained_length)
+        yield from frequency_rows(chosen, facts.bases, length)
     else:
         yield from frequency_rows(scheme, facts.bases, stage.target_length)
     yield "layout", f"world {world} = data {world // stage.eval.sequence} x sequence {stage.eval.sequence}"
@@ -83,14 +85,16 @@ def load_subject(name: str, folder: Path, scheme: Scheme | None, stage: Recipe, 
     """Load a model and its tokenizer, and install the scheme for the recipe's target; None: as it is."""
     model = load_model(folder, DTYPES[stage.train.dtype])
     torch.nn.Module.to(model, mesh.device).eval()
+    chosen, target = (scheme, stage.target_length) if scheme else own_scheme(folder) or (None, None)
     install(
         model,
-        scheme,
-        target_length=stage.target_length if scheme else None,
-        replace=scheme is not None,
+        chosen,
+        target_length=target,
+        replace=chosen is not None,
         original_length=stage.original_length,
         trained_length=stage.trained_length,
     )
+    check_same_frequencies(model, mesh)
     return Subject(name=name, model=model, tokenizer=tokenizer_of(folder))
 
 

@@ -23,6 +23,7 @@ from ..data import Documents, Plan, beyond, open_documents, open_plan
 from ..eval import Evaluation, Subject, Task, build_report, evaluate, sentences, write_report
 from ..eval.result import pool
 from ..train import Mesh, TrainError
+from ..train.checkpoint import own_scheme
 from ..train.convert import convert
 from ..train.crosscheck import model_facts
 from ..train.loop import Callbacks, train
@@ -164,7 +165,17 @@ class Extension:
                 file.write(json.dumps({"step": step, "scores": scores}) + "\n")
 
     def export(self, checkpoint: Path) -> Path:
-        """Convert the last checkpoint on the main rank; its folder stands only once it is verified."""
+        """Convert the last checkpoint on the main rank; its folder stands only once it is verified.
+
+        A scheme that no other reader knows has no export: the checkpoint is the model.
+        """
+        if own_scheme(checkpoint):
+            self.console.print(
+                f"not exported: no Hugging Face config can say {self.last.rope.scheme.name}; ropewalk reads "
+                "the checkpoint itself",
+                markup=False,
+            )
+            return checkpoint
         target = self.run_dir / "model"
         if self.mesh.is_main and not target.exists():
             done = convert(checkpoint, target)

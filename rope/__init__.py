@@ -9,15 +9,19 @@
     stretch.py    `at_stretch`: schemes at the same effective scale
     hf.py         Hugging Face's configs: `read_base` in, `config_fields` out
     rotation.py   exact angles, and the turn of q and k
+    bands.py      schemes that change relative positions: bands of keys, in tiles (tiles.py)
     attention.py  the attention function that transformers calls, and its mask that is not built
     requests.py   schemes that depend on the length, outside of training: each request by its own
+    analysis.py   what a scheme does to a model's frequencies, in numbers to look at
     install.py    `install` a scheme on a loaded model; `installed` says which
 
 Imports torch and transformers, nothing else of ours.
 """
 
 from . import schemes
+from .analysis import Analysis, analyse, attention_decay, base_lower_bound, critical_dimension
 from .attention import LazyMask
+from .bands import AttentionScheme, BandedAttention
 from .base import Base, RopeError
 from .factors import Factors, read_factors, write_factors
 from .families import FULL, SLIDING
@@ -31,6 +35,9 @@ __all__ = [
     "FULL",
     "SCHEMES",
     "SLIDING",
+    "Analysis",
+    "AttentionScheme",
+    "BandedAttention",
     "Base",
     "Factors",
     "Frequencies",
@@ -41,8 +48,12 @@ __all__ = [
     "Rotary",
     "Scheme",
     "Table",
+    "analyse",
     "at_stretch",
+    "attention_decay",
+    "base_lower_bound",
     "config_fields",
+    "critical_dimension",
     "install",
     "installed",
     "layer_fingerprint",

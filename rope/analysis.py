@@ -1,6 +1,6 @@
 """What does a scheme do to a model's frequencies? Numbers to look at before anything is trained.
 
-    turns, regions    which pairs are kept, which interpolated, which meet angles that pretraining never showed
+    turns, regions    which pairs are kept or interpolated, which meet angles that pretraining never showed
     critical dimension    the first that made no whole turn in pretraining (LongRoPE2, 2502.20082, equation 7)
     attention decay   how q.k of like tokens fades with distance, and where it first turns negative
     base lower bound  the theta that keeps it from turning negative in a window (Men et al., 2405.14591)
@@ -22,8 +22,8 @@ from .base import Base, inverse_frequencies
 from .scheme import Frequencies, Scheme
 
 KEPT, FASTER, BLENDED, INTERPOLATED = "kept", "faster", "blended", "interpolated"
-TOLERANCE = 1e-9
-"relative; lambdas this close are the same one, computed in another order"
+TOLERANCE = 1e-3
+"relative; a smaller change, as from rounding a long wavelength to whole tokens, counts as none"
 BLOCK = 1024
 "distances that share one row of a product of sums of angles"
 HIGHEST_BASE = 1e12
@@ -88,7 +88,7 @@ def _region(divisor: float, factor: float) -> str:
 
 
 def critical_dimension(base: Base) -> int:
-    """Return 2 ceil(d/2 log_theta(L / 2 pi)) within 0..d; at d every pair made a whole turn (2502.20082, eq. 7)."""
+    """Return 2 ceil(d/2 log_theta(L / 2 pi)), at most d: then every pair made a turn (2502.20082, eq. 7)."""
     pairs = base.rotary_dim / 2 * math.log(base.original_length / (2 * math.pi)) / math.log(base.theta)
     return 2 * min(max(math.ceil(pairs), 0), base.rotary_dim // 2)
 

@@ -128,13 +128,9 @@ def _banded(
             f"attention: a {banded.scheme.name} model must be given a mask of padding [B, T], got a tensor "
             f"{list(mask.shape)}; leave attention_mask out, or pass the one of the tokenizer"
         )
-    if positions is not None and positions.shape[1] > 1 and (positions.diff(dim=1) > 1).any():
-        raise RopeError(
-            f"attention: positions of a {banded.scheme.name} model must have no gaps, got one; it forms "
-            "relative positions from the places in the request"
-        )
     padding = mask.arguments.get("attention_mask") if mask is not None else None
     spans = request_spans(padding, key.shape[0], stop)
+    _check_contiguous(positions, spans, stop, banded.scheme.name)
     return banded(query, key[:, :, :stop], value[:, :, :stop], spans, scaling).transpose(1, 2), None
 
 
@@ -143,9 +139,31 @@ def request_spans(padding: Tensor | None, rows: int, stop: int) -> list[list[tup
     if padding is None:
         return [[(0, stop)]] * rows
     real = padding[:, :stop].bool().long()
-    first = real.argmax(dim=1)
-    last = stop - real.flip(1).argmax(dim=1)
+    first, last = real.argmax(dim=1), (stop - real.flip(1).argmax(dim=1)) * real.any(dim=1)
+    holes = last - first - real.sum(1)
+    if holes.any():
+        raise RopeError(
+            f"attention: attention_mask must mask padding before and after a request only, got "
+            f"{int(holes.max())} masked tokens inside one; remove them from the batch"
+        )
     return [[span] for span in zip(first.tolist(), last.tolist(), strict=True)]
+
+
+def _check_contiguous(
+    positions: Tensor | None, spans: list[list[tuple[int, int]]], stop: int, name: str
+) -> None:
+    """Refuse positions [B or 1, S] that skip or start again inside a request, where places would be wrong."""
+    if positions is None or positions.shape[1] == 1:
+        return
+    past = stop - positions.shape[1]
+    for row, [(first, last)] in enumerate(spans):
+        own = positions[row % len(positions), max(0, first - past) : last - past]
+        if (own.diff() != 1).any():
+            raise RopeError(
+                f"attention: position_ids of a {name} model must rise by 1 inside a request, got steps "
+                f"{own.diff().unique().tolist()}; leave position_ids out, or pass packed documents with "
+                "attend"
+            )
 
 
 def _last_slot(mask: LazyMask | Tensor | None, key: Tensor) -> int:

@@ -105,9 +105,18 @@ def attend_with_lse(
     if edge == "since":
         # Read backwards, the keys from i on are the keys up to i.
         query, key, value = (x.flip(2) for x in (query, key, value))
-        out, lse = attend_with_lse(query, key, value, edge="until", scale=scale)
+        out, lse = fused(query, key, value, causal=True, scale=scale)
         return out.flip(2), lse.flip(2)
-    causal, aten = edge == "until", torch.ops.aten
+    if edge == "until":
+        return fused(query, key, value, causal=True, scale=scale)
+    # Where all meet, the heads of a group are more queries of their one kv head, which is then read once.
+    out, lse = fused(query.flatten(1, 2)[:, None], key, value, causal=False, scale=scale)
+    return out[:, 0].unflatten(1, query.shape[1:3]), lse[:, 0].unflatten(1, query.shape[1:3])
+
+
+def fused(query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    """Return attention and log-sum-exp by the device's fused kernel, or by matrix products without one."""
+    aten = torch.ops.aten
     if query.device.type == "cpu":
         # Not every supported torch has grouped heads in this kernel; a stride of 0 costs nothing.
         key, value = (x.expand(-1, query.shape[1], -1, -1) for x in (key, value))
@@ -115,15 +124,15 @@ def attend_with_lse(
     half = query.dtype in (torch.float16, torch.bfloat16)
     if query.is_cuda and half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256:
         return aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scale)[:2]
-    return plain(query, key, value, edge=edge, scale=scale)
+    return plain(query, key, value, causal=causal, scale=scale)
 
 
-def plain(query: Tensor, key: Tensor, value: Tensor, *, edge: Edge, scale: float) -> tuple[Tensor, Tensor]:
-    """Return what `attend_with_lse` does, by matrix products on a bounded number of keys at a time."""
+def plain(query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    """Return what `fused` does, by matrix products on a bounded number of keys at a time."""
     wide = torch.promote_types(query.dtype, torch.float32)
     query, key, value = (x.to(wide) for x in (query, key, value))
     out, total = torch.empty_like(query), query.new_empty(query.shape[:-1])
-    for part, scores in _scores(query, key, edge, scale):
+    for part, scores in _scores(query, key, "until" if causal else "whole", scale):
         lse = scores.logsumexp(-1)
         attended = (scores - lse[..., None]).exp() @ value[:, :, part]
         _add(out, total, attended, lse) if part.start else _put(out, total, attended, lse)

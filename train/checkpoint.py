@@ -18,7 +18,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ..data import Plan
-from ..rope import config_fields, installed
+from ..rope import FULL, Scheme, config_fields, installed, make_scheme
 from .engine import named_parameters
 from .errors import TrainError
 from .mesh import Mesh
@@ -52,7 +52,7 @@ class Progress:
 
 
 def save_checkpoint(
-    run_dir: Path, engine: Any, recipe: Recipe, progress: Progress, plan: Any, mesh: Mesh
+    run_dir: Path, engine: Any, recipe: Recipe, progress: Progress, plan: Plan, mesh: Mesh
 ) -> Path:
     """Write the checkpoint of `progress`, point `latest` at it and drop the oldest beyond `train.keep`."""
     folder = run_dir / "checkpoints" / f"step-{progress.step:06d}"
@@ -93,14 +93,21 @@ def write_tensors(folder: Path, engine: Any, dtype: torch.dtype, mesh: Mesh) -> 
 
 
 def write_hugging_face_files(folder: Path, model: PreTrainedModel, tokenizer: Path) -> None:
-    """Write config.json in both layouts, the generation config, and the tokenizer's own files."""
+    """Write config.json in both layouts, the generation config, and the tokenizer's own files.
+
+    A scheme that no config can express stands in ropewalk.json alone; config.json then tells what the model
+    carried before, which is what other readers will compute.
+    """
     rope = installed(model)
+    carried = rope.bases[FULL]
+    told = (rope.scheme, rope.target_length)
+    scheme, length = (carried.current, carried.trained_length) if rope.not_expressible else told
     config = config_fields(
         model.config.to_diff_dict()
         | {"model_type": model.config.model_type, "architectures": [type(model).__name__]},
         rope.bases,
-        rope.scheme,
-        target_length=rope.target_length,
+        scheme,
+        target_length=length,
     )
     config["dtype"] = str(model.dtype).removeprefix("torch.")
     write_text_json(folder / "config.json", config)
@@ -120,7 +127,7 @@ def write_text_json(path: Path, value: dict[str, Any]) -> None:
 def description(model: PreTrainedModel, recipe: Recipe, progress: Progress, plan: Plan) -> dict[str, Any]:
     """Say what this checkpoint is, in the words and fingerprints that loading compares."""
     rope = installed(model)
-    base = next(iter(rope.bases.values()))
+    base = rope.bases[FULL]
     return {
         "format": FORMAT,
         "rope": {
@@ -130,6 +137,7 @@ def description(model: PreTrainedModel, recipe: Recipe, progress: Progress, plan
             "original_length": base.original_length,
             "target_length": rope.target_length,
             "fingerprint": rope.fingerprint,
+            "not_expressible": rope.not_expressible,
         },
         "progress": asdict(progress),
         "plan": plan.fingerprint,
@@ -137,6 +145,16 @@ def description(model: PreTrainedModel, recipe: Recipe, progress: Progress, plan
         "recipe": recipe.fingerprint,
         "numbers": numbers(recipe),
     }
+
+
+def own_scheme(folder: Path) -> tuple[Scheme, int] | None:
+    """Return the scheme and target length that only this folder's ropewalk.json can tell, if there is one."""
+    if not (folder / "ropewalk.json").is_file():
+        return None
+    rope = read_json(folder / "ropewalk.json").get("rope", {})
+    if not rope.get("not_expressible"):
+        return None
+    return make_scheme(rope["scheme"], **rope["knobs"]), rope["target_length"]
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:

@@ -50,6 +50,12 @@ def convert(source: Path, target: Path, *, dtype: str | None = None) -> ConvertR
     `dtype` casts the weights. The folder appears only after its checks have passed.
     """
     folder = checkpoint_of(source)
+    reason = read_json(folder / "ropewalk.json")["rope"].get("not_expressible")
+    if reason:
+        raise TrainError(
+            f"{folder}: the scheme must be one that a Hugging Face config can say, got {reason}; load the "
+            "checkpoint itself with ropewalk (evaluate, rope.install), which reads its ropewalk.json"
+        )
     if target.exists():
         raise TrainError(
             f"{target}: must not exist yet, got a {'folder' if target.is_dir() else 'file'}; name a new one"

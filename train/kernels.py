@@ -42,7 +42,7 @@ def sdpa(
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-    """Attend within one span [N, H, S, D]; in blocks of a window that is shorter, each with the one before."""
+    """Attend within one span [N, H, S, D]; in blocks of a shorter window, each with the one before."""
     size = q.shape[2]
     if window is None or window >= size:
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)

@@ -181,6 +181,8 @@ class Recipe(Section):
     data: DataSpec
     train: TrainSection
     eval: EvalSection = EvalSection()
+    serve: list[str] = Field(default_factory=list)
+    """Engines that are to serve the result; a scheme that one cannot serve is said before training."""
     stages: list[dict[str, Any]] = Field(default_factory=list)
 
     @cached_property
@@ -221,8 +223,11 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
         "path": Path(model["path"]).name if model["path"] else None,
         "config": model["config"] if model["path"] is None else None,
     }
-    for key in ("run_dir", "eval"):
+    for key in ("run_dir", "eval", "serve"):
         del values[key]
+    # A scheme may read a file: what it read decides the numbers, not where it lay.
+    values["rope"] |= {knob: recipe.rope.scheme.knobs[knob] for knob in recipe.rope.knobs}
+    values["rope"] = json.loads(json.dumps(values["rope"]))
     del values["data"]["store"]
     for key in LAYOUT_AND_MEMORY:
         del values["train"][key]

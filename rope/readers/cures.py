@@ -18,20 +18,23 @@ Change = tuple[tuple[str, ...], Any]
 def cure(
     config: Config, wanted: Mapping[str, Any], trained: Trained, reader: Reader, question: Question
 ) -> list[Change]:
-    """Return the least of the changes towards `wanted` that serve a reader as well as all of them.
+    """Return the fewest changes towards `wanted` that serve a reader as well as all of them.
 
-    No other reader may end worse than it is now, or would be with all of them.
+    No other reader may end worse than it is now; where that cannot be, there is no cure.
     """
-    kept = list(_changes(config, wanted))
-    best = ranks(changed(config, kept), trained, question)
-    allowed = [max(pair) for pair in zip(best, ranks(config, trained, question), strict=True)]
-    allowed[READERS.index(reader)] = best[READERS.index(reader)]
+    kept, here = list(_changes(config, wanted)), READERS.index(reader)
+    allowed = ranks(config, trained, question)
+    allowed[here] = ranks(changed(config, kept), trained, question)[here]
+
+    def harmless(changes: list[Change]) -> bool:
+        found = ranks(changed(config, changes), trained, question)
+        return all(rank <= most for rank, most in zip(found, allowed, strict=True))
+
+    if not harmless(kept):
+        return []
     for change in list(kept):
         fewer = [other for other in kept if other is not change]
-        if all(
-            a <= b for a, b in zip(ranks(changed(config, fewer), trained, question), allowed, strict=True)
-        ):
-            kept = fewer
+        kept = fewer if harmless(fewer) else kept
     return kept
 
 
@@ -46,7 +49,7 @@ def _changes(config: Config, wanted: Mapping[str, Any]) -> Iterator[Change]:
     for key in [*missing, *(key for key in wanted if key not in missing)]:
         value = wanted[key]
         there = config.get(key)
-        if isinstance(value, Mapping) and isinstance(there, Mapping):
+        if isinstance(value, Mapping) and isinstance(there, Mapping) and not set(there) - set(value):
             yield from (((key, *path), new) for path, new in _changes(there, value))
         elif text(there) != text(value):
             yield (key,), value

@@ -12,6 +12,8 @@ from .trained import Trained
 SCALED_FROM = ("linear", "yarn", "longrope")
 "types whose factor is the new length over the original (llama3's is not: 8 x 8,192 serves 131,072)"
 NEED_ORIGINAL = ("yarn", "longrope", "llama3")
+NUMBERS = ("rope_theta", "max_position_embeddings", "original_max_position_embeddings", "factor")
+NUMBERS += ("model_max_length",)
 DEFAULT_THETA, ITS_WINDOW = 10_000, 4096
 "theta of Llama 1 and 2, whose configs did not state it, and the longest window it was pretrained in"
 
@@ -24,6 +26,23 @@ def config_faults(config: Config, trained: Trained | None) -> Iterator[str]:
         yield from _factor(config, stated)
     if trained is not None:
         yield from _window(config, trained)
+
+
+def type_faults(config: Config, tokenizer: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what is no number or no object where everything else relies on it."""
+    parts: list[tuple[str, Any]] = [("config", config), ("tokenizer_config.json ", tokenizer)]
+    for layout in ("rope_parameters", "rope_scaling"):
+        stated = config.get(layout)
+        parts += [(f"config.{layout}", stated)]
+        parts += [(f"config.{layout}.{FULL}", stated.get(FULL))] if isinstance(stated, Mapping) else []
+    for where, values in parts:
+        if values is not None and not isinstance(values, Mapping):
+            yield f"{where}: must be an object or null, got {values!r}; repair it"
+            continue
+        for key in NUMBERS:
+            value = (values or {}).get(key)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                yield f"{where}.{key}: must be a number, got {value!r}; repair it"
 
 
 def tokenizer_faults(tokenizer: Mapping[str, Any] | None, window: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..base import RopeError
 from ..families import FULL
 from .cures import cure, told
-from .faults import config_faults, theta_faults, tokenizer_faults
+from .faults import config_faults, theta_faults, tokenizer_faults, type_faults
 from .reading import CannotRead, Config, Question, Reader, Reading
 from .serving import ENGINES, READERS, VERDICTS, Serving, judge, serving_of, started
 from .trained import Trained, angle_error, frequency_error, trained_by_config, trained_by_us
@@ -82,10 +82,10 @@ class FolderReport:
             return {}
         length, trained = self.trained.target_length, self.trained
         wanted, read = trained.frequencies(FULL, length), row.reading.at(length)
-        kept = trained.fingerprint
+        kept = trained.kept_fingerprint
         return {
             "window": row.reading.window,
-            "trained_frequencies": None if kept is None else wanted.fingerprint == kept,
+            "trained_frequencies": None if kept is None else trained.fingerprint == kept,
             "frequency_error": frequency_error(read, wanted),
             "attention_scale": read.attention_scale,
             "angle_error_at_window": row.trained_error,
@@ -105,36 +105,33 @@ def verify_folder(
             f"{folder}: must be a Hugging Face folder, got no config.json in it; name the folder of one"
         )
     tokenizer = _read(folder, "tokenizer_config.json")
-    trained, faults = _trained(config, _read(folder, "ropewalk.json"))
-    window = trained.target_length if trained else config.get("max_position_embeddings")
-    faults += config_faults(config, trained)
-    faults += tokenizer_faults(tokenizer, max(window or 0, target_length or 0))
-    if target_length and window and target_length > window:
-        faults.append(
-            f"target_length: must be at most the trained window of {window} tokens, got {target_length}; "
-            "extend the model first, or ask for less"
-        )
-    length = (tokenizer or {}).get("model_max_length")
-    questions = {
-        layer_type: Question(layer_type=layer_type, tokenizer_length=length)
-        for layer_type in (trained.bases if trained else (FULL,))
-    }
+    trained, faults = _trained(config, tokenizer, _read(folder, "ropewalk.json"))
+    length = (tokenizer or {}).get("model_max_length") if trained else None
     rows = tuple(
-        _row(reader, config, question, trained, target_length)
+        _row(reader, config, Question(layer_type=layer_type, tokenizer_length=length), trained, target_length)
         for reader in READERS
         if not engines or reader.engine in engines
-        for question in questions.values()
+        for layer_type in (trained.bases if trained else (FULL,))
     )
     if trained is not None:
-        faults += _curable(rows, config, trained)
+        faults += [*_too_long(trained, target_length), *_curable(rows, config, trained)]
     return FolderReport(
         folder=str(folder),
         rows=rows,
         faults=tuple(dict.fromkeys(faults)),
         trained=trained,
-        target_length=target_length or window,
+        target_length=target_length or (trained.target_length if trained else None),
         engines=tuple(engines),
     )
+
+
+def _too_long(trained: Trained, target_length: int | None) -> Iterator[str]:
+    """Yield it if more is asked for than was trained."""
+    if target_length is not None and target_length > trained.target_length:
+        yield (
+            f"target_length: must be at most the trained window of {trained.target_length} tokens, got "
+            f"{target_length}; extend the model first, or ask for less"
+        )
 
 
 def _read(folder: Path, name: str) -> dict[str, Any] | None:
@@ -149,31 +146,39 @@ def _read(folder: Path, name: str) -> dict[str, Any] | None:
     return values
 
 
-def _trained(config: Config, ours: Mapping[str, Any] | None) -> tuple[Trained | None, list[str]]:
-    """Return what the weights were trained with, and what keeps a config from saying so."""
-    faults = []
-    by_config = None
+def _trained(
+    config: Config, tokenizer: Config | None, ours: Mapping[str, Any] | None
+) -> tuple[Trained | None, list[str]]:
+    """Return what the weights were trained with, and what is wrong before any reader is asked."""
+    faults = list(type_faults(config, tokenizer))
+    if faults:
+        return None, faults
+    trained = None
     try:
-        by_config = trained_by_config(config)
+        trained = trained_by_config(config)
     except RopeError as error:
         faults.append(str(error))
-    if ours is None:
-        lost = list(theta_faults(config))
-        return (None if lost else by_config), [*faults, *lost]
+    if ours is not None:
+        trained, doubts = _ours(config, ours)
+        faults += doubts
+    elif lost := list(theta_faults(config)):
+        trained, faults = None, faults + lost
+    window = trained.target_length if trained else config.get("max_position_embeddings")
+    return trained, [*faults, *config_faults(config, trained), *tokenizer_faults(tokenizer, window or 0)]
+
+
+def _ours(config: Config, ours: Mapping[str, Any]) -> tuple[Trained | None, list[str]]:
+    """Return what `ropewalk.json` says, and whether it belongs to itself."""
     try:
         trained = trained_by_us(config, ours)
-    except (RopeError, KeyError) as error:
-        return None, [
-            *faults,
-            f"ropewalk.json: must say what was trained, got {error}; take the one of the run",
-        ]
-    now = trained.frequencies(FULL, trained.target_length).fingerprint
-    if now != trained.fingerprint:
-        faults.append(
-            f"ropewalk.json: must keep the fingerprint of its own frequencies, {now[:12]}, got "
-            f"{str(trained.fingerprint)[:12]}; take the file of the run that trained these weights"
-        )
-    return trained, faults
+    except (RopeError, KeyError, TypeError) as error:
+        return None, [f"ropewalk.json: must say what was trained, got {error}; take the one of the run"]
+    if trained.fingerprint == trained.kept_fingerprint:
+        return trained, []
+    return trained, [
+        f"ropewalk.json: must keep the fingerprint of its own scheme, {trained.fingerprint[:12]}, got "
+        f"{str(trained.kept_fingerprint)[:12]}; take the file of the run that trained these weights"
+    ]
 
 
 def _row(
@@ -187,7 +192,7 @@ def _row(
     reading, errors, flags = None, (None, None), ()
     verdict, why = "not compared", ""
     try:
-        reading = reader.read(config, question)
+        reading = reader.ask(config, question)
         if trained is not None:
             judged = judge(reader, config, trained, question)
             verdict, why, flags = judged.verdict, judged.why, judged.flags
@@ -197,7 +202,7 @@ def _row(
                 angle_error(at_target, trained.frequencies(question.layer_type, n), n) for n in lengths
             )
     except CannotRead as error:
-        verdict, why = "no", f"it stops: {error}"
+        verdict, why = "no", f"an error: {error}"
     return Row(
         reader=reader,
         layer_type=question.layer_type,
@@ -221,9 +226,11 @@ def _curable(rows: Sequence[Row], config: Config, trained: Trained) -> Iterator[
         now = judge(row.reader, config, trained, question)
         better = VERDICTS.index(could.verdict) < VERDICTS.index(now.verdict)
         if better and could.config is not None and "gguf" not in could.config:
-            changes = told(cure(config, could.config, trained, row.reader, question))
+            wanted = {**could.config, "head_dim": trained.bases[row.layer_type].head_dim}
+            changes = cure(config, wanted, trained, row.reader, question)
             got = "; ".join([*_lost(row, could.config["rope_parameters"]), now.why])
-            yield f"{row.reader.name}: must compute what was trained, got {got}; write {changes}"
+            if changes:
+                yield f"{row.reader.name}: must compute what was trained, got {got}; write {told(changes)}"
 
 
 def _lost(row: Row, wanted: Mapping[str, Any]) -> Iterator[str]:

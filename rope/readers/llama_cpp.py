@@ -107,7 +107,7 @@ def gguf_with(base: Base, frequencies: Frequencies) -> dict[str, Any]:
 
 READER = Reader(
     engine="llama.cpp",
-    version="(llama-cpp-python 0.3.36)",
+    version="(python 0.3.36)",
     how="read",
     sources={
         "": "conversion/base.py, src/llama-context.cpp",

@@ -72,6 +72,19 @@ class Reader:
         """Return engine and version."""
         return f"{self.engine} {self.version}"
 
+    def ask(self, config: Config, question: Question) -> Reading:
+        """Return what this reader computes; whatever error it would stop with is a CannotRead."""
+        try:
+            reading = self.read(config, question)
+            reading.at(reading.window)
+        except CannotRead:
+            raise
+        except RopeError as error:
+            raise CannotRead(f"not followed, {error}") from error
+        except Exception as error:
+            raise CannotRead(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        return reading
+
     def source(self, kind: str) -> str:
         """Return where the rules for this kind of scaling are."""
         return self.sources.get(kind, self.sources[""])

@@ -6,12 +6,12 @@ compared with the scheme. Only what is no frequency stands here as words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..base import Base, RopeError
-from ..families import FULL
+from ..families import FULL, ONLY_LONGROPE
 from ..hf import config_fields
 from ..scheme import NotExpressible, Scheme
 from . import llama_cpp, sglang, transformers_4, transformers_5, vllm
@@ -33,8 +33,11 @@ BY_LENGTH = {
     ("vllm", "dynamic"): "one theta for all lengths",
     ("vllm", "longrope"): "long factors at every length",
     ("sglang", "dynamic"): "one theta for all lengths",
-    ("sglang", "longrope"): "the longest request of a batch chooses for all and one token late, cached keys "
-    "keep the short factors",
+    (
+        "sglang",
+        "longrope",
+    ): "the longest request of a batch chooses for all, the token at original_length is not "
+    "rotated when it is decoded, cached keys keep the short factors",
     ("llama.cpp", "none"): "the converter drops it without a word",
     ("llama.cpp", "longrope"): "the room the server has, not the sequence, chooses the factors",
 }
@@ -91,11 +94,17 @@ def serving_of(trained: Trained, engine: str, model_type: str) -> Serving:
     tried = []
     for config in _variants(written, trained):
         rope = {key: value for key, value in config.items() if key not in fields}
-        tried += [replace(_worst(judge(reader, config, trained) for reader in readers), config=rope)]
+        tried.append([replace(judge(reader, config, trained), config=rope) for reader in readers])
     if engine == "llama.cpp":
-        tried += _as_gguf(written, trained, model_type)
-    best = min(tried, key=lambda one: (VERDICTS.index(one.verdict), one.why.count(";")))
-    return replace(best, config=None) if best.verdict == "no" else best
+        tried += ([served] for served in _as_gguf(written, trained, model_type))
+    # Among equals, the newest version's verdict counts, then the fewest differences.
+    best = min(tried, key=lambda found: (_rank(_together(found)), _rank(found[0]), found[0].why.count(";")))
+    told = _together(best)
+    return replace(told, config=None) if told.verdict == "no" else told
+
+
+def _rank(found: Serving) -> int:
+    return VERDICTS.index(found.verdict)
 
 
 def _fields(base: Base, model_type: str) -> dict[str, Any]:
@@ -117,6 +126,9 @@ def _variants(written: dict[str, Any], trained: Trained) -> Iterator[dict[str, A
     scale = trained.frequencies(FULL, target).attention_scale
     if stated["rope_type"] == "yarn":
         yield with_rope(written, {"attn_factor": scale / yarn_scale(stated["factor"])})
+    if stated["rope_type"] == "longrope" and written["model_type"] in ONLY_LONGROPE:
+        three = {key: stated[key] for key in ("short_factor", "long_factor")}
+        yield written | {"rope_scaling": {"type": "longrope", **three}}
     if stated["rope_type"] == "longrope":
         yield written | {"original_max_position_embeddings": base.original_length}
         yield with_rope(written, {"short_mscale": scale, "long_mscale": scale})
@@ -144,10 +156,10 @@ def judge(reader: Reader, config: Config, trained: Trained, question: Question =
     try:
         reading, flags = started(reader, config, trained.target_length, question)
     except CannotRead as error:
-        return _answer(reader, "no", f"it stops: {error}")
+        return _answer(reader, "no", f"an error: {error}")
     why = differences(reading, trained, question.layer_type)
-    if reader.max_length_flag and reading.window < trained.target_length:
-        why.insert(0, f"{reading.window:,} of {trained.target_length:,} tokens")
+    if reader.max_length_flag and reading.window < trained.target_length and question.layer_type == FULL:
+        why.insert(0, f"room for {reading.window:,} of {trained.target_length:,} tokens")
     if trained.scheme.depends_on_length and question.layer_type == FULL:
         why.insert(0, BY_LENGTH.get((reader.engine, reading.kind), "one set of frequencies for all lengths"))
     verdict = "difference" if why else "exact"
@@ -158,11 +170,11 @@ def started(
     reader: Reader, config: Config, target_length: int, question: Question
 ) -> tuple[Reading, tuple[str, ...]]:
     """Return what a reader computes when it is started for the target length, and how it is."""
-    reading = reader.read(config, question)
+    reading = reader.ask(config, question)
     if reading.window == target_length or not reader.max_length_flag:
         return reading, ()
     try:
-        told = reader.read(config, replace(question, max_length=target_length))
+        told = reader.ask(config, replace(question, max_length=target_length))
     except CannotRead:
         return reading, ()
     return told, (f"{reader.max_length_flag} {target_length}",)
@@ -180,8 +192,12 @@ def _as_gguf(written: dict[str, Any], trained: Trained, model_type: str) -> Iter
     yield replace(served, config={"max_position_embeddings": trained.target_length, "gguf": gguf})
 
 
-def _worst(found: Iterable[Serving]) -> Serving:
-    return max(found, key=lambda one: VERDICTS.index(one.verdict))
+def _together(found: Sequence[Serving]) -> Serving:
+    """Return the answer for all versions of an engine, newest first: an older one's error is a difference."""
+    worst = max(found, key=_rank)
+    if worst is found[0] or found[0].verdict == worst.verdict:
+        return worst
+    return replace(worst, verdict="difference", why=f"only {worst.source.partition(':')[0]}; {worst.why}")
 
 
 def _answer(reader: Reader, verdict: str, why: str, kind: str = "") -> Serving:

@@ -1,8 +1,10 @@
 """What does SGLang compute? It loads the config by transformers 5 and makes its own frequencies of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..scheme import Frequencies
+from . import transformers_5
 from .reading import CannotRead, Config, Given, Question, Reader, Reading, longrope_scale, needed, static
 from .transformers_5 import resolve
 from .vllm import decimal, within
@@ -10,6 +12,8 @@ from .vllm import decimal, within
 
 def read(config: Config, question: Question) -> Reading:
     """Return what SGLang makes of a config."""
+    if "gemma3" in str(config.get("model_type")):
+        return _gemma3(config, question)
     _, given, _ = resolve(config, question)
     kind, stated = str(given.parameters["rope_type"]), given.parameters
     extends = kind != "llama3" and "original_max_position_embeddings" not in stated
@@ -22,6 +26,14 @@ def read(config: Config, question: Question) -> Reading:
         at=_frequencies(kind, given),
         factor=stated.get("factor"),
     )
+
+
+def _gemma3(config: Config, question: Question) -> Reading:
+    """Return what Gemma 3's class computes: it has transformers' frequencies, but no switch."""
+    reading = transformers_5.read(config, question)
+    window = within(reading.window, question) or reading.window
+    at = static(reading.at(1)) if reading.kind == "longrope" else reading.at
+    return replace(reading, window=window, at=at)
 
 
 def _frequencies(kind: str, given: Given) -> Callable[[int], Frequencies]:

@@ -14,6 +14,7 @@ import torch
 from ..base import Base
 from ..families import FULL, SLIDING
 from ..hf import read_base
+from ..install import Installed
 from ..rotation import rotation_table
 from ..scheme import Frequencies, Scheme, make_scheme
 from .reading import Config, Reading
@@ -37,8 +38,8 @@ class Trained:
     target_length: int
     told_by: str
     "the file that says so"
-    fingerprint: str | None = None
-    "of the frequencies trained with, where it was kept"
+    kept_fingerprint: str | None = None
+    "of what was installed in training, where it was kept"
 
     def frequencies(self, layer_type: str, length: int) -> Frequencies:
         """Return the frequencies of a sequence of `length` tokens."""
@@ -46,6 +47,17 @@ class Trained:
         if layer_type != FULL:
             return base.current.frequencies(base, target_length=base.trained_length, length=length)
         return self.scheme.frequencies(base, target_length=self.target_length, length=length)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what training with this would keep."""
+        frequencies = {name: self.frequencies(name, self.target_length) for name in self.bases}
+        return Installed(
+            scheme=self.scheme,
+            target_length=self.target_length,
+            bases=dict(self.bases),
+            frequencies=frequencies,
+        ).fingerprint
 
     def lengths(self) -> tuple[int, ...]:
         """Return where a reading can differ: in the original window, and at the end of the target's."""
@@ -72,7 +84,7 @@ def trained_by_us(config: Config, told: Mapping[str, Any]) -> Trained:
         scheme=scheme,
         target_length=rope["target_length"],
         told_by="ropewalk.json",
-        fingerprint=rope["fingerprint"],
+        kept_fingerprint=rope["fingerprint"],
     )
     trained.frequencies(FULL, trained.target_length)
     return trained

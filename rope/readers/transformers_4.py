@@ -9,12 +9,14 @@ from typing import Any
 from ..families import ONLY_LONGROPE, SLIDING
 from ..scheme import Frequencies
 from .reading import CannotRead, Config, Given, Question, Reader, Reading, longrope_scale, needed, static
-from .transformers_5 import asked
 
 DEFAULT_THETA = {"gemma3_text": 1e6, "gemma3": 1e6, "mixtral": 1e6}
 "theta of config classes that do not take 10000 where none is stated"
 DEFAULT_HEAD_DIM = {"qwen3": 128, "gemma3_text": 256}
 DEFAULT_ORIGINAL = {"phi3": 4096}
+KEEPS_NO_HEAD_DIM = ("mistral",)
+"config classes that leave an unstated head_dim None, on which these formulas fail"
+ASK_HEAD_DIM = ("dynamic", "yarn", "longrope")
 PHI_KEYS = {"type", "short_factor", "long_factor"}
 
 
@@ -25,8 +27,9 @@ def read(config: Config, question: Question) -> Reading:
     theta = config.get("rope_theta", DEFAULT_THETA.get(model_type, 10000.0))
     if question.layer_type == SLIDING:
         stated, theta = {}, config.get("rope_local_base_freq", 10000.0)
-    # Its config classes copy the old name over the new one.
-    kind = str(stated.get("type", stated.get("rope_type")) if stated else "default")
+    # Its config classes copy the old name over the new one, Mistral's does not.
+    names = ("rope_type", "type") if model_type in KEEPS_NO_HEAD_DIM else ("type", "rope_type")
+    kind = str(stated.get(names[0], stated.get(names[1])) if stated else "default")
     if model_type in ONLY_LONGROPE and stated and set(stated) != PHI_KEYS:
         raise CannotRead(
             f"ValueError: `rope_scaling` must be a dictionary with three fields, got {', '.join(stated)}"
@@ -34,8 +37,9 @@ def read(config: Config, question: Question) -> Reading:
     given = _given(config, model_type, theta, stated | {"rope_type": kind})
     if kind not in FORMULAS:
         raise CannotRead(f"KeyError: {kind!r} is no rope_type of transformers 4.57")
+    if kind in ASK_HEAD_DIM and model_type in KEEPS_NO_HEAD_DIM and config.get("head_dim") is None:
+        raise CannotRead("TypeError: unsupported operand type(s) for *: 'NoneType' and 'float' (head_dim)")
     at = FORMULAS[kind](config, given)
-    asked(at, given.window)
     return Reading(
         kind=kind,
         theta=given.theta,

@@ -29,7 +29,6 @@ def read(config: Config, question: Question) -> Reading:
             inv_freq, scale = ROPE_INIT_FUNCTIONS[kind](resolved, torch.device("cpu"), length, key)
         return Frequencies(inv_freq=inv_freq.double()[None], attention_scale=float(scale))
 
-    asked(at, given.window)
     return Reading(
         kind=kind,
         theta=given.theta,
@@ -48,39 +47,23 @@ def resolve(config: Config, question: Question) -> tuple[Any, Given, str | None]
     model_type = str(config.get("model_type"))
     if model_type not in CONFIG_MAPPING:
         raise CannotRead(f"KeyError: {model_type!r} is no model_type of transformers")
-    fields = copy.deepcopy(dict(config))
-    try:
-        with quiet():
-            resolved: Any = CONFIG_MAPPING[model_type].from_dict(fields)
-        parameters = getattr(resolved, "rope_parameters", None) or {}
-        nested = question.layer_type in parameters
-        stated = dict(parameters[question.layer_type] if nested else parameters)
-        if stated.get("rope_theta") is None:
-            raise CannotRead("TypeError: rope_theta is None")
-        head_dim = getattr(resolved, "head_dim", None) or resolved.hidden_size // resolved.num_attention_heads
-        share = stated.get("partial_rotary_factor")
-        given = Given(
-            theta=float(stated["rope_theta"]),
-            head_dim=head_dim,
-            rotary_dim=head_dim if share is None else int(head_dim * share),
-            window=int(resolved.max_position_embeddings),
-            parameters=stated,
-        )
-    except CannotRead:
-        raise
-    except Exception as error:  # whatever its config class raises is what a user will see
-        raise CannotRead(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    with quiet():
+        resolved: Any = CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(config)))
+    parameters = getattr(resolved, "rope_parameters", None) or {}
+    nested = question.layer_type in parameters
+    stated = dict(parameters[question.layer_type] if nested else parameters)
+    if stated.get("rope_theta") is None:
+        raise CannotRead("TypeError: rope_theta is None")
+    head_dim = getattr(resolved, "head_dim", None) or resolved.hidden_size // resolved.num_attention_heads
+    share = stated.get("partial_rotary_factor")
+    given = Given(
+        theta=float(stated["rope_theta"]),
+        head_dim=head_dim,
+        rotary_dim=head_dim if share is None else int(head_dim * share),
+        window=int(resolved.max_position_embeddings),
+        parameters=stated,
+    )
     return resolved, given, question.layer_type if nested else None
-
-
-def asked(at: Any, length: int) -> None:
-    """Raise what the first call would."""
-    try:
-        at(length)
-    except CannotRead:
-        raise
-    except Exception as error:
-        raise CannotRead(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -16,7 +16,9 @@ def read(config: Config, question: Question) -> Reading:
     resolved, given, _ = resolve(config, question)
     stated = given.parameters
     kind = "longrope" if stated["rope_type"] == "su" else str(stated["rope_type"])
-    longest = _longest(kind, given, question)
+    # Gemma 3's window is never multiplied.
+    extended = kind in KEPT_WINDOW or "gemma3" in str(config.get("model_type"))
+    longest = _longest(given, question, 1.0 if extended else stated.get("factor") or 1.0)
     # Asked for nothing, it serves the original length where that stands at the top level.
     top = getattr(resolved, "original_max_position_embeddings", None) if kind == "longrope" else None
     window = within(longest, question) or int(top or longest)
@@ -58,10 +60,9 @@ def _rows(kind: str, given: Given) -> int | None:
     return given.window if kind == "dynamic" else None
 
 
-def _longest(kind: str, given: Given, question: Question) -> int:
+def _longest(given: Given, question: Question, factor: float) -> int:
     """Return the most tokens it lets a server ask for."""
     window = min(given.window, question.tokenizer_length or given.window)
-    factor = 1.0 if kind in KEPT_WINDOW else given.parameters.get("factor") or 1.0
     return int(window * factor)
 
 

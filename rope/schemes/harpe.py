@@ -101,8 +101,9 @@ class Harpe(Scheme):
     def to_hf(self, base: Base, *, target_length: int) -> NoReturn:
         """Refuse: no config and no engine has a place for it."""
         raise NotExpressible(
-            "rope.harpe: must be one set of frequencies for all heads to be served, got one a kv head; no "
-            "reader takes frequencies per head, serve it with ropewalk.rope.install"
+            "rope.harpe: must be one set of frequencies for all heads to be served, got "
+            f"{base.kv_heads}, one a kv head; no reader takes frequencies per head, serve it with "
+            "ropewalk.rope.install"
         )
 
 

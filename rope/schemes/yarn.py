@@ -69,7 +69,9 @@ class Yarn(Factored):
                 f"rope.yarn.ramp: must be {' or '.join(RAMPS)}, got {self.ramp!r}; usually dimension"
             )
         if self.ramp == "turns" and not self.truncate:
-            raise RopeError("rope.yarn.truncate: must be true with ramp turns, got false; leave it out")
+            raise RopeError(
+                f"rope.yarn.truncate: must be true with ramp turns, got {self.truncate}; leave it out"
+            )
         pair = self.critical_pair
         if pair is not None and (type(pair) is not int or pair < 1):
             raise RopeError(

@@ -1,7 +1,7 @@
 """What has a search paid for? Every trial in a journal: read back on resuming, never paid twice.
 
-A search is a function of its seed and of the losses it was told, so a stopped one is replayed: the same trials
-are asked for again, the journal answers until it ends, and the fitness from there on.
+A search is a function of its seed and of the losses it was told, so a stopped one is replayed: the same
+trials are asked for again, the journal answers until it ends, and the fitness from there on.
 """
 
 from __future__ import annotations
@@ -44,15 +44,13 @@ class Ledger:
         path: Path | None = None,
         about: Mapping[str, Any] | None = None,
         at_once: int = 1,
-        watch: Callable[[Ledger], None] | None = None,
     ) -> None:
-        """`limit` bounds the forwards (a candidate on a document), `at_once` the trials of a call of `fitness`.
+        """`limit` bounds the forwards (a candidate on a document), `at_once` the trials `fitness` is given.
 
-        `about` says which search this is; the journal of another one is refused. `watch` is called after every
-        call of `fitness`.
+        `about` says which search this is; the journal of another one is refused.
         """
         self.fitness, self.documents, self.limit = fitness, documents, limit
-        self.at_once, self.watch = at_once, watch
+        self.at_once = at_once
         self.losses: dict[Candidate, dict[int, float]] = {}
         self.forwards = 0
         self.path = path
@@ -69,18 +67,19 @@ class Ledger:
             for trial, losses in zip(part, results, strict=True):
                 self._book(trial, losses)
                 self._write(trial, losses)
-            if self.watch is not None:
-                self.watch(self)
+
+    def meet(self, candidates: Sequence[Candidate], documents: Sequence[int]) -> None:
+        """Score candidates on those of some documents that they have not met."""
+        trials = []
+        for candidate in dict.fromkeys(candidates):
+            met = self.losses.get(candidate, {})
+            if new := tuple(document for document in documents if document not in met):
+                trials.append(Trial(candidate=candidate, documents=new))
+        self.pay(trials)
 
     def complete(self, candidates: Sequence[Candidate]) -> None:
         """Score candidates on every document they have not met."""
-        whole = range(self.documents)
-        self.pay([trial for c in candidates if (trial := self.missing(c, whole)).documents])
-
-    def missing(self, candidate: Candidate, documents: Sequence[int]) -> Trial:
-        """Return the trial of a candidate on those of some documents that it has not met."""
-        met = self.losses.get(candidate, {})
-        return Trial(candidate=candidate, documents=tuple(d for d in documents if d not in met))
+        self.meet(candidates, range(self.documents))
 
     def left(self, forwards: int) -> bool:
         """Say whether so many forwards may still be paid."""
@@ -91,11 +90,6 @@ class Ledger:
         met = self.losses[candidate]
         chosen = range(self.documents) if documents is None else documents
         return float(np.mean([met[document] for document in chosen]))
-
-    def ranked(self) -> list[Candidate]:
-        """Return the candidates that met every document, the best first, equals in order of their scoring."""
-        whole = [c for c, met in self.losses.items() if len(met) == self.documents]
-        return sorted(whole, key=self.mean)
 
     def _book(self, trial: Trial, losses: Sequence[float]) -> None:
         met = self.losses.setdefault(trial.candidate, {})

@@ -29,21 +29,27 @@ class Published:
         """Return the forwards without which no best vector is known."""
         return self.population * documents
 
-    def run(self, space: Space, ledger: Ledger, *, seed: int, on_round: Callable[[], None]) -> Candidate:
+    def most(self, documents: int) -> int | None:
+        """Return the forwards of a whole search."""
+        return (self.population + self.rounds * (self.mutations + self.crossovers)) * documents
+
+    def run(
+        self, space: Space, ledger: Ledger, *, seed: int, on_round: Callable[[Candidate], None]
+    ) -> Candidate:
         """Return the best vector of all rounds, or of those that the ledger's limit leaves."""
         random = np.random.default_rng(seed)
         population = space.population(random, self.population, ledger.losses.__contains__)
-        ledger.complete(population)
-        on_round()
         for _ in range(self.rounds):
-            if not ledger.left((self.mutations + self.crossovers) * ledger.documents):
-                break
+            ledger.complete(population)
             population = sorted(population, key=ledger.mean)[: self.parents]
-            children = self.children(space, population, ledger, random)
-            ledger.complete(children)
-            population += children
-            on_round()
-        return ledger.ranked()[0]
+            on_round(population[0])
+            if not ledger.left((self.mutations + self.crossovers) * ledger.documents):
+                return population[0]
+            population += self.children(space, population, ledger, random)
+        ledger.complete(population)
+        best = min(population, key=ledger.mean)
+        on_round(best)
+        return best
 
     def children(
         self, space: Space, parents: list[Candidate], ledger: Ledger, random: np.random.Generator

@@ -2,8 +2,8 @@
 
 LongRoPE (Ding et al., 2402.13753): lambda from 1 to 1 + s in steps of 0.01, never falling from one pair of
 channels to the next, beside the number of first tokens that keep their positions. LongRoPE2 (Shang et al.,
-2502.20082): free only from a critical pair on, from s to 2 s; NTK with its knee at that pair below it.
-The operators are those of the public code of LongRoPE (main, c9e56aa), which its paper's tables were made with.
+2502.20082): free only from a critical pair on, from s to 2 s; NTK with its knee at that pair below it. The
+operators follow LongRoPE's public code (microsoft/LongRoPE, main, c9e56aa).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class Space:
         if self.target_length <= self.base.original_length:
             raise RopeError(
                 f"search.target_length: must be above original_length {self.base.original_length} tokens, "
-                f"got {self.target_length}; there is nothing to divide"
+                f"got {self.target_length}; raise it, or keep the scheme: there is nothing to divide"
             )
 
     @property
@@ -94,14 +95,14 @@ class Space:
 
     @property
     def highest(self) -> int:
-        """Return the largest lambda in steps: 1 + s, as in the public code (the paper's table says 1.25 s)."""
+        """Return the largest lambda in steps: 1 + s as in the public code (the paper says 1.25 s)."""
         return round(GRID * (1 + self.factor))
 
     def seeds(self) -> dict[str, Candidate]:
         """Return PI, NTK and YaRN as vectors; their own attention scales are not part of a vector."""
         return {name: self.nearest(divisors(scheme, self)) for name, scheme in published_schemes().items()}
 
-    def nearest(self, factors: Sequence[float], first_tokens: int = 0) -> Candidate:
+    def nearest(self, factors: Sequence[float] | np.ndarray, first_tokens: int = 0) -> Candidate:
         """Return the candidate of the space next to `factors`: risen, bounded, on the grid."""
         risen = np.maximum.accumulate(np.clip(np.asarray(factors) * GRID, GRID, self.highest))
         return Candidate(steps=tuple(int(step) for step in np.rint(risen)), first_tokens=first_tokens)
@@ -172,7 +173,7 @@ class CriticalSpace(Space):
 
     @property
     def lowest(self) -> int:
-        """Return s in steps: what the theory of 2502.20082 (equation 10) asks of the pairs from the critical on."""
+        """Return s in steps, the least that keeps the pairs from the critical on in range (equation 10)."""
         return round(GRID * self.factor)
 
     @property
@@ -186,8 +187,9 @@ class CriticalSpace(Space):
     def seeds(self) -> dict[str, Candidate]:
         """Return s, and half as much again, from each critical pair on (2502.20082, algorithm 1)."""
         levels = (self.lowest, round(1.5 * self.lowest))
-        found = {f"{pair}/{level / GRID:g}": self.level(pair, level) for pair in self.criticals for level in levels}
-        return found
+        return {
+            f"{pair}/{level / GRID:g}": self.level(pair, level) for pair in self.criticals for level in levels
+        }
 
     def level(self, critical: int, step: int) -> Candidate:
         """Return one value from the critical pair on."""
@@ -200,7 +202,7 @@ class CriticalSpace(Space):
         return Candidate(steps=(*before, *tail), first_tokens=first_tokens, critical=critical)
 
     def population(self, random: np.random.Generator, size: int, seen: Seen) -> list[Candidate]:
-        """Return one value from a critical pair on, drawn within s and 2 s, for each pair in turn (algorithm 1)."""
+        """Return a value drawn within s and 2 s from a critical pair on, each pair in turn (algorithm 1)."""
         found: dict[Candidate, None] = {}
         while len(found) < size:
             pair = self.criticals[len(found) % len(self.criticals)]
@@ -252,7 +254,9 @@ def divisors(scheme: Scheme, space: Space) -> np.ndarray:
 
 def pair_of_turns(base: Base, turns: float) -> int:
     """Return ceil(d/2 log_theta(L / 2 pi turns)): the first pair with at most so many turns in the window."""
-    pairs = base.rotary_dim / 2 * math.log(base.original_length / (2 * math.pi * turns)) / math.log(base.theta)
+    pairs = (
+        base.rotary_dim / 2 * math.log(base.original_length / (2 * math.pi * turns)) / math.log(base.theta)
+    )
     return math.ceil(pairs)
 
 
@@ -267,7 +271,7 @@ def redraw(random: np.random.Generator, steps: list[int], start: int, low: int, 
 
 def rises(steps: Sequence[int]) -> bool:
     """Say whether no value falls."""
-    return all(a <= b for a, b in zip(steps, steps[1:], strict=False))
+    return all(a <= b for a, b in pairwise(steps))
 
 
 def chosen(coordinate: float, count: int) -> int:

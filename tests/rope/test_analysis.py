@@ -5,14 +5,17 @@ import math
 import pytest
 import torch
 
-from ropewalk.rope import Frequencies, make_scheme
-from ropewalk.rope.analysis import (
+from ropewalk.rope import (
+    Analysis,
+    Base,
+    Frequencies,
     analyse,
     attention_decay,
     base_lower_bound,
     critical_dimension,
-    first_negative,
+    make_scheme,
 )
+from ropewalk.rope.analysis import first_negative, relative_positions
 from ropewalk.rope.base import inverse_frequencies
 
 # Men et al., 2405.14591, where 1K is 1000: the smallest base on a grid of theirs.
@@ -27,6 +30,12 @@ PUBLISHED_BOUNDS = [
     (128_000, 7.8e6, 0),
 ]
 FAR_BOUNDS = [(256_000, 3.6e7, 0.1), (512_000, 6.4e7, 0.02), (1_000_000, 5.1e8, 0.35)]
+
+
+def look(name: str, base: Base, target_length: int) -> Analysis:
+    """Analyse a scheme with its defaults."""
+    frequencies = make_scheme(name).frequencies(base, target_length=target_length)
+    return analyse(frequencies, base, target_length=target_length)
 
 
 def slow_sums(inv_freq: torch.Tensor, length: int) -> torch.Tensor:
@@ -55,7 +64,7 @@ def test_critical_dimension_splits_by_whole_turns(make_base, theta, length):
 class TestRegions:
     def test_linear_interpolates_every_pair(self, make_base):
         base = make_base(original_length=4096)
-        told = analyse(make_scheme("linear").frequencies(base, target_length=32768), base, target_length=32768)
+        told = look("linear", base, 32768)
         assert told.factor == 8
         assert told.regions == [["interpolated"] * 32]
         assert not told.unseen.any()
@@ -63,7 +72,7 @@ class TestRegions:
 
     def test_default_leaves_the_slow_pairs_unseen(self, make_base):
         base = make_base(original_length=4096)
-        told = analyse(make_scheme("default").frequencies(base, target_length=8192), base, target_length=8192)
+        told = look("default", base, 8192)
         assert told.regions == [["kept"] * 32]
         assert told.unseen[0].tolist() == [i >= critical_dimension(base) / 2 for i in range(32)]
         torch.testing.assert_close(told.turns_target[0], 2 * told.turns_original, rtol=1e-12, atol=0)
@@ -72,17 +81,16 @@ class TestRegions:
     def test_llama3_has_all_three(self, make_base):
         """By its own bounds (2407.21783): kept above 4 turns, divided by s below 1, blended between."""
         base = make_base(head_dim=128, theta=5e5)
-        frequencies = make_scheme("llama3").frequencies(base, target_length=65536)
-        told = analyse(frequencies, base, target_length=65536)
+        told = look("llama3", base, 65536)
         for turns, region in zip(told.turns_original.tolist(), told.regions[0], strict=True):
             assert region == ("kept" if turns >= 4 else "interpolated" if turns <= 1 else "blended")
         assert {"kept", "blended", "interpolated"} == set(told.regions[0])
         assert not told.unseen.any()
 
     def test_ntk_meets_unseen_angles_between(self, make_base):
-        """Only the last pair is divided by the whole factor: those before it, past the critical, turn further."""
+        """Only the last pair is divided by the whole factor: others past the critical one turn further."""
         base = make_base(original_length=4096)
-        told = analyse(make_scheme("ntk").frequencies(base, target_length=32768), base, target_length=32768)
+        told = look("ntk", base, 32768)
         assert told.regions[0] == ["kept", *["blended"] * 30, "interpolated"]
         assert told.unseen[0].nonzero().flatten().tolist() == list(range(critical_dimension(base) // 2, 31))
 
@@ -93,11 +101,16 @@ class TestRegions:
         told = analyse(rows, base, target_length=32768)
         assert [set(row) for row in told.regions] == [{"kept"}, {"interpolated"}, {"faster"}]
         assert told.divisor[:, 5].tolist() == pytest.approx([1, 8, 0.5])
-        alone = [
-            analyse(Frequencies(inv_freq=row[None]), base, target_length=32768) for row in rows.inv_freq
-        ]
+        alone = [analyse(Frequencies(inv_freq=row[None]), base, target_length=32768) for row in rows.inv_freq]
         assert told.positive_until == [one.positive_until[0] for one in alone]
         assert torch.equal(told.unseen, torch.cat([one.unseen for one in alone]))
+
+    def test_rounding_is_no_change(self, make_base):
+        """Wavelengths rounded to whole tokens (resonance) beyond the critical pair stay interpolated, and seen."""
+        base = make_base(original_length=4096)
+        told = look("resonance", base, 32768)
+        assert set(told.regions[0][critical_dimension(base) // 2 :]) == {"interpolated"}
+        assert not told.unseen.any()
 
     def test_reach_shrinks_what_is_used(self, make_base):
         """An attention scheme that folds 8 windows into one turns no pair further than pretraining did."""
@@ -124,7 +137,9 @@ class TestDecay:
     def test_rows(self):
         rows = Frequencies(inv_freq=torch.rand(3, 8, dtype=torch.float64), attention_scale=1.3)
         distances = torch.tensor([1, 50, 7000])
-        want = [[1.69 * sum(math.cos(n * w) for w in row) / 8 for n in (1, 50, 7000)] for row in rows.inv_freq]
+        want = [
+            [1.69 * sum(math.cos(n * w) for w in row) / 8 for n in (1, 50, 7000)] for row in rows.inv_freq
+        ]
         got = attention_decay(rows, distances)
         torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-12)
 
@@ -138,6 +153,37 @@ class TestDecay:
         assert first_negative(inv_freq, first) is None
 
 
+class TestRelativePositions:
+    """As the last token sees them, against the formulas in the papers."""
+
+    def test_frequency_schemes_have_distances(self, make_base):
+        distances = torch.tensor([0, 1, 30_000])
+        got = relative_positions(make_scheme("yarn"), make_base(), distances, target_length=32768)
+        assert torch.equal(got, distances)
+
+    def test_self_extend(self, make_base):
+        """2401.01325: m - n within the window w, else floor(m/G) - floor(n/G) + w - floor(w/G)."""
+        base, last = make_base(original_length=64), 199
+        scheme = make_scheme("self-extend", group=5, window=13)
+        got = relative_positions(scheme, base, torch.arange(200), target_length=200)
+        keys = range(199, -1, -1)
+        assert got.tolist() == [
+            last - n if last - n < 13 else last // 5 - n // 5 + 13 - 13 // 5 for n in keys
+        ]
+
+    def test_dca(self, make_base):
+        """2402.17463: true distance in the chunk and to the nearest w before it, capped further away."""
+        base, last, s, c = make_base(original_length=64), 199, 40, 30
+        scheme = make_scheme("dca", chunk=s, window=s - c)
+        got = relative_positions(scheme, base, torch.arange(200), target_length=200)
+
+        def query(chunks_apart: int) -> int:
+            return [last % c, min(last % c + c, s)][chunks_apart] if chunks_apart < 2 else min(2 * c - 1, s)
+
+        assert got.tolist() == [query(last // c - n // c) - n % c for n in range(199, -1, -1)]
+        assert got.max() <= s
+
+
 class TestBaseLowerBound:
     @pytest.mark.parametrize(("length", "published", "apart"), PUBLISHED_BOUNDS)
     def test_is_published(self, length, published, apart):
@@ -147,13 +193,13 @@ class TestBaseLowerBound:
     @pytest.mark.parametrize(("length", "published", "apart"), FAR_BOUNDS)
     def test_is_published_far_out(self, length, published, apart):
         """At a million the published base holds, but is not the smallest on a grid of two digits."""
-        bound = base_lower_bound(128, length)
+        bound = base_lower_bound(128, length) or 0
         assert bound == pytest.approx(published, rel=apart)
         assert slow_sums(inverse_frequencies(bound, 128), length).min() >= 0
 
     @pytest.mark.parametrize(("dim", "length"), [(64, 1024), (128, 4096), (256, 2048)])
     def test_holds_and_no_smaller_one_does(self, dim, length):
-        bound = base_lower_bound(dim, length)
+        bound = base_lower_bound(dim, length) or 0
         assert slow_sums(inverse_frequencies(bound, dim), length).min() >= 0
         smaller = [m * 10.0**power for power in range(2, 6) for m in range(10, 100)]
         for theta in (theta for theta in smaller if theta < bound):

@@ -2,6 +2,9 @@
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +13,7 @@ from ropewalk.rope import Factors, RopeError, make_scheme, read_factors, write_f
 # lambda of ft_la2_256k.csv on microsoft/LongRoPE's side branch, at the pairs research wrote down
 SPOTS = {0: 1.02, 8: 1.10, 16: 4.81, 20: 12.59, 24: 16.71, 32: 30.53, 40: 43.38, 45: 59.34, 48: 60.95}
 SPOTS |= {56: 63.70, 63: 64.77}
-FULL = {
+FULL: dict[str, Any] = {
     "long": (1.0, 2.0, 8.5),
     "short": (1.0, 1.0, 1.25),
     "first_tokens": 4,
@@ -42,12 +45,24 @@ def test_a_file_of_ours_comes_back_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_factors(tmp_path / "found.json", Factors(**FULL))
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_factors(tmp_path / "found.json", Factors(**FULL | {"provenance": {"loss": math.nan}}))
+
+    def fail(*paths):
+        raise OSError("no space left")
+
+    # the last step, when the new text is written in full elsewhere
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_factors(tmp_path / "found.json", replace(Factors(**FULL), theta=5e5))
     assert read_factors(tmp_path / "found.json") == Factors(**FULL)
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_what_is_no_json_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_factors(tmp_path / "a.json", replace(Factors(**FULL), provenance={"loss": math.nan}))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_published_csv_is_one_vector(tmp_path):

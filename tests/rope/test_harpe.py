@@ -49,5 +49,5 @@ def test_uniform_and_stated_thetas(make_base, knobs, want):
 
 
 def test_no_config_has_a_place_for_it(make_base):
-    with pytest.raises(NotExpressible, match="one a kv head; no reader takes frequencies per head"):
+    with pytest.raises(NotExpressible, match="got 2, one a kv head; no reader takes frequencies per head"):
         make_scheme("harpe").to_hf(make_base(), target_length=131072)

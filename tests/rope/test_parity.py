@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ropewalk.rope import make_scheme
 from ropewalk.rope.container import static_container
+from ropewalk.rope.schemes.yarn import Yarn
 
 GRID = list(itertools.product((64, 128, 256), (1e4, 5e5, 1e6, 1e8), (2048, 4096, 8192, 32768, 131072)))
 FACTORS = (1, 2, 4.5, 32, 128, 512)
@@ -211,7 +212,7 @@ def test_ultralong_is_yarn_from_the_original_window(make_base, millions, factor)
 def test_yarn_moves_its_knee_to_the_real_critical_pair(make_base, shape, theory, real):
     base, target = make_base(**shape), 131072
     factor = target / base.original_length
-    usual, moved = make_scheme("yarn"), make_scheme("yarn", critical_pair=real)
+    usual, moved = Yarn(), Yarn(critical_pair=real)
     shares = [scheme.interpolation(base).tolist() for scheme in (usual, moved)]
     assert [share.index(1.0) for share in shares] == [theory, real]
     # the ramp is the same, only earlier

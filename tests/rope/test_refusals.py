@@ -58,3 +58,28 @@ def test_attention_without_a_scheme_is_refused(make_model):
 def test_positions_that_are_no_whole_numbers_are_refused(make_model):
     with pytest.raises(RopeError, match=r"got torch.bfloat16; pass int64"):
         install(make_model())(TOKENS, position_ids=torch.arange(8)[None].bfloat16())
+
+
+class TestBands:
+    """A scheme that forms relative positions itself refuses requests whose places it cannot know."""
+
+    @pytest.fixture
+    def model(self, make_model):
+        return install(make_model(), make_scheme("self-extend"), target_length=512)
+
+    @pytest.mark.parametrize(
+        ("changes", "value", "cure"),
+        [
+            ({"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])}, "[-3, 1]", "with attend"),
+            ({"position_ids": torch.tensor([[0, 1, 2, 9, 10, 11, 12, 13]])}, "[1, 7]", "leave position_ids"),
+            ({"attention_mask": torch.tensor([[0, 1, 1, 0, 0, 1, 1, 0]])}, "2 masked tokens", "remove"),
+            ({"attention_mask": torch.zeros(1, 1, 8, 8)}, "[1, 1, 8, 8]", "leave attention_mask"),
+        ],
+    )
+    def test_bad_input(self, model, changes, value, cure):
+        with pytest.raises(RopeError) as caught:
+            model(TOKENS, **changes)
+        where, _, rest = str(caught.value).partition(": ")
+        assert where == "attention"
+        assert value in rest
+        assert cure in rest

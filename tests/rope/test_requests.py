@@ -45,7 +45,12 @@ def in_pieces(model, ids, mask, sizes, **more):
         stop += piece.shape[1]
         at = (mask[:, :stop].cumsum(1) - 1).clamp(min=0)[:, -piece.shape[1] :]
         out = model(
-            piece, attention_mask=mask[:, :stop], position_ids=at, past_key_values=cache, use_cache=True, **more
+            piece,
+            attention_mask=mask[:, :stop],
+            position_ids=at,
+            past_key_values=cache,
+            use_cache=True,
+            **more,
         )
         cache = out.past_key_values
         assert out.logits.shape[1] == piece.shape[1]
@@ -135,7 +140,10 @@ def test_what_cannot_be_run_again_is_refused(make):
             model(inputs_embeds=embeds[:, 30:], past_key_values=cache, use_cache=True)
     _, cache = in_pieces(model, ids[:, :30], torch.ones_like(ids), [30])
     cache.reorder_cache(torch.tensor([1, 0]))
-    with pytest.raises(RopeError, match=r"rope.longrope: .*rows were reordered.*num_beams=1"), torch.no_grad():
+    with (
+        pytest.raises(RopeError, match=r"rope.longrope: .*rows were reordered.*num_beams=1"),
+        torch.no_grad(),
+    ):
         model(ids[:, 30:], past_key_values=cache, use_cache=True)
 
 

@@ -135,7 +135,7 @@ BAD = [
     ("yarn", {"attention_scale": 0}, "rope.yarn.attention_scale", "0", "derive"),
     ("yarn", {"truncate": "no"}, "rope.yarn.truncate", "'no'", "usual"),
     ("yarn", {"ramp": "rotations"}, "rope.yarn.ramp", "'rotations'", "dimension"),
-    ("yarn", {"ramp": "turns", "truncate": False}, "rope.yarn.truncate", "false", "leave it out"),
+    ("yarn", {"ramp": "turns", "truncate": False}, "rope.yarn.truncate", "False", "leave it out"),
     ("yarn", {"critical_pair": 0}, "rope.yarn.critical_pair", "0", "theoretical"),
     ("yarn", {"critical_pair": 30.5}, "rope.yarn.critical_pair", "30.5", "theoretical"),
     ("llama3", {"low_freq_factor": 4}, "rope.llama3.high_freq_factor", "4", "usual values"),
