@@ -5,6 +5,8 @@ documents, prompts  which held-out documents; how a needle is hidden in them
 forwards, run       items over data ranks; every task on every model -> Evaluation
 paired, result      intervals by resampling documents; cells of values per item and their scores
 compare, wording    several evaluations side by side; the numbers in words
+ranking             which of several is better, and which cannot be told apart
+fitness             what a scheme costs, document by document; what `rope search` pays for
 figures, page, report  pictures, the page, the files
 """
 

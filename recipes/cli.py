@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from . import convert, evaluate, extend, prepare, recipes, rope
+from . import compare, convert, evaluate, extend, prepare, recipes, rope, verify
 from .options import rank
 
 PACKAGE = __name__.partition(".")[0]
@@ -37,9 +37,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(extend.extend)
+app.command()(compare.compare)
 app.command()(evaluate.evaluate)
 app.command()(prepare.prepare)
 app.command()(convert.convert)
+app.command()(verify.verify)
 app.add_typer(rope.app, name="rope")
 app.add_typer(recipes.app, name="recipes")
 

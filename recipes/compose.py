@@ -25,7 +25,13 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Compose, resolve and type a recipe; the error lists every problem with file and key."""
     from ..train.recipe import parse
 
-    return parse(compose(recipe, overrides), where=str(recipe))
+    values = compose(recipe, overrides)
+    if "compare" in values:
+        raise RecipeError(
+            f"{recipe}: compare: must be absent from a recipe that is run by itself, got a comparison; "
+            f"run ropewalk compare {recipe}"
+        )
+    return parse(values, where=str(recipe))
 
 
 def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ..eval import EvalError, make_task
 from ..rope import FULL, AttentionScheme
+from ..rope.readers import serving_warnings
 from ..train.crosscheck import ModelFacts, missing_files, model_facts, problems_of
 from ..train.layout import Layout
 from ..train.recipe import stages
@@ -44,6 +45,7 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
     facts = model_facts(stage)
     yield "model", _model(stage, facts)
     yield from frequency_rows(stage.rope.scheme, facts.bases, stage.target_length)
+    yield from (("warning", line) for line in serving_lines(stage, facts))
     train, layout = stage.train, Layout(world=world, sequence=stage.train.sequence)
     packs = train.batch_tokens // stage.target_length
     accumulation = packs // (layout.data * train.micro_batch)
@@ -87,6 +89,12 @@ def _model(stage: Recipe, facts: ModelFacts) -> str:
         f"{origin}: {config.get('model_type')}, {config.get('num_hidden_layers')} layers, "
         f"{base.query_heads} query and {base.kv_heads} kv heads of {base.head_dim}; {window}"
     )
+
+
+def serving_lines(stage: Recipe, facts: ModelFacts) -> list[str]:
+    """Say which of the engines that the recipe names would not serve exactly what is trained."""
+    model_type = str(facts.config.get("model_type"))
+    return serving_warnings(stage.rope.scheme, facts.bases, stage.target_length, stage.serve, model_type)
 
 
 def frequency_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from ..data.store import read_manifest
 from ..eval import Evaluation, Subject
 from ..eval import evaluate as run_tasks
 from ..rope import RopeError, Scheme, install
-from ..train import Mesh, TrainError, join_world, leave_world
+from ..train import Mesh, TrainError, in_world
 from ..train.checkpoint import own_scheme
 from ..train.crosscheck import ModelFacts, model_facts, sequence_problems
 from ..train.model import DTYPES, check_same_frequencies, load_model
@@ -57,9 +58,7 @@ def evaluation_rows(
 
 def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) -> Evaluation:
     """Run the tasks on the held-out documents of a store, over all ranks."""
-    if world_size() > 1:
-        join_world()
-    try:
+    with in_world() if world_size() > 1 else nullcontext():
         mesh = Mesh.of_world(sequence=stage.eval.sequence)
         with phases(screen(stderr=True)) as progress:
             subject = load_subject(folder.name, folder, scheme, stage, mesh)
@@ -72,8 +71,6 @@ def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) 
                 seed=stage.train.seed,
                 progress=progress,
             )[subject.name]
-    finally:
-        leave_world()
 
 
 def facts_of(stage: Recipe, folder: Path) -> ModelFacts:

@@ -30,14 +30,11 @@ def extend(
     plans = require_prepared(resolved, recipe=recipe, overrides=overrides or [])
 
     from ropewalk.recipes.extension import run_extension
-    from ropewalk.train import Mesh, join_world, leave_world
+    from ropewalk.train import Mesh, in_world
 
-    join_world()
-    try:
+    with in_world():
         mesh = Mesh.of_world(sequence=resolved[0].train.sequence)
         run_extension(recipe, resolved, plans, mesh, screen())
-    finally:
-        leave_world()
 
 
 if __name__ == "__main__":

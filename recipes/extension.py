@@ -29,7 +29,7 @@ from ..train.crosscheck import model_facts
 from ..train.loop import Callbacks, train
 from ..train.recipe import Recipe
 from ..train.storage import write_json, write_text
-from .dry_run import tasks_of
+from .dry_run import serving_lines, tasks_of
 from .evaluation import load_subject, tokenizer_of
 from .live import TrainingDisplay
 from .progress import phases
@@ -57,6 +57,8 @@ class Extension:
     def run(self) -> None:
         """Do what is left to do; the same command on the same run directory goes on where it stopped."""
         check_distance(self.stages, self.plans)
+        for line in serving_lines(self.last, model_facts(self.last)):
+            self.console.print(f"warning: {line}", markup=False, soft_wrap=True)
         self.write_recipe()
         measured = self.measure_base()
         with TrainingDisplay(self.console) as display:

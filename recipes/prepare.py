@@ -29,21 +29,19 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Prepare a recipe's data, reusing what is there; print what was asked, got and left out."""
-    from ropewalk.recipes.compose import load
-    from ropewalk.recipes.dry_run import show_plan
-    from ropewalk.train.recipe import stages
+    from ropewalk.recipes.comparing.recipe import stages_to_prepare
+    from ropewalk.recipes.comparing.show import show_any_plan
 
-    loaded = load(recipe, overrides or [])
     if dry_run:
-        show_plan(loaded, world, screen(), where=recipe)
+        show_any_plan(recipe, overrides or [], world, screen())
         return
     refuse_world_without_dry_run(world)
-    reports = [_prepare_stage(stage) for stage in stages(loaded)]
+    reports = [_prepare_stage(stage) for stage in stages_to_prepare(recipe, overrides or [])]
     if as_json:
         print(json.dumps({**reports[-1], "stages": reports}, indent=2))
         return
     for index, report in enumerate(reports):
-        title = f"{recipe}, stage {index}" if loaded.stages else recipe
+        title = f"{recipe}, stage {index}" if len(reports) > 1 else recipe
         print_report(report, screen(), title=title)
 
 

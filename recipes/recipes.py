@@ -44,10 +44,9 @@ def show(recipe: RecipeName, overrides: Overrides = None, as_json: Json = False)
 @app.command()
 def check(recipe: RecipeName, overrides: Overrides = None, world: World = None) -> None:
     """Check a recipe's keys, its model and its layout for a world of ranks, and print the plan."""
-    from ropewalk.recipes.compose import load
-    from ropewalk.recipes.dry_run import show_plan
+    from ropewalk.recipes.comparing.show import show_any_plan
 
-    show_plan(load(recipe, overrides or []), world, screen(), where=recipe)
+    show_any_plan(recipe, overrides or [], world, screen())
     print(f"{recipe}: ok")
 
 

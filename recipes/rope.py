@@ -1,38 +1,38 @@
-"""The verb `rope`: list the schemes, and show what one of them computes."""
+"""The verb `rope`: list the schemes, show what one of them computes, search one."""
 
 from __future__ import annotations
 
-import inspect
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ropewalk.recipes.errors import RecipeError
 from ropewalk.recipes.options import Json, screen
+from ropewalk.recipes.search import search
 
 if TYPE_CHECKING:
-    from ropewalk.rope import Base, Scheme
+    from ropewalk.rope import Base
 
-app = typer.Typer(help="List RoPE schemes and show their numbers.", no_args_is_help=True)
+app = typer.Typer(help="List RoPE schemes, show what they compute, search one.", no_args_is_help=True)
+
+MADE_UP = {"head_dim": 128, "theta": 500_000.0, "original_length": 8192, "kv_heads": 8}
+"the model that is shown where none is named: Llama 3 8B"
 
 
 @app.command("list")
 def list_schemes(as_json: Json = False) -> None:
-    """List every scheme: its knobs, its paper, and whether a Hugging Face config can express it."""
-    from rich.table import Table
-
+    """List every scheme: its paper, its knobs, and which engine serves it."""
+    from ropewalk.recipes.rope_numbers import describe, print_schemes
     from ropewalk.rope import SCHEMES
 
-    rows = [_describe(name, kind) for name, kind in sorted(SCHEMES.items())]
+    base = _base(None, {})
+    described = [describe(name, base) for name in sorted(SCHEMES)]
     if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table("scheme", "in a HF config", "knobs", "source", box=None, pad_edge=False)
-    for row in rows:
-        knobs = ", ".join(f"{name}={value}" for name, value in row["knobs"].items())
-        table.add_row(row["scheme"], row["transformers"], knobs, row["source"])
-    screen().print(table)
+        print(json.dumps(described, indent=2))
+    else:
+        print_schemes(described, base, screen())
 
 
 @app.command()
@@ -40,36 +40,77 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A scheme, such as yarn.")],
     target_length: Annotated[int, typer.Option(min=1, help="Window to reach, tokens.")],
     knobs: Annotated[list[str] | None, typer.Argument(metavar="[KNOB=VALUE]...")] = None,
-    head_dim: Annotated[int, typer.Option(min=2, help="Rotary dimensions of a head.")] = 128,
-    theta: Annotated[float, typer.Option(help="RoPE base.")] = 500_000.0,
-    original_length: Annotated[int, typer.Option(min=1, help="Window of the unscaled frequencies.")] = 8192,
-    kv_heads: Annotated[
-        int, typer.Option(min=1, help="For schemes with frequencies of their own a head.")
-    ] = 8,
-    length: Annotated[
-        int | None, typer.Option(min=1, help="For schemes that depend on the sequence.")
+    model: Annotated[
+        Path | None, typer.Option(help="A model folder whose config.json gives the four numbers below.")
     ] = None,
+    head_dim: Annotated[int | None, typer.Option(min=2, help="Rotary dimensions of a head [128].")] = None,
+    theta: Annotated[float | None, typer.Option(help="RoPE base [500000].")] = None,
+    original_length: Annotated[
+        int | None, typer.Option(min=1, help="Window of the unscaled frequencies, tokens [8192].")
+    ] = None,
+    kv_heads: Annotated[
+        int | None, typer.Option(min=1, help="For schemes with frequencies of their own a head [8].")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="For schemes that depend on the sequence, tokens.")
+    ] = None,
+    draw: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it into this file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a scheme's inverse frequencies, stretch and attention scale for a model's numbers."""
-    from ropewalk.rope import Base, make_scheme
+    """Show what a scheme does to a model's frequencies, pair by pair, and draw it."""
+    from ropewalk.recipes.rope_numbers import numbers, print_numbers
+    from ropewalk.rope import make_scheme
 
+    stated = {
+        "head_dim": head_dim, "theta": theta, "original_length": original_length, "kv_heads": kv_heads,
+    }  # fmt: skip
+    base = _base(model, {key: value for key, value in stated.items() if value is not None})
     scheme = make_scheme(name, **_read_knobs(knobs or []))
-    base = Base(
-        head_dim=head_dim,
-        rotary_dim=head_dim,
-        theta=theta,
-        original_length=original_length,
-        trained_length=original_length,
-        query_heads=kv_heads,
-        kv_heads=kv_heads,
-        current=make_scheme("default"),
-    )
-    told = _numbers(name, scheme, base, target_length, length)
+    told = numbers(scheme, base, target_length=target_length, length=length)
+    if draw is not None:
+        _draw(draw, told)
     if as_json:
         print(json.dumps(told, indent=2))
     else:
-        _print_numbers(told)
+        print_numbers(told, screen())
+
+
+app.command()(search)
+
+
+def _base(model: Path | None, stated: dict[str, Any]) -> Base:
+    """Return the base of a model folder, or of the numbers stated."""
+    from ropewalk.rope import Base, make_scheme
+
+    if model is not None:
+        return _read_model(model, stated)
+    of = MADE_UP | stated
+    return Base(
+        head_dim=of["head_dim"],
+        rotary_dim=of["head_dim"],
+        theta=of["theta"],
+        original_length=of["original_length"],
+        trained_length=of["original_length"],
+        query_heads=of["kv_heads"],
+        kv_heads=of["kv_heads"],
+        current=make_scheme("default"),
+    )
+
+
+def _read_model(model: Path, stated: dict[str, Any]) -> Base:
+    """Return the base of the layers that see the whole sequence."""
+    from ropewalk.rope import FULL, read_base
+
+    original_length = stated.pop("original_length", None)
+    if stated:
+        options = ", ".join("--" + key.replace("_", "-") for key in stated)
+        raise RecipeError(f"--model: must come without {options}, got {model}; the folder's config says them")
+    config = model / "config.json"
+    if not config.is_file():
+        raise RecipeError(
+            f"--model: must be a model folder with a config.json, got {model}; correct the path"
+        )
+    return read_base(json.loads(config.read_text()), original_length=original_length)[FULL]
 
 
 def _read_knobs(knobs: list[str]) -> dict[str, Any]:
@@ -84,67 +125,14 @@ def _read_knobs(knobs: list[str]) -> dict[str, Any]:
     return read
 
 
-def _numbers(name: str, scheme: Scheme, base: Base, target_length: int, length: int | None) -> dict[str, Any]:
-    frequencies = scheme.frequencies(base, target_length=target_length, length=length)
-    return {
-        "scheme": name,
-        "knobs": dict(scheme.knobs),
-        "factor": scheme.knobs.get("factor") or target_length / base.original_length,
-        "stretch": frequencies.stretch(base),
-        "inv_freq": frequencies.inv_freq.tolist(),
-        "attention_scale": frequencies.attention_scale,
-        "fingerprint": frequencies.fingerprint,
-        "engines": {"transformers": _in_transformers(scheme, base, target_length)},
-    }
+def _draw(file: Path, told: dict[str, Any]) -> None:
+    if file.suffix != ".png" or not file.parent.is_dir():
+        raise RecipeError(
+            f"--draw: must be a .png file in a folder that exists, got {file}; write {file.stem}.png"
+        )
+    from ropewalk.recipes.rope_figures import draw
 
-
-def _in_transformers(scheme: Scheme, base: Base, target_length: int) -> dict[str, Any]:
-    from ropewalk.rope import NotExpressible
-
-    try:
-        return {"serves": True, "rope_parameters": scheme.to_hf(base, target_length=target_length)}
-    except NotExpressible as error:
-        return {"serves": False, "why": str(error)}
-
-
-def _print_numbers(told: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    knobs = "".join(f" {name}={value}" for name, value in told["knobs"].items())
-    console = screen()
-    console.print(
-        f"{told['scheme']}{knobs}: factor {told['factor']:g}, stretch {told['stretch']:.4g}, "
-        f"attention scale {told['attention_scale']:.4g}, fingerprint {told['fingerprint'][:12]}",
-        markup=False,
-    )
-    rows = told["inv_freq"]
-    table = Table(
-        "pair", *(f"inv_freq of head {head}" if len(rows) > 1 else "inv_freq" for head in range(len(rows)))
-    )
-    for pair, values in enumerate(zip(*rows, strict=True)):
-        table.add_row(str(pair), *(f"{value:.6e}" for value in values))
-    console.print(table)
-
-
-def _describe(name: str, kind: type[Scheme]) -> dict[str, Any]:
-    """Tell a scheme's knobs with their defaults, its source, and how a Hugging Face config says it."""
-    from ropewalk.rope import Base, NotExpressible, make_scheme
-
-    scheme = kind()
-    base = Base(
-        head_dim=128, rotary_dim=128, theta=1e4, original_length=4096, trained_length=4096,
-        query_heads=8, kv_heads=8, current=make_scheme("default"),
-    )  # fmt: skip
-    try:
-        in_transformers = str(scheme.to_hf(base, target_length=8192)["rope_type"])
-    except NotExpressible:
-        in_transformers = "no"
-    return {
-        "scheme": name,
-        "knobs": scheme.knobs,
-        "transformers": in_transformers,
-        "source": (inspect.getmodule(kind).__doc__ or "").partition("\n")[0],
-    }
+    file.write_bytes(draw(told))
 
 
 if __name__ == "__main__":

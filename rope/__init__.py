@@ -12,8 +12,10 @@
     bands.py      schemes that change relative positions: bands of keys, in tiles (tiles.py)
     attention.py  the attention function that transformers calls, and its mask that is not built
     requests.py   schemes that depend on the length, outside of training: each request by its own
-    analysis.py   what a scheme does to a model's frequencies, in numbers to look at
+    readers/      what transformers, vLLM, SGLang and llama.cpp compute from a folder
+    search/       factors found by measuring: spaces, ledger, the published search and ours
     install.py    `install` a scheme on a loaded model; `installed` says which
+    analysis.py   what a scheme does to a model's frequencies, in numbers to look at
 
 Imports torch and transformers, nothing else of ours.
 """

@@ -39,13 +39,18 @@ def container(
     attention_scale: float,
     factor: float,
 ) -> dict[str, Any]:
-    """Write every key out: without attention_factor readers compute one, each from other lengths."""
+    """Write every key out: without attention_factor readers compute one, each from other lengths.
+
+    vLLM and SGLang read the mscale pair in its place.
+    """
     return Scheme().written(
         base,
         rope_type=ROPE_TYPE,
         factor=factor,
         original_max_position_embeddings=base.original_length,
         attention_factor=attention_scale,
+        short_mscale=attention_scale,
+        long_mscale=attention_scale,
         short_factor=list(short_factors),
         long_factor=list(long_factors),
     )

@@ -7,6 +7,7 @@ or say nothing, and write both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -88,13 +89,30 @@ def config_fields(
         kept[_ORIGINAL] = base.original_length
     kept["rope_parameters"] = parameters
     kept["rope_theta"] = full["rope_theta"]
-    kept["rope_scaling"] = None if kind == "default" else scaling | {"type": kind}
+    kept["rope_scaling"] = None if kind == "default" else _older(scaling, model_type, base)
     kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
+    if model_type == "mistral":
+        # Transformers 4.57 multiplies by it where a scheme needs the head size, and has no default for it.
+        kept["head_dim"] = base.head_dim
     if SLIDING in bases:
         kept["rope_local_base_freq"] = bases[SLIDING].theta
     if "partial_rotary_factor" in full:
         kept["partial_rotary_factor"] = full["partial_rotary_factor"]
     return kept
+
+
+def _older(scaling: Mapping[str, Any], model_type: str, base: Base) -> dict[str, Any]:
+    """Return the scaling as transformers 4 wants it.
+
+    Its Phi-3 refuses all but three keys. They lose the attention scale, which only LongRoPE's own formula
+    gives back; where it does not, all keys stay, and that reader stops instead of computing something else.
+    """
+    kind, factor = scaling["rope_type"], scaling.get("factor", 1.0)
+    formula = math.sqrt(1 + math.log(factor) / math.log(base.original_length)) if factor > 1 else 1.0
+    told = {key: scaling[key] for key in ("short_factor", "long_factor") if key in scaling}
+    if model_type in ONLY_LONGROPE and told and math.isclose(scaling["attention_factor"], formula):
+        return {"type": kind, **told}
+    return {**scaling, "type": kind}
 
 
 def _parameters(fields: Mapping[str, Any], layer_type: str, types: Collection[str]) -> dict[str, Any]:

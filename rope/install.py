@@ -113,7 +113,8 @@ def layer_fingerprint(model: Any) -> str:
     """Return the sha256 of what the layers really hold to turn q and k by, in hex."""
     digest = hashlib.sha256(installed(model).fingerprint.encode())
     for layer in _attention_modules(_decoder(model)):
-        digest.update(layer.rotary.frequencies.fingerprint.encode())  # pyright: ignore[reportAttributeAccessIssue]
+        turning: Any = layer.rotary
+        digest.update(turning.frequencies.fingerprint.encode())
     return digest.hexdigest()
 
 

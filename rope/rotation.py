@@ -51,10 +51,13 @@ def rotation_table(
         span = slice(start, start + CHUNK)
         at = positions[:, None, span, None]
         angles = at.to(angles_in) * inv_freq
+        scale: Tensor | float = frequencies.attention_scale
         if first is not None:
-            angles = torch.where(at < frequencies.first_tokens, at.to(angles_in) * first, angles)
-        cos[:, :, span] = angles.cos() * frequencies.attention_scale
-        sin[:, :, span] = angles.sin() * frequencies.attention_scale
+            early = at < frequencies.first_tokens
+            angles = torch.where(early, at.to(angles_in) * first, angles)
+            scale = angles.new_full((), frequencies.attention_scale).where(~early, 1.0)
+        cos[:, :, span] = angles.cos() * scale
+        sin[:, :, span] = angles.sin() * scale
     return Table(cos, sin)
 
 

@@ -33,7 +33,7 @@ class Frequencies:
     "float64 [1 or kv_heads, rotary_dim / 2]"
     attention_scale: float = 1.0
     first_tokens: int = 0
-    "positions below this rotate by `first_inv_freq` (LongRoPE's n-hat, 2402.13753)"
+    "positions below this rotate by `first_inv_freq`, unscaled (LongRoPE's n-hat, 2402.13753)"
     first_inv_freq: Tensor | None = None
     "float64, shaped as `inv_freq`; given exactly where `first_tokens` is above 0"
 

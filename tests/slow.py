@@ -1,4 +1,4 @@
-"""A slow, obvious reference for a whole model: transformers' own layers, every score turned by itself, float64."""
+"""A slow, obvious reference for a whole model: transformers' own layers, each score turned by itself."""
 
 import copy
 from typing import Any
@@ -36,7 +36,7 @@ def slow_logits(model: Any, ids: torch.Tensor, length: int | None = None) -> tor
     stock = AutoModelForCausalLM.from_config(config, attn_implementation="eager").double().eval()
     stock.load_state_dict(model.state_dict())
     stock.config._attn_implementation = "slow"
-    decoder = stock.model
+    decoder: Any = stock.model
     decoder.rotary_emb.forward = _no_rotation(record.bases["full_attention"].head_dim)
     for layer in decoder.layers:
         kind = getattr(layer.self_attn, "layer_type", None)
@@ -72,7 +72,10 @@ def _attention(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling
             angle = at_q * (kept if at_q < frequencies.first_tokens else rows)
             angle = angle - at_k * (kept if at_k < frequencies.first_tokens else rows)
             turned = q[:, :, m] * k[:, :, n].conj() * torch.polar(torch.ones_like(angle), angle)
-            scores[:, :, m, n] += turned.real.sum(-1) * frequencies.attention_scale**2
+            scale = [
+                frequencies.attention_scale if at >= frequencies.first_tokens else 1 for at in (at_q, at_k)
+            ]
+            scores[:, :, m, n] += turned.real.sum(-1) * scale[0] * scale[1]
             window = record.bases[kind].window
             out_of_sight[m, n] = window is not None and m - n >= window
     # What does not rotate takes no attention scale either.

@@ -11,7 +11,7 @@ recipe, convert      the typed recipe; a checkpoint as a Hugging Face folder
 
 from .errors import TrainError
 from .layout import Layout, legal_degrees
-from .mesh import Mesh, join_world, leave_world
+from .mesh import Mesh, in_world, join_world, leave_world
 from .recipe import Recipe, stages
 from .score import TokenScores, token_scores
 
@@ -21,6 +21,7 @@ __all__ = [
     "Recipe",
     "TokenScores",
     "TrainError",
+    "in_world",
     "join_world",
     "leave_world",
     "legal_degrees",

@@ -113,7 +113,7 @@ class Stage:
         engine.destroy()
 
     def engine(self, recipe: Recipe, accumulation: int, folder: Path | None, step: int) -> Any:
-        model = install_scheme(build_model(recipe, folder), recipe, resumed=folder is not None)
+        model = install_scheme(build_model(recipe, folder), recipe)
         check_same_frequencies(model, self.mesh)
         model = for_training(model, gradient_checkpointing=recipe.train.gradient_checkpointing)
         module = TokenLoss(model.to(self.mesh.device), chunk=recipe.train.loss_chunk)  # type: ignore[arg-type]

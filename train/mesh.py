@@ -1,7 +1,8 @@
 """The process groups of a layout on this rank; the one place that reads torchrun's environment."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -82,6 +83,18 @@ class Mesh:
 
 def default_device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@contextmanager
+def in_world() -> Iterator[None]:
+    """Join the world for a block and leave it after, unless this process was in one already."""
+    inside = dist.is_initialized()
+    join_world()
+    try:
+        yield
+    finally:
+        if not inside:
+            leave_world()
 
 
 def join_world() -> None:

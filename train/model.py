@@ -17,24 +17,26 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def build_model(recipe: Recipe, weights: Path | None = None) -> PreTrainedModel:
-    """Load `weights` (a checkpoint), else the recipe's own model folder, else draw one from `train.seed`."""
-    dtype = DTYPES[recipe.train.dtype]
+    """Load `weights` (a checkpoint), else the recipe's own model folder, else draw one from `train.seed`.
+
+    A checkpoint's config describes the scheme that is installed, perhaps as another theta, and schemes are
+    computed from the theta before it: so the config is always that of the recipe's model.
+    """
+    dtype, config = DTYPES[recipe.train.dtype], config_of(recipe)
     source = weights or (Path(recipe.model.path) if recipe.model.path else None)
     if source is None:
         torch.manual_seed(recipe.train.seed)
-        model = AutoModelForCausalLM.from_config(config_of(recipe), dtype=dtype)
-    else:
-        model = load_model(source, dtype)
-    return model
+        return AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return load_model(source, dtype, config=config)
 
 
-def install_scheme(model: PreTrainedModel, recipe: Recipe, *, resumed: bool) -> PreTrainedModel:
-    """Install the recipe's scheme for its target; a checkpoint of this very run already carries one."""
+def install_scheme(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel:
+    """Install the recipe's scheme for its target."""
     return install(
         model,
         recipe.rope.scheme,
         target_length=recipe.target_length,
-        replace=recipe.rope.replace or resumed or recipe.model.from_scratch,
+        replace=recipe.rope.replace or recipe.model.from_scratch,
         original_length=original_length(recipe),
         trained_length=recipe.trained_length,
     )
@@ -62,16 +64,16 @@ def original_length(recipe: Recipe) -> int | None:
     return recipe.original_length
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = None) -> PreTrainedModel:
+    more = {} if config is None else {"config": config}
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
 
 
 def config_of(recipe: Recipe) -> Any:
-    """Build the Hugging Face config that the recipe names, without any weights."""
-    if recipe.model.config is None:
-        assert recipe.model.path is not None
+    """Return the Hugging Face config of the recipe's model: its folder's, or the one it is drawn from."""
+    if recipe.model.path is not None:
         return AutoConfig.from_pretrained(recipe.model.path, local_files_only=True)
-    values = dict(recipe.model.config)
+    values = dict(recipe.model.config or {})
     return CONFIG_MAPPING[values.pop("model_type", "llama")](**values)
 
 

@@ -7,10 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ..data.spec import DataSpec
 from ..rope import Scheme, make_scheme
+from ..rope.readers import ENGINES
 from .errors import TrainError
 from .merge import merge
 from .problems import problems, shown
@@ -25,6 +34,12 @@ LAYOUT_AND_MEMORY = (
     "micro_batch", "sequence", "zero_stage", "checkpoint_every", "keep", "deterministic",
     "gradient_checkpointing", "loss_chunk", "kernel", "accept_short_documents",
 )  # fmt: skip
+
+
+def _is_engine(name: str) -> str:
+    if name not in ENGINES:
+        raise ValueError(f"must be one of {', '.join(ENGINES)}, got {name}; correct the name")
+    return name
 
 
 class Section(BaseModel):
@@ -181,7 +196,7 @@ class Recipe(Section):
     data: DataSpec
     train: TrainSection
     eval: EvalSection = EvalSection()
-    serve: list[str] = Field(default_factory=list)
+    serve: list[Annotated[str, AfterValidator(_is_engine)]] = Field(default_factory=list)
     """Engines that are to serve the result; a scheme that one cannot serve is said before training."""
     stages: list[dict[str, Any]] = Field(default_factory=list)
 

@@ -158,6 +158,8 @@ def _trained(
         trained = trained_by_config(config)
     except RopeError as error:
         faults.append(str(error))
+    except (TypeError, ValueError) as error:
+        faults.append(f"config.json: must hold values of the usual types, got {error}; repair its rope")
     if ours is not None:
         trained, doubts = _ours(config, ours)
         faults += doubts

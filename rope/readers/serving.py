@@ -97,8 +97,8 @@ def serving_of(trained: Trained, engine: str, model_type: str) -> Serving:
         tried.append([replace(judge(reader, config, trained), config=rope) for reader in readers])
     if engine == "llama.cpp":
         tried += ([served] for served in _as_gguf(written, trained, model_type))
-    # Among equals, the newest version's verdict counts, then the fewest differences.
-    best = min(tried, key=lambda found: (_rank(_together(found)), _rank(found[0]), found[0].why.count(";")))
+    # Among equals the fewest differences count, and then the ordinary config, which comes first.
+    best = min(tried, key=lambda found: (_rank(_together(found)), found[0].why.count(";")))
     told = _together(best)
     return replace(told, config=None) if told.verdict == "no" else told
 

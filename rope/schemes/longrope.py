@@ -29,7 +29,11 @@ class LongRope(Factored):
     """Rotate by theta_i / lambda_i, cos and sin times the attention scale."""
 
     hf_type = ROPE_TYPE
-    hf_keys = frozenset({"factor", "short_factor", "long_factor", "attention_factor"})
+    hf_keys = frozenset({"factor", "short_factor", "long_factor"}) | {
+        "attention_factor",
+        "short_mscale",
+        "long_mscale",
+    }
     stretch_knob = None
 
     factors: tuple[float, ...] | None = None

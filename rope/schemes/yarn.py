@@ -27,6 +27,7 @@ class Yarn(Factored):
     hf_type = "yarn"
     hf_keys = frozenset({"factor", "beta_fast", "beta_slow", "truncate", "finetuned"}) | {
         "attention_factor",
+        "attn_factor",
         "mscale",
         "mscale_all_dim",
     }
@@ -123,11 +124,15 @@ class Yarn(Factored):
         if self.ramp == "turns":
             return static_container(base, self.frequencies(base, target_length=target_length), target_length)
         factor, (fast, slow) = self.factor_for(base, target_length), self.betas(base)
+        scale = self.scale_for(factor)
+        # SGLang reads no attention_factor, but multiplies the paper's scale by this.
+        own = {} if scale == scale_at(factor) else {"attn_factor": scale / scale_at(factor)}
         return self.written(
             base,
+            **own,
             factor=factor,
             original_max_position_embeddings=base.original_length,
-            attention_factor=self.scale_for(factor),
+            attention_factor=scale,
             beta_fast=fast,
             beta_slow=slow,
             truncate=self.truncate,

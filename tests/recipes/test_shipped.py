@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import Result
 
 from ropewalk.recipes.catalogue import SHIPPED, shipped
@@ -13,15 +14,16 @@ from ropewalk.recipes.dry_run import recipe_problems
 from ropewalk.train.recipe import stages
 
 EVERY = sorted(file for file in SHIPPED.rglob("*.yaml") if "assets" not in file.parts)
-RUNNABLE = [file for file in EVERY if not file.name.startswith("_")]
+COMPARISONS = [file for file in EVERY if file.name.startswith("compare-")]
+RUNNABLE = [file for file in EVERY if not file.name.startswith("_") and file not in COMPARISONS]
 WORLDS = {"tiny-base": 1, "llama3-8b-8k-512k-abf": 64}
 """Ranks a recipe is written for; 2 where it is not named."""
 
 
 def test_there_are_recipes_and_they_lie_flat():
     assert len(RUNNABLE) >= 3
-    assert len(EVERY) - len(RUNNABLE) >= 4
-    assert sorted(shipped()) == RUNNABLE
+    assert len(EVERY) - len(shipped()) >= 4
+    assert sorted(shipped()) == sorted(RUNNABLE + COMPARISONS)
     assert {file.parent for file in EVERY} == {SHIPPED}
 
 
@@ -33,6 +35,18 @@ def test_every_recipe_checks_and_plans(file: Path, run: Callable[..., Result]):
     result = run("extend", file.stem, "--dry-run", "--world", world)
     assert result.exit_code == 0, result.output
     assert result.stdout.count("world ") == len(stages(recipe))
+
+
+@pytest.mark.parametrize("file", COMPARISONS, ids=lambda file: file.stem)
+def test_every_comparison_checks_and_plans(file: Path, run: Callable[..., Result]):
+    for verb in ("compare", "prepare"):
+        result = run(verb, file.stem, "--dry-run", "--world", 2)
+        assert result.exit_code == 0, result.output
+        assert "tokens trained" in result.stdout
+    assert yaml.safe_load(run("recipes", "show", file.stem).stdout)["run_dir"] == f"runs/{file.stem}"
+    refused = run("extend", file.stem, "--dry-run")
+    assert refused.exit_code == 2
+    assert f"ropewalk compare {file.stem}" in refused.stderr
 
 
 @pytest.mark.parametrize("file", RUNNABLE, ids=lambda file: file.stem)
@@ -47,7 +61,9 @@ def test_names_say_what_the_recipe_does(file: Path):
     assert scheme == recipe.rope.kind
 
 
-@pytest.mark.parametrize("file", [file for file in EVERY if file not in RUNNABLE], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", [file for file in EVERY if file.name.startswith("_")], ids=lambda file: file.stem
+)
 def test_every_base_is_used(file: Path):
     assert any(file.name in other.read_text() for other in EVERY if other != file)
 

@@ -62,13 +62,14 @@ def test_one_list_holds_at_every_length(make_base):
 
 
 def test_first_tokens_rotate_unscaled(make_base):
+    """Microsoft's code gives them the cos and sin of plain RoPE, without the attention scale."""
     base = make_base()
     got = LongRope(factors=LONG, first_tokens=4).frequencies(base, target_length=65536)
     table = rotation_table(torch.tensor([[0, 3, 4, 9]]), got, torch.float64)
     for column, (position, divisors) in enumerate(((0, [1] * 32), (3, [1] * 32), (4, LONG), (9, LONG))):
         for pair in (0, 5, 31):
             angle = position * 10000 ** (-2 * pair / 64) / divisors[pair]
-            want = math.cos(angle) * got.attention_scale
+            want = math.cos(angle) * (1 if position < 4 else got.attention_scale)
             assert table.cos[0, 0, column, pair].item() == pytest.approx(want, abs=1e-12)
 
 

@@ -114,6 +114,7 @@ def test_transformers_reads_the_container(make_base, head_dim, theta, length, na
     default, _ = theirs({"rope_type": "default", "rope_theta": theta}, base, 1)
     made = make_scheme(name, **knobs).frequencies(base, target_length=16 * length)
     written = static_container(base, made, 16 * length)
+    assert written["factor"] == 16
     for at in (None, length, length + 1):
         want, scale = theirs(written, base, 16, at)
         exact = want / default * base.unscaled()

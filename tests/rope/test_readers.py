@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ropewalk.rope import SCHEMES, RopeError, config_fields, make_scheme, read_base
+from ropewalk.rope import SCHEMES, RopeError, make_scheme
 from ropewalk.rope.readers import (
     ENGINES,
     READERS,
@@ -20,7 +20,6 @@ from ropewalk.rope.readers import (
     Question,
     serving,
     serving_warnings,
-    verify_folder,
 )
 from ropewalk.rope.readers.transformers_4 import READER as OLD
 
@@ -41,6 +40,11 @@ LONG = {
 PHI3 = LLAMA | {"model_type": "phi3", "partial_rotary_factor": 0.75, "original_max_position_embeddings": 512}
 PHI = {"type": "longrope", "short_factor": [1.0] * 24, "long_factor": [2.0] * 24}
 GEMMA3 = LLAMA | {"model_type": "gemma3_text", "head_dim": 64, "num_hidden_layers": 6, "sliding_window": 64}
+
+
+def scaled(stated: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return LLAMA | {"rope_scaling": stated} | more
+
 
 # every layout that a reader of transformers configs meets, by name
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -87,7 +91,11 @@ def ask(name: str, config: dict[str, Any], **question: Any) -> Any:
 )
 @pytest.mark.parametrize("length", LENGTHS)
 def test_transformers_5_is_what_its_own_module_computes(name: str, length: int) -> None:
-    config: dict[str, Any] = tidy(CONFIGS[name]) | {"num_hidden_layers": 6, "vocab_size": 8, "intermediate_size": 8}
+    config: dict[str, Any] = tidy(CONFIGS[name]) | {
+        "num_hidden_layers": 6,
+        "vocab_size": 8,
+        "intermediate_size": 8,
+    }
     config |= {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
@@ -149,7 +157,7 @@ def test_transformers_4_is_what_it_computes(tmp_path: Path) -> None:
             assert read.at(length).attention_scale == pytest.approx(scale)
 
 
-SU = math.sqrt(1 + math.log(4) / math.log(512))
+SU, SU_2048 = (math.sqrt(1 + math.log(4) / math.log(length)) for length in (512, 2048))
 YARN_SCALE = 0.1 * math.log(4) + 1
 
 
@@ -158,35 +166,37 @@ def slowest(theta: float, divisor: float = 1.0) -> float:
 
 
 NTK = 5e5 * 13 ** (64 / 62)
-# reader, config, what is asked -> slowest frequency, attention scale, window: by hand from the rules in its source
+SHORT_END, LONG_END = 1 + 31 / 32, 1 + 31 / 4
+TRAINED_POSITIONS = scaled(DYNAMIC | {"max_trained_positions": 512})
+# reader, config, what is asked -> slowest frequency, attention scale, window: by hand from its source
 RULES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[float, float, int]]] = [
     ("transformers 4", CONFIGS["only the new layout"], {}, (slowest(1e4), 1, 2048)),
-    ("transformers 4", CONFIGS["longrope"], {}, (slowest(5e5, 1 + 31 / 32), math.sqrt(1 + math.log(4) / math.log(2048)), 2048)),
-    ("transformers 4", CONFIGS["longrope, original on top"], {}, (slowest(5e5, 1 + 31 / 4), SU, 2048)),
+    ("transformers 4", CONFIGS["longrope"], {}, (slowest(5e5, SHORT_END), SU_2048, 2048)),
+    ("transformers 4", CONFIGS["longrope, original on top"], {}, (slowest(5e5, LONG_END), SU, 2048)),
     ("transformers 4", CONFIGS["two names"], {}, (slowest(5e5, 4), 1, 2048)),
     ("vllm", CONFIGS["linear"], {}, (slowest(5e5, 4), 1, 8192)),
     ("vllm", CONFIGS["linear"], {"tokenizer_length": 1024}, (slowest(5e5, 4), 1, 4096)),
     ("vllm", CONFIGS["gemma3"], {}, (slowest(5e5, 8), 1, 2048)),
     ("vllm", CONFIGS["yarn, written out"], {}, (slowest(5e5, 4), 1.3, 2048)),
     ("vllm", CONFIGS["dynamic"], {}, (slowest(5e5), 1, 8192)),
-    ("vllm", LLAMA | {"rope_scaling": DYNAMIC | {"max_trained_positions": 512}}, {}, (slowest(NTK), 1, 8192)),
-    ("vllm", CONFIGS["longrope, written out"], {}, (slowest(5e5, 1 + 31 / 4), SU, 2048)),
-    ("vllm", CONFIGS["longrope"], {"max_length": 512}, (slowest(5e5, 1 + 31 / 32), SU, 512)),
-    ("vllm", CONFIGS["longrope, original on top"], {}, (slowest(5e5, 1 + 31 / 32), SU, 512)),
-    ("vllm", LLAMA | {"rope_scaling": LONG | {"long_mscale": 1.2}}, {}, (slowest(5e5, 1 + 31 / 4), 1.2, 2048)),
+    ("vllm", TRAINED_POSITIONS, {}, (slowest(NTK), 1, 8192)),
+    ("vllm", CONFIGS["longrope, written out"], {}, (slowest(5e5, LONG_END), SU, 2048)),
+    ("vllm", CONFIGS["longrope"], {"max_length": 512}, (slowest(5e5, SHORT_END), SU, 512)),
+    ("vllm", CONFIGS["longrope, original on top"], {}, (slowest(5e5, SHORT_END), SU, 512)),
+    ("vllm", scaled(LONG | {"long_mscale": 1.2}), {}, (slowest(5e5, LONG_END), 1.2, 2048)),
     ("sglang", CONFIGS["linear"], {}, (slowest(5e5, 4), 1, 8192)),
     ("sglang", CONFIGS["yarn, written out"], {}, (slowest(5e5, 4), YARN_SCALE, 2048)),
-    ("sglang", LLAMA | {"rope_scaling": YARN | {"attn_factor": 1.1}}, {}, (slowest(5e5, 4), 1.1 * YARN_SCALE, 2048)),
+    ("sglang", scaled(YARN | {"attn_factor": 1.1}), {}, (slowest(5e5, 4), 1.1 * YARN_SCALE, 2048)),
     ("sglang", CONFIGS["dynamic"], {}, (slowest(NTK), 1, 8192)),
-    ("sglang", CONFIGS["longrope, written out"], {}, (slowest(5e5, 1 + 31 / 4), SU, 2048)),
+    ("sglang", CONFIGS["longrope, written out"], {}, (slowest(5e5, LONG_END), SU, 2048)),
     ("sglang", CONFIGS["gemma3"], {}, (slowest(5e5, 8), 1, 2048)),
     ("llama.cpp", CONFIGS["linear"], {}, (slowest(5e5, 4), 1, 2048)),
     ("llama.cpp", CONFIGS["yarn, written out"], {}, (slowest(5e5, 4), YARN_SCALE, 2048)),
     ("llama.cpp", CONFIGS["llama3"], {}, (slowest(5e5, 8), 1, 2048)),
-    ("llama.cpp", LLAMA | {"model_type": "qwen2", "rope_scaling": LLAMA3}, {}, (slowest(5e5), 1, 2048)),
+    ("llama.cpp", CONFIGS["llama3"] | {"model_type": "qwen2"}, {}, (slowest(5e5), 1, 2048)),
     ("llama.cpp", CONFIGS["dynamic"], {}, (slowest(5e5), 1, 2048)),
     ("llama.cpp", CONFIGS["longrope"], {}, (slowest(5e5), 1, 2048)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "config", "asked", "want"), RULES)
@@ -194,6 +204,13 @@ def test_rules(name: str, config: dict[str, Any], asked: dict[str, Any], want: t
     reading = ask(name, config, **asked)
     at = reading.at(max(2048, reading.window))
     assert (at.inv_freq[0, -1].item(), at.attention_scale, reading.window) == pytest.approx(want)
+
+
+def test_llama_cpp_rounds_the_ramp_whatever_is_stated() -> None:
+    rounded, stated = (ask("llama.cpp", CONFIGS[name]).at(1) for name in ("yarn", "yarn, written out"))
+    assert torch.equal(rounded.inv_freq, stated.inv_freq)
+    exact = ask("vllm", CONFIGS["yarn, written out"]).at(1)
+    assert not torch.allclose(exact.inv_freq, stated.inv_freq, rtol=1e-3)
 
 
 def test_phi3_of_llama_cpp_has_both_regimes() -> None:
@@ -300,7 +317,7 @@ def test_an_old_version_that_fails_is_a_difference(make_base: Callable[..., Any]
     found = serving(scheme, base, target_length=4096, engine="transformers", model_type="phi3")
     assert (found.verdict, "only transformers 4.57" in found.why) == ("difference", True)
     assert found.config is not None
-    assert found.config["rope_parameters"]["attention_factor"] == 1.5
+    assert found.config["rope_scaling"]["attention_factor"] == 1.5
 
 
 def test_a_server_is_started_for_the_window(make_base: Callable[..., Any]) -> None:

@@ -61,7 +61,7 @@ def in_pieces(model, ids, mask, sizes, **more):
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 @pytest.mark.parametrize("knobs", ALL, ids=lambda knobs: knobs["kind"])
 def test_a_batch_in_pieces_is_each_row_at_once(make, knobs, kind):
-    """The rows cross the original window of 32 tokens at different steps; the pieces are chunks, then tokens."""
+    """The rows cross the original window of 32 tokens at different steps: first chunks, then tokens."""
     model, ids, paddings = make(knobs, kind), tokens(3, 44), (0, 7, 25)
     sizes = [20, 10, *[1] * 14]
     got, _ = in_pieces(model, ids, padded(ids, paddings), sizes)
@@ -139,6 +139,7 @@ def test_what_cannot_be_run_again_is_refused(make):
         with pytest.raises(RopeError, match=r"rope.longrope: .* got 30 tokens .*; pass lengths"):
             model(inputs_embeds=embeds[:, 30:], past_key_values=cache, use_cache=True)
     _, cache = in_pieces(model, ids[:, :30], torch.ones_like(ids), [30])
+    assert cache is not None
     cache.reorder_cache(torch.tensor([1, 0]))
     with (
         pytest.raises(RopeError, match=r"rope.longrope: .*rows were reordered.*num_beams=1"),

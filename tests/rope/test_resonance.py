@@ -66,7 +66,14 @@ def test_both_regimes_of_longrope_are_written_rounded(make_base):
         torch.testing.assert_close(got, want, rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize(("kind", "word"), [("dynamic", "static"), ("harpe", "install")])
-def test_what_no_config_holds_is_not_written(make_base, kind, word):
+@pytest.mark.parametrize(
+    ("inner", "word"),
+    [
+        ({"kind": "dynamic"}, "got dynamic, .*static"),
+        ({"kind": "harpe"}, "got 2 rows; .*install"),
+        ({"kind": "longrope", "first_tokens": 3}, "got 3 first tokens unscaled; .*install"),
+    ],
+)
+def test_what_no_config_holds_is_not_written(make_base, inner, word):
     with pytest.raises(NotExpressible, match=word):
-        make_scheme("resonance", of={"kind": kind}).to_hf(make_base(), target_length=65536)
+        make_scheme("resonance", of=inner).to_hf(make_base(), target_length=65536)

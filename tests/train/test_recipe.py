@@ -85,6 +85,7 @@ BAD_INPUT = [
     ({"train": 5}, "train", "5", "mapping"),
     ({"train": {"steps": None}}, "train.steps", "None", "integer"),
     ({"train": {"steps": 0}}, "train.steps", "0", "greater than 0"),
+    ({"serve": ["vlm"]}, "serve[0]", "vlm", "correct"),
     ({"train": {"learning_rate": "1e-3"}}, "train.learning_rate", "'1e-3'", "without quotes"),
     ({"train": {"learning_rate": float("nan")}}, "train.learning_rate", "nan", "finite"),
     ({"train": {"zero_stage": 4}}, "train.zero_stage", "4", "0, 1, 2 or 3"),

@@ -18,7 +18,12 @@ from ropewalk.train.kernels import sdpa
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import check_same_frequencies, for_training
 
-SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 SHAPE |= {
     "num_key_value_heads": 2,
     "vocab_size": VOCABULARY,
@@ -27,7 +32,7 @@ SHAPE |= {
 }
 KINDS: dict[str, Any] = {
     "llama": LlamaConfig(**SHAPE),
-    "phi3": Phi3Config(**SHAPE, partial_rotary_factor=0.75, original_max_position_embeddings=32),
+    "phi3": Phi3Config(**SHAPE | {"partial_rotary_factor": 0.75, "original_max_position_embeddings": 32}),
     "gemma3": Gemma3TextConfig(
         **SHAPE,
         head_dim=16,

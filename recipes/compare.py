@@ -1,0 +1,69 @@
+"""The verb `compare`: schemes on identical data, `torchrun --nproc-per-node 2 recipes/compare.py RECIPE`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ropewalk.recipes.options import (
+    DryRun,
+    Json,
+    Overrides,
+    RecipeName,
+    World,
+    rank,
+    refuse_world_without_dry_run,
+    screen,
+    world_size,
+)
+
+
+def compare(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds of the training data: compare.seeds=N.")
+    ] = None,
+    dry_run: DryRun = False,
+    world: World = None,
+    as_json: Json = False,
+) -> None:
+    """Compare schemes on one model, training-free and trained, on the same tokens and the same items."""
+    from ropewalk.recipes.comparing.recipe import check_comparison, read_comparison
+    from ropewalk.recipes.comparing.show import show_comparison
+    from ropewalk.recipes.stores import require_prepared
+
+    given = [*(overrides or []), *([] if seeds is None else [f"compare.seeds={seeds}"])]
+    comparison = read_comparison(recipe, given)
+    if dry_run:
+        show_comparison(comparison, world, screen())
+        return
+    refuse_world_without_dry_run(world)
+    check_comparison(comparison, world_size())
+    stages = comparison.plans()
+    plans = require_prepared(list(stages.values()), recipe=recipe, overrides=given)
+
+    from ropewalk.recipes.comparing.page import write_comparison
+    from ropewalk.recipes.comparing.report import build_report
+    from ropewalk.recipes.comparing.run import run_comparison
+    from ropewalk.recipes.comparing.show import print_comparison
+    from ropewalk.recipes.extension import command_line
+    from ropewalk.train import Mesh, in_world
+
+    with in_world():
+        mesh = Mesh.of_world(sequence=comparison.template.train.sequence)
+        console = screen(stderr=as_json)
+        found = run_comparison(comparison, dict(zip(stages, plans, strict=True)), mesh, console)
+        if rank() == 0:
+            report = build_report(comparison, found, command=command_line())
+            files = write_comparison(report, comparison.run_dir)
+            print_comparison(report, console)
+            console.print(f"\nreport: {files[-1]}", markup=False, soft_wrap=True)
+            if as_json:
+                print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    from ropewalk.recipes.cli import main
+
+    main("compare")
