@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from .scheme import Frequencies, Scheme
 
 CHUNK = 1 << 16
 "positions turned into angles at a time: bounds the float64 scratch to 32 MiB a chunk at 64 frequencies"
+BLOCK = 1 << 17
+"values of q or k turned at a time on a CPU, so that what lies between stays in its cache"
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,40 @@ def rotate(x: Tensor, table: Table, dtype: torch.dtype) -> Tensor:
     rotary_dim on are left alone. Where the table has a row for each kv head, the query heads of a group use
     their kv head's.
     """
-    half = table.cos.shape[-1]
     cos, sin = _per_head(table.cos, x.shape[1]), _per_head(table.sin, x.shape[1])
-    wide = x.to(table.cos.dtype)
-    first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1).to(dtype)
+    return _Turn.apply(x, cos, sin, dtype)  # pyright: ignore[reportReturnType]
+
+
+class _Turn(torch.autograd.Function):
+    """Turn by a table; a gradient is turned back by the same one, so that nothing else is kept for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return x turned, as `dtype`."""
+        ctx.save_for_backward(cos, sin)
+        ctx.dtype = x.dtype
+        return _turned(x, cos, sin, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the gradient turned back, as x's type."""
+        cos, sin = ctx.saved_tensors
+        return _Turn.apply(grad, cos, -sin, ctx.dtype), None, None, None  # pyright: ignore[reportReturnType]
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x [B, H, S, D] turned by cos and sin [B or 1, 1 or H, S, rotary_dim / 2], in their precision."""
+    half, length = cos.shape[-1], x.shape[2]
+    out = torch.empty_like(x, dtype=dtype)
+    out[..., 2 * half :] = x[..., 2 * half :]
+    tokens = max(1, BLOCK // max(1, x[:, :, :1, :half].numel())) if x.device.type == "cpu" else length
+    for start in range(0, length, tokens):
+        span = slice(start, start + tokens)
+        c, s = cos[:, :, span], sin[:, :, span]
+        first, second = x[:, :, span, : 2 * half].to(c.dtype).chunk(2, dim=-1)
+        out[:, :, span, :half] = (first * c).sub_(second * s)
+        out[:, :, span, half : 2 * half] = (second * c).add_(first * s)
+    return out
 
 
 def _cached_positions(positions: Tensor, last_slot: int, slots: int) -> Tensor:

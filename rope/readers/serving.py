@@ -89,7 +89,7 @@ def serving_of(trained: Trained, engine: str, model_type: str) -> Serving:
     try:
         written = config_fields(fields, trained.bases, trained.scheme, **lengths)
     except NotExpressible as error:
-        why = BY_ITSELF.get((engine, trained.scheme.name), str(error).partition(": ")[2])
+        why = BY_ITSELF.get((engine, trained.scheme.name), str(error))
         return _answer(readers[0], "no", why)
     tried = []
     for config in _variants(written, trained):
