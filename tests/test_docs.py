@@ -92,6 +92,22 @@ def test_the_example_scheme_of_contributing_works() -> None:
         SCHEMES.pop("half", None)
 
 
+def test_the_table_of_schemes_is_what_the_engines_rules_give() -> None:
+    told = subprocess.run(
+        ["ropewalk", "rope", "list", "--json"],
+        env={**os.environ, "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    mark = {"exact": "yes", "difference": "almost", "no": "-"}
+    wanted = {
+        row["scheme"]: " / ".join(mark[verdict] for verdict in row["engines"].values())
+        for row in json.loads(told.stdout)
+    }
+    assert dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", PAGES["docs/rope.md"], re.M)) == wanted
+
+
 RECORD = {
     "date": "2026-01-02",
     "models": [
