@@ -26,7 +26,7 @@ ROOMS = {
 OWNERS = {
     "deepspeed": {"train/accelerator.py", "train/engine.py", "train/state.py"},
     "datasets": set(),
-    "matplotlib": {"eval/figures.py", "recipes/comparing/figures.py"},
+    "matplotlib": {"eval/figures.py"},
 }
 ERRORS = {"RopeError", "NotExpressible", "DataError", "TrainError", "EvalError", "RecipeError"}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "manager", "factory", "misc"}

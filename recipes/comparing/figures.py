@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from ...eval.figures import COLOURS, FAINT, GRID, INK, STYLE, png
+from ...eval.figures import COLOURS, FAINT, GRID, INK, STYLE, Axes, Figure, mpl, png
 from .page import slug
 from .show import measurement, title_of
 

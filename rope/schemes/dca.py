@@ -86,6 +86,6 @@ class Dca(AttentionScheme):
     def to_hf(self, base: Base, *, target_length: int) -> NoReturn:
         """Say who has it."""
         raise NotExpressible(
-            f"rope.dca: must be a scheme that rope_parameters can express, got {self.knobs}, which changes "
-            "attention; serve it with ropewalk, no engine that reads this config has it"
+            "rope.dca: must be a scheme that rope_parameters can express, got relative positions in chunks "
+            f"of {self.chunk or 's'} tokens; serve it with ropewalk, no engine that reads this config has it"
         )

@@ -79,9 +79,9 @@ class SelfExtend(AttentionScheme):
     def to_hf(self, base: Base, *, target_length: int) -> NoReturn:
         """Say who else has it."""
         raise NotExpressible(
-            f"rope.self-extend: must be a scheme that rope_parameters can express, got {self.knobs}, which "
-            "changes attention; serve it with ropewalk, or with llama.cpp's completion tool (--grp-attn-n, "
-            "--grp-attn-w; its server has neither)"
+            "rope.self-extend: must be a scheme that rope_parameters can express, got relative positions in "
+            f"groups of {self.group or 'G'}; serve it with ropewalk, or with llama.cpp's completion tool "
+            "(--grp-attn-n, --grp-attn-w; its server has neither)"
         )
 
 
