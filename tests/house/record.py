@@ -1,6 +1,6 @@
 """How does a run's report become the record that pages quote? Without values per item, pictures beside it.
 
-    python tests/house/record.py runs/tiny-512-4k-yarn
+    python tests/house/record.py runs/tiny-512-4k-yarn      (or runs/compare-tiny)
 
 writes docs/results/tiny-512-4k-yarn.json and the pictures.
 """
@@ -15,23 +15,29 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def record(run_dir: Path) -> Path:
-    """Write the record of a run, with the length and losses of its training."""
+    """Write the record of a run or a comparison, a run's with the length and losses of its training."""
     report: dict[str, Any] = json.loads((run_dir / "report.json").read_text())
-    del report["evaluations"]
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    report["training"] = {
-        "steps": len(lines),
-        "tokens": lines[-1]["tokens"],
-        "seconds": sum(line["seconds"] for line in lines),
-        "first_loss": lines[0]["loss"],
-        "last_loss": lines[-1]["loss"],
-    }
+    report.pop("evaluations", None)
+    if (run_dir / "metrics.jsonl").exists():
+        report["training"] = training(run_dir / "metrics.jsonl")
     RESULTS.mkdir(parents=True, exist_ok=True)
     for picture in run_dir.glob("*.png"):
         shutil.copy(picture, RESULTS / picture.name)
     target = RESULTS / f"{run_dir.name}.json"
     target.write_text(json.dumps(report, indent=1) + "\n")
     return target
+
+
+def training(metrics: Path) -> dict[str, Any]:
+    """Sum up the steps of a run."""
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return {
+        "steps": len(lines),
+        "tokens": lines[-1]["tokens"],
+        "seconds": sum(line["seconds"] for line in lines),
+        "first_loss": lines[0]["loss"],
+        "last_loss": lines[-1]["loss"],
+    }
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ropewalk.rope import (
     Scheme,
     install,
     installed,
+    layer_fingerprint,
     make_scheme,
     read_base,
     rotate,
@@ -310,3 +311,11 @@ def test_a_top_level_original_length_does_not_outlive_its_scheme(make_model):
     model = make_model(rope_parameters=scaling, original_max_position_embeddings=64)
     install(model, make_scheme("abf"), target_length=1024, replace=True)
     assert read_base(model.config)["full_attention"].original_length == 1024
+
+
+def test_the_checksum_is_of_what_each_layer_holds(make_model):
+    one, other = (install(make_model("llama"), make_scheme("yarn"), target_length=256) for _ in range(2))
+    assert layer_fingerprint(one) == layer_fingerprint(other)
+    other.model.layers[-1].self_attn.rotary = install(make_model("llama")).model.layers[0].self_attn.rotary
+    assert installed(one).fingerprint == installed(other).fingerprint
+    assert layer_fingerprint(one) != layer_fingerprint(other)
