@@ -100,3 +100,19 @@ def test_ranks_that_would_turn_differently_are_refused(ranks: Any) -> None:
     for told in ranks(2)(differ):
         assert told.startswith("rope: every rank must turn q and k alike, got rank 1 ")
         assert "same model folder" in told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_forward_is_transformers_own(kind: str) -> None:
+    torch.manual_seed(0)
+    stock = AutoModelForCausalLM.from_config(copy.deepcopy(KINDS[kind])).double()
+    tokens = torch.randint(1, VOCABULARY, (1, 31))
+    inputs, labels = tokens[:, :-1], tokens[:, 1:]
+    logits = stock(inputs, use_cache=False).logits
+    wanted = torch.nn.functional.cross_entropy(logits[0].double(), labels[0], reduction="sum")
+    places = torch.arange(30)[None]
+    attend = GroupedAttention(groups=[[(0, 30)]], kernel=sdpa, sequence_group=None)
+    ours = TokenLoss(for_training(install(copy.deepcopy(stock)), gradient_checkpointing=False), chunk=8)
+    found = ours(inputs, places, torch.full_like(places, 30), labels, attend)
+    # Transformers takes angles in float32.
+    assert float(found.detach()) == pytest.approx(float(wanted.detach()), rel=1e-6)
