@@ -105,7 +105,8 @@ def test_the_table_of_schemes_is_what_the_engines_rules_give() -> None:
         row["scheme"]: " / ".join(mark[verdict] for verdict in row["engines"].values())
         for row in json.loads(told.stdout)
     }
-    assert dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", PAGES["docs/rope.md"], re.M)) == wanted
+    first_table = PAGES["docs/rope.md"].partition("\n## ")[0]
+    assert dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", first_table, re.M)) == wanted
 
 
 RECORD = {
