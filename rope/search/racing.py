@@ -3,8 +3,8 @@
 Two vectors on the same document differ by far less than two documents do, so one document ranks a generation
 nearly as well as five, for a fifth of the tokens. A cloud learns only from the better half of a generation:
 the other half never meets a second document. Documents are added when the centre no longer gains, and the
-search ends when all of them do not help either. What is found is a centre, never a single lucky child: what
-fits the searched documents best does not fit others best.
+search ends when all of them do not help for a while. What is found is a centre, never a single lucky child:
+what fits the searched documents best does not fit others best.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Racing:
     "generations between two looks at the centre"
     gain: float = 5e-4
     "nats that a look must gain, else twice as many documents are read a generation"
+    patience: int = 3
+    "looks in a row, all documents being read, that gain less before the search ends"
 
     def least(self, space: Space, documents: int) -> int:
         """Return the forwards without which no best vector is known."""
@@ -45,7 +47,7 @@ class Racing:
         random = np.random.default_rng(seed)
         best = self.start(space, ledger)
         cloud = Cloud(mean=space.encode(best), covariance=space.prior(), spread=self.spread)
-        few = 1
+        few, stalled = 1, 0
         on_round(best)
         while ledger.left(self.price(cloud, few) + ledger.documents):
             for _ in range(self.every):
@@ -56,7 +58,8 @@ class Racing:
             gained = ledger.mean(best) - ledger.mean(centre)
             best = centre if gained > 0 else best
             on_round(best)
-            if gained < self.gain and few == ledger.documents:
+            stalled = stalled + 1 if gained < self.gain and few == ledger.documents else 0
+            if stalled == self.patience:
                 break
             few = few if gained >= self.gain else min(2 * few, ledger.documents)
         return best
