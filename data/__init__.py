@@ -12,15 +12,16 @@ coverage.py  which distances the plan trains
 prepare.py   the verb
 """
 
+from .corpus.store import Document, Documents, open_documents, read_manifest
 from .coverage import Octave, beyond, coverage
+from .encoding.encoder import Encoder, load_encoder
+from .encoding.training import train_tokenizer
 from .errors import DataError
-from .facts import Facts, Needle, plant
+from .mixing.facts import Facts, Needle, plant
+from .mixing.spec import FactsSource, LongShare, RepeatsSource
 from .plan import Pack, Plan, Segment, Window, open_plan
 from .prepare import PrepareReport, find_plan, prepare
-from .spec import DataSpec, FactsSource, FilesSource, LongShare, RepeatsSource
-from .store import Document, Documents, open_documents
-from .tokenise import Encoder, load_encoder
-from .tokenizer import train_tokenizer
+from .spec import DataSpec, FilesSource
 
 __all__ = [
     "DataError",
@@ -48,5 +49,6 @@ __all__ = [
     "open_plan",
     "plant",
     "prepare",
+    "read_manifest",
     "train_tokenizer",
 ]

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .corpus.store import Document, Documents, read_manifest
 from .errors import DataError
-from .store import Document, Documents, read_manifest
 
 IGNORED = -100
 SEGMENTS, PACKS = "segments.npy", "packs.npy"

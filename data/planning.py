@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from .corpus.store import Documents, DocumentWriter, fingerprint, whole_or_absent, write_manifest
+from .encoding.encoder import Encoder
 from .errors import DataError
-from .made import facts, repeats, text_of
-from .mixture import budgets, long_share, select
+from .mixing.made import facts, repeats, text_of
+from .mixing.mixture import budgets, long_share, select
+from .mixing.spec import Documents as Mixed
+from .mixing.spec import FactsSource, RepeatsSource
+from .packing.tables import tables
 from .plan import PACKS, SEGMENTS
-from .spec import DataSpec, FactsSource, FilesSource, RepeatsSource
-from .store import Documents, DocumentWriter, fingerprint, whole_or_absent, write_manifest
-from .tables import tables
-from .tokenise import Encoder
-
-READING = {"paths", "suffixes", "exclude", "on_error"}
-"""Fields of a source that are the corpus's affair and no part of a plan's identity."""
+from .spec import DataSpec, reading_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,10 @@ class _Chosen:
 
 def mixing(spec: DataSpec) -> dict[str, Any]:
     """Give what of a data section decides a plan, given its corpus and its length."""
-    sources = {name: source.model_dump(mode="json", exclude=READING) for name, source in spec.sources.items()}
+    sources = {
+        name: source.model_dump(mode="json", exclude=set(reading_of(source)) if name in spec.read else None)
+        for name, source in spec.sources.items()
+    }
     return {"seed": spec.seed, "tokens": spec.tokens, "sources": sources}
 
 
@@ -75,13 +77,13 @@ def _choose(
     """Choose every source's documents, writing the procedural ones; also the hash of those."""
     documents = Documents(corpus / "train.arrow")
     names = documents.sources()
-    rows = {name: np.flatnonzero(names == name) for name in spec.files}
+    rows = {name: np.flatnonzero(names == name) for name in spec.read}
     tokens = _budgets(spec)
     chosen = _select_files(spec, documents, rows, tokens)
     writer = DocumentWriter(partial / "made.arrow")
     try:
         for name, source in spec.sources.items():
-            if isinstance(source, FilesSource) or not tokens[name]:
+            if isinstance(source, Mixed) or not tokens[name]:
                 continue
             text = text_of(documents, rows[source.text], spec.seed)
             if not len(text):
@@ -113,7 +115,7 @@ def _select_files(
     lengths, ids = documents.lengths(), documents.ids()
     chosen: dict[str, _Chosen] = {}
     problems: list[str] = []
-    for name, source in spec.files.items():
+    for name, source in spec.read.items():
         if not tokens[name]:
             continue
         own, short = _by_length(rows[name], lengths, source.min_tokens)
@@ -185,7 +187,7 @@ def _shares(spec: DataSpec, chosen: dict[str, _Chosen]) -> dict[str, Any]:
             "tokens": tokens,
             "documents": len(own.rows) if own else 0,
         }
-        if isinstance(source, FilesSource) and source.long and own:
+        if isinstance(source, Mixed) and source.long and own:
             requested["long_share"] = source.long.share
             achieved["long_share"] = long_share(own.lengths, own.taken, source.long.at_least)
         shares[name] = {"requested": requested, "achieved": achieved}

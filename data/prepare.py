@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .corpus import Progress, build_corpus
+from .corpus.build import Progress, build_corpus
+from .corpus.store import fingerprint, read_manifest
 from .coverage import as_json, coverage
+from .encoding.encoder import load_encoder
 from .errors import DataError
 from .plan import Plan
 from .planning import mixing, write_plan
 from .spec import DataSpec
-from .store import fingerprint, read_manifest
-from .tokenise import load_encoder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from ..data.facts import Facts
+from ..data import Facts
 from ..rope import Scheme, install
 from ..train import Mesh, token_scores
 from .documents import choose_documents, document_name, draw

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..data import open_documents
-from ..data.store import read_manifest
+from ..data import open_documents, read_manifest
 from ..eval import Evaluation, Subject
 from ..eval import evaluate as run_tasks
 from ..rope import RopeError, Scheme, install

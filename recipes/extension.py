@@ -238,7 +238,7 @@ def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:
 
 def commands_for_others(name: str, recipe: Recipe, mesh: Mesh) -> str:
     """Give the commands of this run for the reader's own model and text."""
-    source = next(iter(recipe.data.files))
+    source = next(iter(recipe.data.read))
     values = [
         "run_dir=runs/mine",
         "model.path=MODEL_FOLDER",

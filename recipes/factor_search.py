@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import open_documents
-from ..data.store import read_manifest
+from ..data import open_documents, read_manifest
 from ..eval import Subject, model_fingerprint, paired_difference
 from ..eval.fitness import Exam, Grader, needles, reading, split_documents
 from ..rope import FULL, Base, Factors, RopeError, installed, write_factors

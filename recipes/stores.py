@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..data import find_plan
-from ..data.store import read_manifest
+from ..data import find_plan, read_manifest
+from ..data.spec import reading_of
 from .errors import RecipeError
-
-READING = {"paths", "suffixes", "exclude", "on_error"}
-"""What of a source decides its corpus; the rest only mixes it."""
 
 if TYPE_CHECKING:
     from ..train.recipe import Recipe
@@ -51,8 +48,8 @@ def require_corpus(stage: Recipe, *, recipe: str, overrides: Sequence[str]) -> P
     if not (store / "corpus").is_dir():
         raise _unprepared(f"no corpus in {store}", recipe, overrides)
     kept = read_manifest(store / "corpus", "corpus")["sources"]
-    for name, source in stage.data.files.items():
-        asked = source.model_dump(mode="json", include=READING)
+    for name, source in stage.data.read.items():
+        asked = reading_of(source)
         for key, value in asked.items():
             if kept.get(name, {}).get(key) != value:
                 lack = (

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..errors import DataError
-from ..spec import FilesSource
+from .spec import FilesReading as FilesSource
 
 PYTHON = "python:"
 

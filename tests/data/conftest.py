@@ -44,7 +44,13 @@ def spec(text: Path) -> Callable[..., DataSpec]:
     ) -> DataSpec:
         own = {"kind": "files", "paths": [str(text)], "weight": 1.0} | (code or {})
         return DataSpec.model_validate(
-            {"tokens": 4000, "holdout": 0.2, **fields, "sources": {"code": own, **(sources or {})}}
+            {
+                "tokens": 4000,
+                "holdout": 0.2,
+                "near_duplicates": 0.5,
+                **fields,
+                "sources": {"code": own, **(sources or {})},
+            }
         )
 
     return build

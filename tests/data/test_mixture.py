@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk.data import DataError, FilesSource
-from ropewalk.data.mixture import Selection, budgets, long_share, select
+from ropewalk.data.mixing.mixture import Selection, budgets, long_share, select
 
 LENGTHS = st.lists(st.integers(1, 90), min_size=1, max_size=40).map(np.array)
 

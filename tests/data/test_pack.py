@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk.data.pack import best_fit, pack
-from ropewalk.data.tables import tables
+from ropewalk.data.packing.fit import best_fit, pack
+from ropewalk.data.packing.tables import tables
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=60).map(np.array)
 SIZES = st.integers(2, 130)

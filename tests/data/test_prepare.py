@@ -25,7 +25,7 @@ from ropewalk.data import (
     open_plan,
     prepare,
 )
-from ropewalk.data.corpus import is_heldout, normalised
+from ropewalk.data.corpus.build import is_heldout, normalised
 
 Spec = Callable[..., DataSpec]
 

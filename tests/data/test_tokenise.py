@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from ropewalk.data import Encoder, load_encoder
-from ropewalk.data.tokenise import batches
+from ropewalk.data.encoding.encoder import batches
 
 
 @pytest.fixture(scope="module")

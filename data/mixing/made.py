@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from .errors import DataError
+from ..corpus.store import Documents
+from ..encoding.encoder import Encoder
+from ..errors import DataError
 from .facts import FactWriter
 from .mixture import draw
 from .repeats import repeat_row
 from .spec import FactsSource, RepeatsSource
-from .store import Documents
-from .tokenise import Encoder
 
 TEXT_TOKENS = 8_000_000
 """Most real tokens that haystacks and rows are drawn from; they are held in memory."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from .errors import DataError
+from ..errors import DataError
 
 BATCH_BYTES = 4_000_000
 

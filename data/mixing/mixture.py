@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import DataError
-from .spec import FilesSource
+from ..errors import DataError
+from .spec import Documents as FilesSource
 
 
 @dataclass(frozen=True, kw_only=True)

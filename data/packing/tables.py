@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .pack import pack
-from .plan import PACK, SEGMENT
+from ..plan import PACK, SEGMENT
+from .fit import pack
 
 
 def tables(

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from .errors import DataError
-from .tokenise import Encoder
+from ..encoding.encoder import Encoder
+from ..errors import DataError
 
 CONSONANTS, VOWELS = "bcdfghjklmnpqrstvwxyz", "aeiou"
 VALUE_DIGITS = 5

@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow
 import tokenizers
 
-from .errors import DataError
-from .sources import Raw, list_files, read_files
-from .spec import DataSpec
+from ..encoding.encoder import Encoder, batches
+from ..errors import DataError
+from ..sources import Raw, list_files, read_files
+from ..spec import DataSpec
 from .store import DocumentWriter, differences, fingerprint, read_manifest, whole_or_absent, write_manifest
-from .tokenise import Encoder, batches
 
 LONG_LINE = 20
 SPLITS = ("train", "heldout")
@@ -44,7 +44,7 @@ class _Reading:
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
 
     def documents(self) -> Iterator[tuple[str, Raw]]:
-        for name, source in self.spec.files.items():
+        for name, source in self.spec.read.items():
             total = hashlib.sha256()
             files = size = 0
             for raw in read_files(source, where=f"data.sources.{name}"):
@@ -99,7 +99,7 @@ def build_corpus(
             "counts": {s: {"documents": w.documents, "tokens": w.tokens} for s, w in writers.items()},
             "dropped": {reason: dict(counts) for reason, counts in reading.dropped.items()},
             "separator": encoder.separator,
-            "sources": {name: source.model_dump(mode="json") for name, source in spec.files.items()},
+            "sources": {name: source.model_dump(mode="json") for name, source in spec.read.items()},
             "versions": {
                 "python": platform.python_version(),
                 "tokenizers": tokenizers.__version__,
@@ -139,7 +139,7 @@ def _tokenise(
 
 def _hash_inputs(spec: DataSpec) -> dict[str, Any]:
     inputs = {}
-    for name, source in spec.files.items():
+    for name, source in spec.read.items():
         total = hashlib.sha256()
         files = list_files(source, where=f"data.sources.{name}")
         size = 0

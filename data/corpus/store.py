@@ -20,7 +20,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import pyarrow as pa
 
-from .errors import DataError, room_to_write
+from ..errors import DataError, room_to_write
 
 FORMAT = 1
 MANIFEST = "manifest.json"
