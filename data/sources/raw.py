@@ -47,6 +47,8 @@ class Raw:
     start: int
     stop: int
     """Where it lies in its input: bytes of the uncompressed file, or row numbers."""
+    input: str = ""
+    """Name of the input it lies in."""
     text: Iterable[str] | None = None
     """Blocks whose concatenation is the text, read when asked for; a short document is one block."""
     tokens: np.ndarray | None = None
