@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .mixing.spec import Documents, FactsSource, LongShare, PoolSource, RepeatsSource
+from .mixing import scorers as _scorers  # noqa: F401 so that a recipe may name them
+from .mixing import transforms as _transforms  # noqa: F401
+from .mixing.spec import Documents, FactsSource, LongShare, PoolSource, RepeatsSource, refuse_no_repeat
 from .sources.spec import (
     DatasetReading,
     DatatroveReading,
@@ -64,7 +66,9 @@ class DataSpec(Section):
     mode: Literal["per-source", "global"] = "per-source"
     """Keep the sources' weights, or pool all documents and let `long` alone decide."""
     long: LongShare | None = None
-    """The long share of the whole pool; `mode: global` only."""
+    """The long share of all documents together; `mode: global` only."""
+    repeat: float = Field(default=1.0, gt=0)
+    """The most times a document's tokens may be drawn; `mode: global` only."""
     tokens: int | None = Field(default=None, gt=0)
     """Tokens of the plan without padding; None: the caller says (a stage's steps times its batch)."""
     length: int | None = Field(default=None, gt=0)
@@ -92,13 +96,73 @@ class DataSpec(Section):
         """The sources read from disk, in the recipe's order."""
         return {name: source for name, source in self.sources.items() if isinstance(source, Reading)}
 
+    @property
+    def mixed(self) -> dict[str, ReadSource | PoolSource]:
+        """The sources whose documents are chosen, in the recipe's order."""
+        return {name: source for name, source in self.sources.items() if isinstance(source, Documents)}
+
+    @model_validator(mode="after")
+    def _mode_has_its_keys(self) -> DataSpec:
+        pooled = self.mode == "global"
+        found = [
+            f"sources.{name}.{key}: must be left out with mode: global, got {value}; {cure}"
+            for name, source in (self.mixed if pooled else {}).items()
+            for key, value, unset, cure in (
+                ("weight", source.weight, None, "shares come out as they are"),
+                ("long", source.long and source.long.share, None, "say data.long"),
+                ("repeat", source.repeat, 1.0, "say data.repeat"),
+            )
+            if value != unset
+        ]
+        found += [
+            f"sources.{name}.weight: must be a share of the tokens, got none; set it (0 leaves it out)"
+            for name, source in self.sources.items()
+            if source.weight is None and not (pooled and name in self.mixed)
+        ]
+        if self.long and not pooled:
+            found.append(f"long: must go with mode: global, got {self.mode}; say sources.NAME.long")
+        if self.repeat != 1 and not pooled:
+            found.append(f"repeat: must go with mode: global, got {self.repeat:g}; say sources.NAME.repeat")
+        if found:
+            raise ValueError("\n".join(found))
+        if self.long:
+            refuse_no_repeat(self.long, self.repeat)
+        return self
+
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> DataSpec:
         total = sum(source.weight or 0 for source in self.sources.values())
-        if abs(total - 1) > 1e-6:
+        if self.mode == "global" and self.mixed:
+            if total >= 1:
+                raise ValueError(
+                    f"sources: the weights must leave documents a share, got {total:g}; lower them"
+                )
+        elif abs(total - 1) > 1e-6:
             raise ValueError(
                 f"sources: the weights must sum to 1, got {total:g}; restate them (0 leaves a source out)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pools_are_disjoint(self) -> DataSpec:
+        of = {name: getattr(source, "of", name) for name, source in self.mixed.items()}
+        found = [
+            f"sources.{name}.of: must name a source that is read, got {base!r}; "
+            f"there are: {', '.join(self.read) or 'none'}"
+            for name, base in of.items()
+            if base not in self.read
+        ]
+        drawn = [(name, source) for name, source in self.mixed.items() if source.weight != 0]
+        found += [
+            f"sources.{one}, sources.{other}: must not draw the same documents of {of[one]}, got lengths "
+            f"from {max(a.shortest, b.shortest):,} tokens in both; part them by max_tokens and min_tokens"
+            for at, (one, a) in enumerate(drawn)
+            for other, b in drawn[at + 1 :]
+            if of[one] == of[other]
+            and max(a.shortest, b.shortest) <= min(a.max_tokens or float("inf"), b.max_tokens or float("inf"))
+        ]
+        if found:
+            raise ValueError("\n".join(found))
         return self
 
     @model_validator(mode="after")

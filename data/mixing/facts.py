@@ -84,8 +84,10 @@ class FactWriter:
     """Writes whole documents of an exact number of tokens over a stream of real ones."""
 
     def __init__(self, encoder: Encoder, text: np.ndarray, *, most: int, where: str) -> None:
-        """`text` is uint32 training tokens of the haystack's source, without separators."""
+        """`text` is uint32 training tokens of the haystack's source, without what opens
+        and closes them."""
         self._encoder, self._text, self._most = encoder, text, most
+        self._ends = len(encoder.opens) + len(encoder.closes)
         starts, ends = encoder.newlines()
         self._leads = starts[text]
         self._opens = self._leads.copy()
@@ -101,11 +103,11 @@ class FactWriter:
     @property
     def shortest(self) -> int:
         """Give the least tokens of a document with one fact."""
-        return int(self._cost / SPARE) + 2
+        return int(self._cost / SPARE) + 1 + self._ends
 
     def write(self, draws: Sequence[tuple[np.random.Generator, int]]) -> list[np.ndarray]:
-        """Give a uint32 document for each (generator, tokens): haystack with facts, their questions, a
-        separator."""
+        """Give a uint32 document for each (generator, tokens): haystack with facts, then their questions,
+        between what opens and what closes a document."""
         needles = [self._needles(rng, length) for rng, length in draws]
         texts = [_texts(own, rng.permutation(len(own))) for own, (rng, _) in zip(needles, draws, strict=True)]
         tokens = iter(self._encoder.encode([text for own in texts for text in own]))
@@ -114,7 +116,7 @@ class FactWriter:
 
     def _needles(self, rng: np.random.Generator, length: int) -> list[Needle]:
         count = int(rng.integers(1, self._most + 1))
-        return Facts(split="train").needles(rng, min(count, int(SPARE * (length - 1) / self._cost)))
+        return Facts(split="train").needles(rng, min(count, int(SPARE * (length - self._ends) / self._cost)))
 
     def _assemble(self, rng: np.random.Generator, length: int, pieces: list[np.ndarray]) -> np.ndarray:
         """Plant statements at even depths of a haystack that is cut so that everything fits to the token."""
@@ -122,19 +124,15 @@ class FactWriter:
         after, before, questions = pieces[:count], pieces[count:-1], pieces[-1]
         first = self._lines[rng.integers(len(self._lines))]
         at = np.arange(first, first + length) % len(self._text)
-        room = (
-            length
-            - 1
-            - len(questions)
-            - sum(max(map(len, forms)) for forms in zip(after, before, strict=True))
-        )
+        spare = length - self._ends - len(questions)
+        room = spare - sum(max(map(len, forms)) for forms in zip(after, before, strict=True))
         assert room >= 0, (length, room)
         lines = np.flatnonzero(self._opens[at[: room + 1]])  # never empty: the haystack starts with a line
         places = [int(lines[np.abs(lines - place).argmin()]) for place in rng.random(count) * room]
         forms = [before[i] if self._leads[at[place]] else after[i] for i, place in enumerate(places)]
-        keep = length - 1 - len(questions) - sum(map(len, forms))
+        keep = spare - sum(map(len, forms))
         body = plant(self._text[at[:keep]], places, forms)
-        return np.concatenate([body, questions, np.array([self._encoder.separator], np.uint32)])
+        return np.concatenate([self._encoder.opens, body, questions, self._encoder.closes])
 
 
 def _texts(needles: list[Needle], asked: np.ndarray) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from ..corpus.store import Documents
 from ..encoding.encoder import Encoder
 from ..errors import DataError
+from ..spec import DataSpec
 from .facts import FactWriter
 from .mixture import draw
 from .repeats import repeat_row
@@ -20,19 +21,39 @@ TEXT_TOKENS = 8_000_000
 BLOCK = 256
 
 
-def text_of(corpus: Documents, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Give uint32 tokens of a source's training documents in a drawn order, without separators."""
-    ids, lengths = corpus.ids(), corpus.lengths()[rows]
+def made(
+    spec: DataSpec, name: str, documents: Documents, encoder: Encoder, *, budget: int, length: int
+) -> Iterator[np.ndarray]:
+    """Give a procedural source's documents as they are asked for; a DataError at once where there can be
+    none."""
+    source, seed = spec.sources[name], spec.seed
+    assert isinstance(source, FactsSource | RepeatsSource)
+    text = text_of(documents, documents.of_source(source.text), encoder, seed)
+    if not len(text):
+        raise DataError(
+            f"data.sources.{name}.text: must have training documents, got none; check {source.text}"
+        )
+    if isinstance(source, FactsSource):
+        return facts(source, text, encoder, name=name, budget=budget, length=length, seed=seed)
+    return repeats(source, text, name=name, budget=budget, length=length, seed=seed)
+
+
+def text_of(documents: Documents, rows: np.ndarray, encoder: Encoder, seed: int) -> np.ndarray:
+    """Give uint32 tokens of a source's training documents in a drawn order, without what stands before and
+    after each."""
+    lengths = documents.lengths()[rows]
     budget = min(int(lengths.sum()), TEXT_TOKENS)
-    chosen = draw(rows, lengths, [ids[row] for row in rows], budget, seed)
-    parts = [corpus.tokens(int(row))[:-1] for row in chosen.rows]
-    return np.concatenate([np.zeros(0, np.uint32), *parts])
+    parts = [np.zeros(0, np.uint32)]
+    for drawn in draw(lengths, documents.keys()[rows], budget, seed):
+        for row, length in zip(rows[drawn.index].tolist(), lengths[drawn.index].tolist(), strict=True):
+            parts.append(documents.tokens(row, len(encoder.opens), length - len(encoder.closes)))
+    return np.concatenate(parts)[:TEXT_TOKENS]
 
 
 def repeats(
     source: RepeatsSource, text: np.ndarray, *, name: str, budget: int, length: int, seed: int
 ) -> Iterator[np.ndarray]:
-    """Give rows that sum to `budget` tokens or, where it is odd, to one less."""
+    """Give rows that sum to `budget` tokens, less a single one that is left."""
     for number, tokens in enumerate(_cut(budget, lambda _: length - length % 2)):
         if tokens >= 2:
             yield repeat_row(text, _generator(seed, name, number), tokens, shortest=source.shortest)
@@ -58,8 +79,12 @@ def facts(
         low, high = np.log([shortest, longest + 1])
         return min(int(np.exp(_generator(seed, f"{name} length", number).uniform(low, high))), longest)
 
+    return _facts(writer, _cut(budget, tokens_of), name, seed)
+
+
+def _facts(writer: FactWriter, lengths: Iterator[int], name: str, seed: int) -> Iterator[np.ndarray]:
     block: list[tuple[np.random.Generator, int]] = []
-    for number, tokens in enumerate(_cut(budget, tokens_of)):
+    for number, tokens in enumerate(lengths):
         if tokens >= writer.shortest:
             block.append((_generator(seed, name, number), tokens))
         if len(block) == BLOCK:

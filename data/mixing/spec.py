@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from ..sources.spec import Section
+from .scorer import Scorer, scorer
+from .transform import Transform, transform
 
 
 class LongShare(Section):
@@ -26,7 +28,7 @@ class LongShare(Section):
 
 
 class PluginSection(Section):
-    """Name a plug-in; the other keys are its own knobs."""
+    """Name a plug-in; the keys that are not the section's are its own knobs."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -38,18 +40,69 @@ class PluginSection(Section):
         return dict(self.model_extra or {})
 
 
+class TransformSection(PluginSection):
+    """What is made of the chosen documents."""
+
+    @property
+    def made(self) -> Transform:
+        """Give the transform; a DataError where there is none of this name or it has no such knob."""
+        return transform.make(self.kind, self.knobs)
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> TransformSection:
+        assert self.made
+        return self
+
+
+class ScoreSection(PluginSection):
+    """A scorer, and the band of its scores that is kept."""
+
+    keep: tuple[float, float]
+    """Lowest and highest score kept, both included."""
+    by: Literal["value", "quantile"] = "value"
+    """`keep` are scores, or shares of the source's documents in the order of their scores."""
+
+    @property
+    def made(self) -> Scorer:
+        """Give the scorer; a DataError where there is none of this name or it has no such knob."""
+        return scorer.make(self.kind, self.knobs)
+
+    @model_validator(mode="after")
+    def _keeps_a_part(self) -> ScoreSection:
+        assert self.made
+        low, high = self.keep
+        if not low < high:
+            raise ValueError(f"keep: must go from low to high, got {list(self.keep)}; swap or widen them")
+        if self.by == "quantile" and not 0 <= low < high <= 1:
+            raise ValueError(f"keep: must be shares between 0 and 1, got {list(self.keep)}; or set by: value")
+        if self.by == "quantile" and (low, high) == (0, 1):
+            raise ValueError(
+                f"keep: must leave something out, got {list(self.keep)}; remove score or narrow it"
+            )
+        return self
+
+
 class Mixing(Section):
     """What every source may say of its part in the mixture."""
 
     weight: float | None = Field(default=None, ge=0, le=1)
     """Share of the plan's tokens; the weights of all sources sum to 1. 0: read, for other sources' use, but
-    not trained."""
+    not trained. With `mode: global` documents have none."""
     groups: Literal["document", "pack"] = "document"
     """Attention scope: each document by itself, or the whole pack."""
     positions: Literal["reset", "continuous", "skip"] | None = None
     """From 0 in each group, running on over the pack, or skipping ahead (PoSE); None follows the groups."""
     skip_chunks: int = Field(default=2, ge=2)
     """Chunks of a pack that `positions: skip` spreads over the target length."""
+
+    @model_validator(mode="after")
+    def _skips(self) -> Mixing:
+        if self.skip_chunks != 2 and self.positions != "skip":
+            raise ValueError(
+                f"skip_chunks: must go with positions: skip, got {self.skip_chunks} with "
+                f"{self.positions}; remove it"
+            )
+        return self
 
 
 class Documents(Mixing):
@@ -63,11 +116,36 @@ class Documents(Mixing):
     """Cut documents to pieces of exactly this many tokens and leave the rest out: ProLong's long pools."""
     long: LongShare | None = None
     repeat: float = Field(default=1.0, gt=0)
-    """The most times a document's tokens may be drawn."""
-    score: PluginSection | None = None
+    """The most times a document's tokens may be drawn; by `repeat-long`, a long document's."""
+    score: ScoreSection | None = None
     """A scorer, and the band of its scores that is kept."""
-    transform: PluginSection | None = None
+    transform: TransformSection | None = None
     """What is made of the chosen documents before they are packed."""
+
+    @property
+    def shortest(self) -> int:
+        """Give the least tokens of a document that this source can draw from."""
+        return max(self.min_tokens, self.document_length or 0)
+
+    @model_validator(mode="after")
+    def _lengths_are_possible(self) -> Documents:
+        if self.max_tokens is not None and self.max_tokens < self.shortest:
+            least = "min_tokens" if self.min_tokens == self.shortest else "document_length"
+            raise ValueError(
+                f"max_tokens: must be at least {least} {self.shortest}, got {self.max_tokens}; raise it"
+            )
+        if self.long and self.document_length:
+            raise ValueError(
+                f"long: must be left out where all documents are cut to one length, got it beside "
+                f"document_length {self.document_length}; give long and short documents pools of their own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _long_can_repeat(self) -> Documents:
+        if self.long:
+            refuse_no_repeat(self.long, self.repeat)
+        return self
 
 
 class PoolSource(Documents):
@@ -100,3 +178,12 @@ class RepeatsSource(Mixing):
     """The source whose training tokens are shuffled."""
     shortest: float = Field(default=0.125, gt=0, le=0.5)
     """Shortest period as a share of the row; periods are drawn between this and half of the row."""
+
+
+def refuse_no_repeat(long: LongShare, repeat: float) -> None:
+    """Raise where long documents are to repeat and may not."""
+    if long.by == "repeat-long" and repeat <= 1:
+        raise ValueError(
+            f"long.by: must be drop-short where nothing may repeat, got repeat-long with repeat {repeat:g}; "
+            "raise repeat"
+        )

@@ -1,0 +1,188 @@
+"""What does each source give to a plan? Documents chosen to the token, then made into others or made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..corpus.parts import PartWriter, Row
+from ..corpus.store import Documents
+from ..encoding.encoder import Encoder
+from ..errors import DataError
+from ..packing.items import Items
+from ..spec import DataSpec
+from .candidates import Candidates, Dropped, candidates, counted, refuse_long_pieces
+from .made import made
+from .mixture import Drawn, budgets, long_share, select
+from .scores import Scores
+from .spec import Documents as Mixed
+from .spec import LongShare
+from .transforming import transformed
+
+NOTHING = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What one source gives to the plan."""
+
+    items: Items
+    lengths: np.ndarray
+    """int64 tokens of each item."""
+    requested: dict[str, float | None]
+    """`share`, `tokens`, and `long_share` where it is asked for; None what the recipe leaves open."""
+    achieved: dict[str, float]
+    """`share`, `tokens`, `documents`, and `long_share` of the documents that were drawn."""
+    dropped: Dropped
+    """By reason, what of the source is not in the plan: documents, tokens."""
+
+
+def choose(
+    spec: DataSpec,
+    encoder: Encoder,
+    documents: Documents,
+    writer: PartWriter,
+    *,
+    length: int,
+    scores: Scores,
+) -> dict[str, Chosen]:
+    """Choose for packs of `length` tokens, in the recipe's order; `spec.tokens` is set.
+
+    Made documents and inserted tokens go to `writer`, which is empty; their rows count on after those of
+    `documents`, the training split. One DataError names all sources that cannot give what is asked.
+    """
+    asked, problems = _asked(spec), list[str]()
+    own: dict[str, Candidates] = {}
+    for name, source in spec.mixed.items():
+        if asked[name] != 0:
+            with _collected(problems):
+                refuse_long_pieces(name, source, length)
+                own[name] = candidates(name, source, documents, encoder, scores)
+    drawn = _drawn(spec, own, asked, problems)
+    written: dict[str, Iterator[np.ndarray]] = {}
+    for name, budget in asked.items():
+        if budget and name not in spec.mixed:
+            with _collected(problems):
+                written[name] = made(spec, name, documents, encoder, budget=budget, length=length)
+    if problems:
+        raise DataError("\n".join(problems))
+    parts: dict[str, tuple[Items, Dropped]] = {}
+    for name, source in spec.sources.items():
+        if name in written:
+            parts[name] = _write(name, written[name], len(documents), writer, asked[name] or 0)
+        elif name in drawn and isinstance(source, Mixed):
+            items, pushed_out = transformed(
+                name, source, own[name], drawn[name], documents, encoder, writer, seed=spec.seed
+            )
+            parts[name] = items, own[name].dropped | _left_out(own[name], drawn[name]) | pushed_out
+        else:
+            parts[name] = Items.whole(NOTHING, NOTHING), {}
+    return _reported(spec, parts, asked, own, drawn)
+
+
+def _asked(spec: DataSpec) -> dict[str, int | None]:
+    """Give the tokens asked of every source; None where documents are pooled."""
+    assert spec.tokens is not None
+    weights = [source.weight or 0.0 for source in spec.sources.values()]
+    left = [1 - sum(weights)] if spec.mode == "global" else []
+    shares = dict(zip(spec.sources, budgets([*weights, *left], spec.tokens), strict=False))
+    return {name: None if spec.mode == "global" and name in spec.mixed else shares[name] for name in shares}
+
+
+def _drawn(
+    spec: DataSpec, own: dict[str, Candidates], asked: dict[str, int | None], problems: list[str]
+) -> dict[str, Drawn]:
+    """Draw from each source by itself, or from all together."""
+    if spec.mode == "global":
+        with _collected(problems):
+            return _drawn_together(
+                spec, own, (spec.tokens or 0) - sum(tokens or 0 for tokens in asked.values())
+            )
+        return {}
+    drawn: dict[str, Drawn] = {}
+    for name, found in own.items():
+        source = spec.mixed[name]
+        with _collected(problems):
+            drawn[name] = select(
+                found.length,
+                found.key,
+                budget=asked[name] or 0,
+                long=source.long,
+                repeat=source.repeat,
+                seed=spec.seed,
+                where=f"data.sources.{name}",
+            )
+    return drawn
+
+
+def _drawn_together(spec: DataSpec, own: dict[str, Candidates], budget: int) -> dict[str, Drawn]:
+    lengths = np.concatenate([NOTHING, *(found.length for found in own.values())])
+    keys = np.concatenate([NOTHING.astype(np.uint64), *(found.key for found in own.values())])
+    drawn = select(
+        lengths, keys, budget=budget, long=spec.long, repeat=spec.repeat, seed=spec.seed, where="data"
+    )
+    ends = np.cumsum([0, *(len(found.row) for found in own.values())])
+    whose = np.searchsorted(ends, drawn.index, side="right") - 1
+    return {name: drawn.only(whose == at, int(ends[at])) for at, name in enumerate(own)}
+
+
+def _left_out(own: Candidates, drawn: Drawn) -> Dropped:
+    unseen = np.ones(len(own.row), bool)
+    unseen[drawn.index] = False
+    trimmed = own.length[drawn.index] - drawn.taken
+    return {"not_selected": counted(own.length[unseen]), "trimmed": counted(trimmed[trimmed > 0])}
+
+
+def _write(
+    name: str, written: Iterator[np.ndarray], corpus: int, writer: PartWriter, budget: int
+) -> tuple[Items, Dropped]:
+    """Write a procedural source's documents."""
+    first = corpus + writer.documents
+    lengths = []
+    for number, tokens in enumerate(written):
+        writer.add(Row(tokens=tokens, source=name, id=f"{name}/{number}"))
+        lengths.append(len(tokens))
+    items = Items.whole(first + np.arange(len(lengths)), np.array(lengths, np.int64))
+    return items, {"residual": {"documents": 0, "tokens": budget - sum(lengths)}}
+
+
+def _reported(
+    spec: DataSpec,
+    parts: dict[str, tuple[Items, Dropped]],
+    asked: dict[str, int | None],
+    own: dict[str, Candidates],
+    drawn: dict[str, Drawn],
+) -> dict[str, Chosen]:
+    """Put what was asked beside what came out."""
+    total = sum(int(items.length.sum()) for items, _ in parts.values())
+    chosen: dict[str, Chosen] = {}
+    for name, (items, dropped) in parts.items():
+        lengths, source = items.lengths(), spec.sources[name]
+        tokens, long = int(lengths.sum()), _long(spec, name)
+        requested: dict[str, float | None] = {"share": source.weight, "tokens": asked[name]}
+        achieved = {"share": tokens / max(total, 1), "tokens": tokens, "documents": len(lengths)}
+        if long and name in drawn:
+            requested["long_share"] = None if spec.mode == "global" else long.share
+            whole = own[name].length[drawn[name].index]
+            achieved["long_share"] = long_share(whole, drawn[name].taken, long.at_least)
+        left = {reason: counts for reason, counts in dropped.items() if counts["tokens"]}
+        chosen[name] = Chosen(
+            items=items, lengths=lengths, requested=requested, achieved=achieved, dropped=left
+        )
+    return chosen
+
+
+def _long(spec: DataSpec, name: str) -> LongShare | None:
+    return spec.mixed[name].long or spec.long if name in spec.mixed else None
+
+
+@contextmanager
+def _collected(problems: list[str]) -> Iterator[None]:
+    """Keep what is wrong, to say it with the rest."""
+    try:
+        yield
+    except DataError as error:
+        problems.append(str(error))
