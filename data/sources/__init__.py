@@ -1,6 +1,43 @@
 """Where do raw documents come from? One file a kind; procedural kinds (facts, repeats) are drawn at planning
 instead."""
 
-from .files import Raw, list_files, read_files
+from __future__ import annotations
 
-__all__ = ["Raw", "list_files", "read_files"]
+from .before import Raw, list_files, read_files
+from .datatrove import DatatroveReader
+from .files import FilesReader
+from .jsonl import JsonlReader
+from .mds import MdsReader
+from .megatron import MegatronReader
+from .parquet import ParquetReader
+from .raw import Reader
+from .saved import SavedReader
+from .spec import (
+    DatasetReading,
+    DatatroveReading,
+    FilesReading,
+    JsonlReading,
+    MdsReading,
+    MegatronReading,
+    ParquetReading,
+    Reading,
+)
+
+READERS = {
+    FilesReading: FilesReader,
+    JsonlReading: JsonlReader,
+    ParquetReading: ParquetReader,
+    DatasetReading: SavedReader,
+    MdsReading: MdsReader,
+    MegatronReading: MegatronReader,
+    DatatroveReading: DatatroveReader,
+}
+
+__all__ = ["READERS", "Raw", "list_files", "open_reader", "read_files"]
+
+
+def open_reader(source: Reading, *, where: str) -> Reader:
+    """Give the reader of a source; `where` is its key in the recipe, for messages."""
+    return next(reader for kind, reader in READERS.items() if isinstance(source, kind))(
+        source=source, where=where
+    )

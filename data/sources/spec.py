@@ -90,6 +90,8 @@ class MdsReading(TokenReading):
     """Column of the tokens."""
     spans: str | None = "indices"
     """Column of (start, stop) of the documents inside a record; None: the record is one document."""
+    dtype: Literal["uint16", "int32", "uint32", "int64"] | None = None
+    """Of a tokens column that is plain bytes; other columns tell it themselves."""
 
 
 class MegatronReading(TokenReading):
