@@ -1,0 +1,114 @@
+"""Where may a text be cut so that its pieces have the ids of the whole?
+
+Byte-level pre-tokenizers walk over a text and look at most at the next character, so most of them never let a
+token cross the begin of a line. What they do with white space before it differs, so there are several places
+to try. Each is tried on a probe for each tokenizer: the classes of characters that patterns tell apart, on
+both sides of line ends of many forms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from .backends import Backend
+from .patterns import PLAIN
+
+PIECE = 1_000_000
+
+PLACES = (
+    r"\S\n(?=\w)",  # after the end of a line that ends in no white space: nearly all tokenizers
+    r"[\r\n](?=\w)",  # after any line ends: where these are one token, as in Llama 3
+    r"\s(?=\n\w)",  # before the last line end of several: where `\s+(?!\S)` stops, as in GPT-2
+)
+"""Never before anything but a letter or digit, though many tokenizers would allow it: some join punctuation
+and line ends (`[\\r\\n/]*`)."""
+
+_LEFT = (
+    *"aZ5_.,;:!?)]}>\"'`~@#$%^&*+=|\\/<-",
+    *"\u00e9\u00df\u0130\u017f\u4e2d\u3042\ud55c\u0639\u05d0\u0e01\u0905\u01c5\u02b0\u00aa",  # letters
+    *"\u0660\u0967\u00b2\u00bd\u2167\uff15",  # numbers
+    *"\u0301\u093f\u20dd\ufe0f\u200b\u200d\u200e\ufeff\u00ad\u0000\u007f",  # marks, things without width
+    *"\u20ac\u2014\u00ab\u3002\u2028\u00a0\u2003\U0001f600\U0001f3fd\ue000\ufffd\U000e0041",  # the rest
+)
+_RUNS = (
+    "a1!",
+    "ab" * 20,
+    "1234",
+    "!?" * 9,
+    "don't",
+    "'s",
+    "x'",
+    "it'LL",
+    "  a",
+    "\t}",
+    " -",
+    "e\u0301\u0301",
+)
+_ENDS = ("\n", "\r\n", "\n\n", " \n", "\t\n", "\n\n\n", "\r\n\r\n", " \n \n", "\u00a0\n", "\n   \n", "   \n")
+_RIGHT = ("a", "Zebra", "1", "12345", "_", "s", "ll", "t's", "\u00e9", "\u00df", "\u4e2d\u6587", "\u0639",
+          "\u0660", "\u00bd", "a\u0301", "\u01c5", "a b", "1a", "re 1", "x\n\ny", "S\n")  # fmt: skip
+
+
+def cut_places(fields: Mapping[str, Any], backend: Backend) -> re.Pattern[str] | None:
+    """Give the places after whose match the tokenizer of these tokenizer.json fields may be cut; None where
+    there are none."""
+    if not _may_be_cut(fields):
+        return None
+    texts = [left + end + right for left, end, right in product((*_LEFT, *_RUNS), _ENDS, _RIGHT)]
+    whole = _lists(backend, texts)
+    held = [place for place in PLACES if _holds(re.compile(place), backend, texts, whole)]
+    return re.compile("|".join(held)) if held else None
+
+
+def pieces(blocks: Iterable[str], places: re.Pattern[str] | None, at_least: int = PIECE) -> Iterator[str]:
+    """Give the same text in pieces of `at_least` characters and on to the next place to cut, whatever the
+    blocks; all in one without places."""
+    if places is None:
+        if text := "".join(blocks):
+            yield text
+        return
+    text, seen = "", 0
+    for block in blocks:
+        text += block
+        begin = 0
+        while found := places.search(text, max(begin + at_least, seen)):
+            yield text[begin : found.end()]
+            begin, seen = found.end(), 0
+        text = text[begin:]
+        seen = max(0, len(text) - 3)  # a place is at most two characters and the two after them
+    if text:
+        yield text
+
+
+def _holds(
+    place: re.Pattern[str], backend: Backend, texts: Sequence[str], whole: Sequence[list[int]]
+) -> bool:
+    """Tell whether each text, cut at its first such place, keeps its ids."""
+    cut = [(i, found.end()) for i, text in enumerate(texts) if (found := place.search(text))]
+    sides = list(dict.fromkeys(side for i, end in cut for side in (texts[i][:end], texts[i][end:])))
+    ids = dict(zip(sides, _lists(backend, sides), strict=True))
+    return all(ids[texts[i][:end]] + ids[texts[i][end:]] == whole[i] for i, end in cut)
+
+
+def _lists(backend: Backend, texts: Sequence[str]) -> list[list[int]]:
+    return [ids.tolist() for ids in backend.encode(texts)]
+
+
+def _may_be_cut(fields: Mapping[str, Any]) -> bool:
+    """Tell whether nothing in the tokenizer reaches across a line end that the probe might miss."""
+    normalizer = fields.get("normalizer") or {"type": "NFC"}
+    found = [token for token in fields["added_tokens"] if not token["special"]]
+    reach = any(token["lstrip"] or token["rstrip"] or re.search(r"\s", token["content"]) for token in found)
+    fields = fields.get("pre_tokenizer") or {}
+    steps = fields["pretokenizers"] if fields.get("type") == "Sequence" else [fields]
+    return normalizer["type"] == "NFC" and not reach and bool(steps) and all(map(_looks_ahead, steps))
+
+
+def _looks_ahead(step: Mapping[str, Any]) -> bool:
+    pattern = step.get("pattern", {}).get("Regex")
+    return step.get("type") in ("ByteLevel", "Digits") or (
+        pattern is not None and bool(PLAIN.fullmatch(pattern))
+    )
