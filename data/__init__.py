@@ -12,7 +12,8 @@ coverage.py  which distances the plan trains
 prepare.py   the verb
 """
 
-from .corpus.store import Document, Documents, open_documents, read_manifest
+from .corpus.manifest import read_manifest
+from .corpus.store import Document, Documents, open_documents
 from .coverage import Octave, beyond, coverage
 from .encoding.encoder import Encoder, load_encoder
 from .encoding.training import train_tokenizer

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .corpus.store import Document, Documents, read_manifest
+from .corpus.manifest import read_manifest
+from .corpus.parts import Part
+from .corpus.store import Document, Documents
 from .errors import DataError
 
 IGNORED = -100
@@ -78,8 +80,8 @@ class Plan:
                 f"{folder}: must stand on corpus {self.corpus_fingerprint[:12]}, got {found[:12]}; "
                 "delete the plan and prepare it again"
             )
-        self._corpus = Documents(corpus / "train.arrow")
-        self._made = Documents(folder / "made.arrow")
+        self._corpus = Documents(corpus, "train")
+        self._made = Part(folder / "made.arrow")
         self._segments = np.load(folder / SEGMENTS, mmap_mode="r")
         self._packs = np.load(folder / PACKS, mmap_mode="r")
 
@@ -149,7 +151,11 @@ class Plan:
     def document(self, row: int) -> Document:
         """Give the document a segment's `row` names."""
         corpus = len(self._corpus)
-        return self._corpus[row] if row < corpus else self._made[row - corpus]
+        if row < corpus:
+            return self._corpus[row]
+        made = row - corpus
+        source, name = (self._made.table.column(key)[made].as_py() for key in ("source", "id"))
+        return Document(tokens=self._made.tokens(made), source=source, id=name)
 
     def group_lengths(self) -> np.ndarray:
         """Give int64 tokens of every group of the plan, without padding."""

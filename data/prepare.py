@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .corpus.build import Progress, build_corpus
-from .corpus.store import fingerprint, read_manifest
+from .corpus.build import build_corpus
+from .corpus.manifest import fingerprint, read_manifest
+from .corpus.workers import Progress
 from .coverage import as_json, coverage
 from .encoding.encoder import load_encoder
 from .errors import DataError
@@ -56,12 +57,15 @@ def prepare(
     folder: str | Path,
     tokens: int | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
+    engine: str = "auto",
 ) -> PrepareReport:
     """Tokenise, mix and pack for packs of `length`; `tokens` stands in where the recipe leaves `data.tokens`
     open."""
     folder, spec = Path(folder), _with_tokens(spec, tokens)
-    encoder = load_encoder(tokenizer_path)
-    manifest = build_corpus(spec, encoder, folder / "corpus", progress)
+    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=engine)
+    manifest = build_corpus(spec, encoder, folder / "corpus", workers=workers, progress=progress)
+    assert manifest is not None
     target = find_plan(spec, length=length, folder=folder)
     if not target.exists():
         if progress:

@@ -131,7 +131,7 @@ def read_record(path: Path, job: Job) -> dict[str, Any]:
     if told.get("format") != FORMAT or told.get("identity") != job.identity or told["unit"] != job.number:
         raise DataError(
             f"{path}: must be made by this recipe from the same inputs, got "
-            f"{str(told.get('identity'))[:12]}, not {job.identity[:12]}; delete {path.parent} and prepare again"
+            f"{str(told.get('identity'))[:12]}, not {job.identity[:12]}; delete {path.parent}, prepare again"
         )
     return told
 

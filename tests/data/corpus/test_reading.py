@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_documents import CLOSE, Bytes, Memory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from raw_documents import CLOSE, Bytes, Memory
 
 from ropewalk.data import DataError
 from ropewalk.data.corpus.content import Content
@@ -21,7 +22,7 @@ LINES = st.lists(st.text("ab \nçé", max_size=30), max_size=8).map("\n".join)
 TEXTS = st.lists(st.none() | LINES, min_size=1, max_size=8)
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """A process that ends."""
 
 
@@ -155,7 +156,7 @@ def test_content_does_not_depend_on_blocks_or_layout(text: str, cuts: list[int])
         return content.tell()
 
     edges = [0, *sorted(cuts), len(text)]
-    pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(edges)]
     plain = "\n".join(line.strip() for line in text.split("\n") if line.strip())
     whole, cut, normal = told([text]), told(pieces), told([plain])
     assert whole.draw == cut.draw == normal.draw

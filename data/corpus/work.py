@@ -1,0 +1,173 @@
+"""What is there to do for a corpus, who does which part of it, and what is done?
+
+Sources are cut into units in one canonical way; a task `i/n` takes every n-th of them, on any machine. One
+folder beside the corpus holds the files of all tasks; its name tells what they are made of, so that work of
+another recipe, tokenizer or input lies elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..encoding.encoder import Encoder, load_encoder
+from ..errors import DataError
+from ..sources import open_reader
+from ..sources.raw import Input
+from ..spec import DataSpec, reading_of
+from .manifest import differences, fingerprint
+from .reading import Job, read_record
+
+UNFINISHED, CLAIM = "unfinished-", "identity.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One of several that share the work: number `number` of `count`, from 1."""
+
+    number: int = 1
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> Task:
+        """Read `i/n`; DataError for anything else."""
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise DataError(f"--tasks: must be i/n with 1 <= i <= n, got {text}; write for example 1/16")
+        return cls(number=int(number), count=int(count))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Work:
+    """The units of a recipe's sources, and the folder their files go to until they are merged."""
+
+    spec: DataSpec
+    encoder: Encoder
+    inputs: dict[str, list[Input]]
+    jobs: list[Job]
+    identity: dict[str, Any]
+    folder: Path
+
+    @property
+    def parts(self) -> Path:
+        """Point at the files of tokens and their records."""
+        return self.folder / "parts"
+
+    def of(self, task: Task) -> list[Job]:
+        """Give the units of a task."""
+        return self.jobs[task.number - 1 :: task.count]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Read every unit's record; a DataError names those that are missing, and foreign ones."""
+        missing = [job for job in self.jobs if not job.done.exists()]
+        if missing:
+            names = ", ".join(_said(job) for job in missing[:3])
+            raise DataError(
+                f"{self.folder}: must hold all {len(self.jobs)} units before they are merged, got "
+                f"{len(self.jobs) - len(missing)}; missing {names}{', ...' if len(missing) > 3 else ''}; "
+                f"run the tasks that were not run, or prepare without --tasks{self._beside()}"
+            )
+        known = {job.done.name for job in self.jobs}
+        found = (path.name for path in self.parts.glob("*.json"))
+        foreign = sorted(name for name in found if _unit(name) not in known)
+        if foreign:
+            raise DataError(
+                f"{self.folder}: must hold the {len(self.jobs)} units of this recipe only, got {foreign[0]} "
+                f"too; delete {self.folder} and prepare again"
+            )
+        return [read_record(job.done, job) for job in self.jobs]
+
+    def _beside(self) -> str:
+        """Tell in which fields the work that lies beside is another's."""
+        told = []
+        for claim in sorted(self.folder.parent.glob(f"{UNFINISHED}*/{CLAIM}")):
+            if claim.parent != self.folder:
+                found = differences(json.loads(claim.read_text("utf-8")), self.identity)
+                told.append(f"{claim.parent} is another's: {'; '.join(found)}")
+        return f" ({', '.join(told)})" if told else ""
+
+
+def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
+    """List and cut all inputs; what is wrong with any source is said before anything is written."""
+    readers = {name: open_reader(source, where=f"data.sources.{name}") for name, source in spec.read.items()}
+    inputs = {name: reader.inputs() for name, reader in readers.items()}
+    identity = identity_of(spec, encoder, inputs)
+    _check_tokenizers(spec, encoder)
+    name = fingerprint(identity)
+    folder = store / f"{UNFINISHED}{name[:12]}"
+    jobs: list[Job] = []
+    for source, reader in readers.items():
+        for unit in reader.units(inputs[source], spec.part_bytes):
+            jobs.append(
+                Job(
+                    number=len(jobs),
+                    source=source,
+                    unit=unit,
+                    folder=folder / "parts",
+                    identity=name,
+                    holdout=spec.holdout,
+                    keep_lines=spec.near_duplicates < 1,
+                    part_bytes=spec.part_bytes,
+                )
+            )
+    return Work(
+        spec=spec,
+        encoder=encoder,
+        inputs=inputs,
+        jobs=jobs,
+        identity=identity,
+        folder=folder,
+    )
+
+
+def identity_of(spec: DataSpec, encoder: Encoder, inputs: dict[str, list[Input]]) -> dict[str, Any]:
+    """Give what decides a corpus, but for the content of its inputs, which is hashed while it is read."""
+    read = {name: reading_of(source) for name, source in spec.read.items()}
+    for told in read.values():
+        del told["paths"], told["licence"]  # where the inputs lie; their names are below
+    return {
+        "tokenizer": encoder.fingerprint,
+        "holdout": spec.holdout,
+        "near_duplicates": spec.near_duplicates,
+        "part_bytes": spec.part_bytes,
+        "order": list(inputs),
+        "sources": read,
+        "inputs": {
+            name: {
+                "files": len(own),
+                "bytes": sum(entry.size for entry in own),
+                "names": fingerprint([[entry.name, entry.size] for entry in own]),
+            }
+            for name, own in inputs.items()
+        },
+    }
+
+
+def _unit(name: str) -> str:
+    """Give the name of a unit's record from that of one of its files."""
+    return f"{name.removesuffix('.json').split('-')[0]}.json"
+
+
+def _said(job: Job) -> str:
+    first = job.unit.spans[0]
+    return f"unit {job.number} of data.sources.{job.source} ({first.input.name} from {first.start:,})"
+
+
+def _check_tokenizers(spec: DataSpec, encoder: Encoder) -> None:
+    """Refuse token stores of another tokenizer."""
+    for name, source in spec.read.items():
+        folder = getattr(source, "tokenizer", None)
+        if folder is None:
+            continue
+        theirs = load_encoder(folder, opens=spec.opens, closes=spec.closes)
+        if theirs.fingerprint != encoder.fingerprint:
+            raise DataError(
+                f"data.sources.{name}.tokenizer: must be the model's, since a mix has one tokenizer, got "
+                f"{theirs.fingerprint[:12]} from {folder}, not {encoder.fingerprint[:12]}; read the raw text "
+                "instead, or name the tokenizer that made the tokens"
+            )
