@@ -57,7 +57,7 @@ def choose(
     asked, problems = _asked(spec), list[str]()
     own: dict[str, Candidates] = {}
     for name, source in spec.mixed.items():
-        if asked[name] != 0:
+        if source.weight != 0:
             with _collected(problems):
                 refuse_long_pieces(name, source, length)
                 own[name] = candidates(name, source, documents, encoder, scores)

@@ -29,7 +29,8 @@ def transformed(
     *,
     seed: int,
 ) -> tuple[Items, Dropped]:
-    """Give a source's items, exactly as many tokens as were drawn; what insertions push out is counted."""
+    """Give a source's items, no more tokens than were drawn; what a transform left out, and what insertions
+    pushed out, is counted."""
     index = drawn.index
     items = Items(
         item=np.arange(len(index)),
@@ -49,7 +50,9 @@ def transformed(
         given = [_given(documents, items, int(at)) for at in group]
         for pieces in kind(given, rng, lambda text: encoder.encode([text])[0]):
             table.add(kind, pieces, given, items, group)
-    return trimmed(table.items(), drawn.tokens)
+    lost = {"documents": 0, "tokens": drawn.tokens - table.cut}
+    cut, pushed_out = trimmed(table.items(), drawn.tokens)
+    return cut, {"transform": lost, "pushed_out": pushed_out}
 
 
 def groups(part: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -60,8 +63,8 @@ def groups(part: np.ndarray, size: int) -> Iterator[np.ndarray]:
             yield np.arange(at, min(at + size, stop))
 
 
-def trimmed(items: Items, tokens: int) -> tuple[Items, Dropped]:
-    """Keep the first `tokens` tokens; the rest was pushed out by what was inserted."""
+def trimmed(items: Items, tokens: int) -> tuple[Items, dict[str, int]]:
+    """Keep the first `tokens` tokens and count the rest."""
     ends = np.cumsum(items.length)
     length = np.clip(items.length - (ends - tokens), 0, items.length)
     kept = length > 0
@@ -74,7 +77,7 @@ def trimmed(items: Items, tokens: int) -> tuple[Items, Dropped]:
         trained=items.trained[kept],
     )
     gone = len(np.unique(items.item)) - len(np.unique(cut.item))
-    return cut, {"pushed_out": {"documents": gone, "tokens": over}}
+    return cut, {"documents": gone, "tokens": over}
 
 
 class Table:
@@ -84,6 +87,8 @@ class Table:
         self._name, self._corpus, self._writer = name, corpus, writer
         self._columns = [array("q") for _ in range(5)]
         self._items = 0
+        self.cut = 0
+        """Tokens of spans of given documents."""
 
     def add(
         self, kind: Transform, pieces: list[Piece], given: list[Given], items: Items, group: np.ndarray
@@ -105,6 +110,7 @@ class Table:
                     f"data.sources.{self._name}.transform: {kind.name} must give spans of its documents, "
                     f"got {piece} of {len(given)} documents, {whole} tokens; correct the transform"
                 )
+            self.cut += piece.length
             at = group[piece.document]
             self._append(int(items.row[at]), int(items.start[at]) + piece.start, piece.length, True)
         self._items += len(self._columns[0]) > before

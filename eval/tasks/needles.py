@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...data.facts import Facts
+from ...data.mixing.facts import Facts
 from ..documents import draw
 from ..errors import EvalError
 from ..forwards import score_rows

@@ -10,7 +10,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data.store import fingerprint
+from ...data.corpus.manifest import fingerprint
 from ...eval import Evaluation
 from ...eval.compare import split
 from ...eval.result import Cell as Values

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from ...data import open_documents, open_plan
-from ...data.store import fingerprint
+from ...data.corpus.manifest import fingerprint
 from ...eval import Evaluation, Subject, evaluate, make_task
 from ...eval.result import Cell as Values
 from ...eval.task import silent
