@@ -53,6 +53,9 @@ def merge_corpus(spec: DataSpec, encoder: Encoder, folder: Path) -> dict[str, An
 def _refuse_another(manifest: dict[str, Any], work: Work, folder: Path) -> None:
     found = differences(manifest["identity"], json.loads(json.dumps(work.identity)))
     found = found or list(_changed(folder, work.inputs))
+    for name, source in work.spec.read.items():
+        if source.on_error == "raise" and manifest["sources"][name]["on_error"] == "skip":
+            found.append(f"data.sources.{name}.on_error (skip there, raise asked)")
     if found:
         raise DataError(
             f"{folder}: must be the corpus that the recipe reads, got a difference in {'; '.join(found)}; "

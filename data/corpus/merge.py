@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import DataError, room_to_write
-from .manifest import fingerprint, put_in_place, write_manifest
+from .manifest import fingerprint, put_in_place, read_manifest, write_manifest
 from .parts import FACTS, Part
 from .store import INDEX, SPLITS
 from .work import CLAIM, Work
@@ -84,7 +84,7 @@ def merge(work: Work, folder: Path) -> dict[str, Any]:
         write_manifest(work.folder, "corpus", manifest)
         put_in_place(work.folder, folder)
     _tidy(folder)
-    return manifest
+    return read_manifest(folder, "corpus")
 
 
 def _repeated(opened: Sequence[Part], sources: Sequence[str]) -> dict[str, set[int]]:

@@ -111,7 +111,8 @@ class Documents(Sequence[Document]):
 
     def of_source(self, name: str) -> np.ndarray:
         """Give the int64 rows of a source's documents."""
-        return np.flatnonzero(pc.equal(self._index.column("source"), name).to_numpy()).astype(np.int64)
+        own = pc.call_function("equal", [self._index.column("source"), name])
+        return np.flatnonzero(own.to_numpy()).astype(np.int64)
 
     def _place(self, row: int) -> tuple[int, int, int]:
         batch = int(np.searchsorted(self._first, row, side="right")) - 1

@@ -129,7 +129,7 @@ def identity_of(spec: DataSpec, encoder: Encoder, inputs: dict[str, list[Input]]
     """Give what decides a corpus, but for the content of its inputs, which is hashed while it is read."""
     read = {name: reading_of(source) for name, source in spec.read.items()}
     for told in read.values():
-        del told["paths"], told["licence"]  # where the inputs lie; their names are below
+        del told["paths"], told["licence"], told["on_error"]  # nothing that is read depends on them
     return {
         "tokenizer": encoder.fingerprint,
         "holdout": spec.holdout,

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,11 @@ def job_of(reader: Memory, folder: Path, part_bytes: int = 100, identity: str = 
     )
 
 
+def tokenise(job: Job, reader: Any, encoder: Any, count: Any = lambda _: None) -> None:
+    """Tokenise with stand-ins for the reader and the encoder."""
+    tokenise_unit(job, reader, encoder, count)
+
+
 def run(texts: Sequence[str | None], folder: Path, *, kill_after: int | None = None, **fields) -> Job:
     """Tokenise one unit; killed after so many stored pieces where asked."""
     reader = Memory(texts)
@@ -53,7 +59,7 @@ def run(texts: Sequence[str | None], folder: Path, *, kill_after: int | None = N
             if left < 0:
                 raise Killed
 
-    tokenise_unit(job, reader, Bytes(), count)
+    tokenise(job, reader, Bytes(), count)
     return job
 
 
@@ -117,9 +123,9 @@ def test_what_is_stored_is_not_tokenised_again(tmp_path: Path):
             raise Killed
 
     with pytest.raises(Killed):
-        tokenise_unit(job, reader, Bytes(), count)
+        tokenise(job, reader, Bytes(), count)
     again = Bytes()
-    tokenise_unit(job, reader, again)
+    tokenise(job, reader, again)
     assert again.encoded == 2000 - 1200
 
 
@@ -128,7 +134,7 @@ def test_tokens_are_taken_as_they_are_and_closed_once(tmp_path: Path):
     job = job_of(reader, tmp_path / "unit")
     closed = Bytes()
     closed.closes = np.array([ord("e")], np.uint32)
-    tokenise_unit(job, reader, closed)
+    tokenise(job, reader, closed)
     assert documents(tmp_path / "unit") == [[*b"some"], [*b"e"]]
 
 
@@ -136,7 +142,7 @@ def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path):
     reader, small = Memory(["zebra"], tokens=True), Bytes()
     small.vocabulary = 100
     with pytest.raises(DataError, match=r"sources\.s.*vocabulary of 100, got 122.*name the tokenizer"):
-        tokenise_unit(job_of(reader, tmp_path / "unit"), reader, small)
+        tokenise(job_of(reader, tmp_path / "unit"), reader, small)
     assert not list((tmp_path / "unit").iterdir())
 
 
@@ -161,4 +167,6 @@ def test_content_does_not_depend_on_blocks_or_layout(text: str, cuts: list[int])
     whole, cut, normal = told([text]), told(pieces), told([plain])
     assert whole.draw == cut.draw == normal.draw
     assert whole.empty == cut.empty == (not plain)
+    assert whole.lines is not None
+    assert cut.lines is not None
     assert np.array_equal(whole.lines, cut.lines)
