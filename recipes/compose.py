@@ -18,6 +18,8 @@ from .yaml_text import parse_yaml, read_yaml
 if TYPE_CHECKING:
     from ..train.recipe import Recipe
 
+PLACES = {"assets": str(SHIPPED / "assets"), "corpora": "corpora"}
+"""What `${...}` may name beside a recipe's own keys."""
 KEY = re.compile(r"[A-Za-z_][\w-]*(\[\d+\]|\.[\w-]+)*")
 
 
@@ -37,8 +39,9 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Resolve a recipe to plain values: bases merged in order, overrides on top, interpolations filled in.
 
-    `${assets}` is the folder of the shipped assets, wherever the package lies; a relative path is relative to
-    the working directory. `${KEY}` takes another key's value.
+    `${assets}` is the folder of the shipped assets, wherever the package lies; `${corpora}` is `corpora`, or
+    what `corpora=FOLDER` says; a relative path is relative to the working directory. `${KEY}` takes another
+    key's value. A stage may have bases too.
     """
     file = find(recipe)
     values = _with_bases(file, [])
@@ -48,20 +51,29 @@ def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
 
 
 def _with_bases(file: Path, below: Iterable[Path]) -> dict[str, Any]:
-    """Merge the bases of a file in their order and the file over them."""
+    """Merge the bases of a file in their order and the file over them, and so in each of its stages."""
     chain = [*below, file]
-    values = read_yaml(file)
+    values = _over_bases(read_yaml(file), file, chain, "base")
+    if isinstance(values.get("stages"), list):
+        values["stages"] = [
+            _over_bases(stage, file, chain, f"stages[{index}].base") if isinstance(stage, dict) else stage
+            for index, stage in enumerate(values["stages"])
+        ]
+    return values
+
+
+def _over_bases(values: dict[str, Any], file: Path, chain: list[Path], where: str) -> dict[str, Any]:
     bases = values.pop("base", [])
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise RecipeError(
-            f"{file}: base: must be a list of file names, got {bases!r}; write base: [NAME.yaml]"
+            f"{file}: {where}: must be a list of file names, got {bases!r}; write base: [NAME.yaml]"
         )
     merged: dict[str, Any] = {}
     for name in bases:
         base = _find_base(name, file)
         if base in chain:
             circle = " -> ".join(link.name for link in [*chain[chain.index(base) :], base])
-            raise RecipeError(f"{file}: base: must not come back to itself, got {circle}; remove one link")
+            raise RecipeError(f"{file}: {where}: must not come back to itself, got {circle}; remove one link")
         merged = merge(merged, _with_bases(base, chain))
     return merge(merged, values)
 
@@ -111,7 +123,7 @@ def _nested(parts: list[int | str], value: Any, below: Any, override: str) -> An
 def _resolved(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Fill in `${...}` by OmegaConf; what it cannot resolve is an error with its key."""
     try:
-        config = OmegaConf.create({"assets": str(SHIPPED / "assets"), **values})
+        config = OmegaConf.create({**PLACES, **values})
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "recipe"
@@ -119,4 +131,4 @@ def _resolved(values: dict[str, Any], where: str) -> dict[str, Any]:
         raise RecipeError(f"{where}: {key}: must be resolvable, got: {told}; correct the ${{...}}") from error
     resolved = OmegaConf.to_container(config)
     assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items() if key in values}
+    return {str(key): value for key, value in resolved.items() if key in values and key != "corpora"}

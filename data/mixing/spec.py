@@ -149,7 +149,10 @@ class Documents(Mixing):
 
 
 class PoolSource(Documents):
-    """Another part of what a source reads: other lengths, another weight."""
+    """Another part of what a source reads: other lengths, another weight.
+
+    Sources that draw from the same documents draw from different lengths, so none is trained in two of them.
+    """
 
     kind: Literal["pool"]
     of: str

@@ -44,6 +44,22 @@ def test_one_base_may_come_by_two_ways(tmp_path: Path):
     assert compose(write(tmp_path, **files)) == {"x": 0}
 
 
+def test_a_stage_has_bases_under_its_own_difference(tmp_path: Path):
+    top = write(
+        tmp_path,
+        top="a: 0\nstages: [{base: [one.yaml, two.yaml], a: {x: 3}}, {b: 5}]",
+        one="a: {x: 1, y: 1}",
+        two="base: [one.yaml]\nb: 2",
+    )
+    assert compose(top) == {"a": 0, "stages": [{"a": {"x": 3, "y": 1}, "b": 2}, {"b": 5}]}
+
+
+def test_corpora_lie_where_it_is_said(tmp_path: Path):
+    top = write(tmp_path, top="paths: ['${corpora}/books']")
+    assert compose(top) == {"paths": ["corpora/books"]}
+    assert compose(top, ["corpora=/data"]) == {"paths": ["/data/books"]}
+
+
 def test_interpolation_takes_the_final_value(tmp_path: Path):
     top = write(tmp_path, top="n: 4\nm: ${n}\ns: a-${n}")
     assert compose(top, ["n=8"]) == {"n": 8, "m": 8, "s": "a-8"}
@@ -118,6 +134,8 @@ BAD_INPUT = [
     ("base: [gone.yaml]", [], "gone.yaml", "correct"),
     ("base: [top.yaml]", [], "top.yaml -> top.yaml", "remove"),
     ("base: [loop.yaml]", [], "top.yaml -> loop.yaml -> top.yaml", "remove"),
+    ("stages: [{base: x.yaml}]", [], "stages[0].base", "base: ["),
+    ("stages: [{base: [top.yaml]}]", [], "top.yaml -> top.yaml", "remove"),
     ("a: ${b}", [], "b", "correct"),
     ("a: ${a}", [], "a", "correct"),
     ("a: 1", ["b"], "'b'", "key=value"),
