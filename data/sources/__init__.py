@@ -3,14 +3,13 @@ instead."""
 
 from __future__ import annotations
 
-from .before import Raw, list_files, read_files
 from .datatrove import DatatroveReader
 from .files import FilesReader
 from .jsonl import JsonlReader
 from .mds import MdsReader
 from .megatron import MegatronReader
 from .parquet import ParquetReader
-from .raw import Reader
+from .raw import Raw, Reader
 from .saved import SavedReader
 from .spec import (
     DatasetReading,
@@ -33,7 +32,7 @@ READERS = {
     DatatroveReading: DatatroveReader,
 }
 
-__all__ = ["READERS", "Raw", "list_files", "open_reader", "read_files"]
+__all__ = ["READERS", "Raw", "Reader", "open_reader"]
 
 
 def open_reader(source: Reading, *, where: str) -> Reader:

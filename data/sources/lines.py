@@ -12,7 +12,7 @@ from ..errors import DataError
 from .raw import Span
 from .stored import compression, opened
 
-LONG = 32 << 20
+LONG = 8 << 20
 """Bytes from which on a line is put on disk and mapped instead of being held."""
 MARK = b"\xef\xbb\xbf"
 
@@ -43,9 +43,9 @@ def lines(span: Span) -> Iterator[Line]:
                 if not size:
                     return
                 number = None if number is None else number + 1
-                if size > LONG or content[:].strip():
-                    if offset == 0 and isinstance(content, bytes):
-                        content = content.removeprefix(MARK)
+                if offset == 0 and isinstance(content, bytes):
+                    content = content.removeprefix(MARK)
+                if not isinstance(content, bytes) or content.strip():
                     yield Line(content=content, start=offset, stop=offset + size, number=number)
                 offset += size
     except OSError as error:

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import read, reader, said
 
 from ropewalk.data import DataError, FilesSource
-from ropewalk.data.sources import list_files, read_files
+from ropewalk.data.sources import open_reader
 
 
 def ids(*paths: str | Path, **fields: Any) -> list[str]:
     spec = {"kind": "files", "weight": 1.0, "paths": [str(path) for path in paths], **fields}
-    return [id_ for id_, _ in list_files(FilesSource.model_validate(spec), where="data.sources.s")]
+    source = open_reader(FilesSource.model_validate(spec), where="data.sources.s")
+    return [entry.name for entry in source.inputs()]
 
 
 @pytest.fixture
@@ -88,6 +90,5 @@ def test_a_package_of_one_file():
 
 def test_line_ends_and_marks_are_normalised(tmp_path: Path):
     (tmp_path / "w.py").write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n")
-    source = FilesSource.model_validate({"kind": "files", "weight": 1.0, "paths": [str(tmp_path)]})
-    (raw,) = read_files(source, where="data.sources.s")
-    assert raw.text == "a = 1\nb = 2\n"
+    (raw,) = read(reader("files", tmp_path))
+    assert said(raw) == "a = 1\nb = 2\n"
