@@ -12,16 +12,19 @@ coverage.py  which distances the plan trains
 prepare.py   the verb
 """
 
+from .checking import check_store
 from .corpus.manifest import read_manifest
 from .corpus.store import Document, Documents, open_documents
+from .corpus.work import Task
 from .coverage import Octave, beyond, coverage
 from .encoding.encoder import Encoder, load_encoder
 from .encoding.training import train_tokenizer
 from .errors import DataError
 from .mixing.facts import Facts, Needle, plant
 from .mixing.spec import FactsSource, LongShare, RepeatsSource
+from .peek import peek
 from .plan import Pack, Plan, Segment, Window, open_plan
-from .prepare import PrepareReport, find_plan, prepare
+from .prepare import PrepareReport, find_plan, merge_tasks, prepare, prepare_task
 from .spec import DataSpec, FilesSource
 
 __all__ = [
@@ -41,15 +44,20 @@ __all__ = [
     "PrepareReport",
     "RepeatsSource",
     "Segment",
+    "Task",
     "Window",
     "beyond",
+    "check_store",
     "coverage",
     "find_plan",
     "load_encoder",
+    "merge_tasks",
     "open_documents",
     "open_plan",
+    "peek",
     "plant",
     "prepare",
+    "prepare_task",
     "read_manifest",
     "train_tokenizer",
 ]

@@ -1,5 +1,7 @@
 """What does `prepare` do, from the recipe's `data:` section to a plan that training opens?
 
+Or a part of it: one task's share of the tokenising, or the merging of all shares.
+
 One tokenised corpus a store (`corpus/`), any number of plans on it (`plans/<length>-<identity>/`), so that
 stages of other lengths, budgets and weights share the tokens. Both are whole or absent, and reused where
 nothing changed.
@@ -11,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .corpus.build import build_corpus
+from .corpus.build import build_corpus, merge_corpus, work_done
 from .corpus.manifest import fingerprint, read_manifest
+from .corpus.work import Task
 from .corpus.workers import Progress
 from .coverage import as_json, coverage
 from .encoding.encoder import load_encoder
@@ -54,6 +57,7 @@ def prepare(
     *,
     tokenizer_path: str | Path,
     length: int,
+    reach: int | None = None,
     folder: str | Path,
     tokens: int | None = None,
     progress: Progress | None = None,
@@ -61,26 +65,50 @@ def prepare(
     engine: str = "auto",
 ) -> PrepareReport:
     """Tokenise, mix and pack for packs of `length`; `tokens` stands in where the recipe leaves `data.tokens`
-    open."""
+    open. Positions that skip ahead stay below `reach`, by default the length."""
     folder, spec = Path(folder), _with_tokens(spec, tokens)
     encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=engine)
     manifest = build_corpus(spec, encoder, folder / "corpus", workers=workers, progress=progress)
     assert manifest is not None
-    target = find_plan(spec, length=length, folder=folder)
+    target = find_plan(spec, length=length, reach=reach, folder=folder)
     if not target.exists():
         if progress:
             progress("mix and pack (tokens)", 0, spec.tokens or 0)
-        write_plan(spec, encoder, manifest, length, target)
+        write_plan(spec, encoder, manifest, target, length=length, reach=reach or length)
     plan = Plan(target)
     return PrepareReport(folder=str(target), coverage=as_json(coverage(plan)), **plan.manifest["report"])
 
 
-def find_plan(spec: DataSpec, *, length: int, folder: str | Path, tokens: int | None = None) -> Path:
+def prepare_task(
+    spec: DataSpec,
+    *,
+    tokenizer_path: str | Path,
+    folder: str | Path,
+    task: Task,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Tokenise one task's share of the units; say how many are done, of how many."""
+    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes)
+    corpus = Path(folder) / "corpus"
+    build_corpus(spec, encoder, corpus, task=task, workers=workers, progress=progress)
+    return {"task": str(task), "engine": encoder.engine, **work_done(spec, encoder, corpus)}
+
+
+def merge_tasks(spec: DataSpec, *, tokenizer_path: str | Path, folder: str | Path) -> None:
+    """Make the corpus of what all tasks have done; a DataError names what is missing or foreign."""
+    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes)
+    merge_corpus(spec, encoder, Path(folder) / "corpus")
+
+
+def find_plan(
+    spec: DataSpec, *, length: int, reach: int | None = None, folder: str | Path, tokens: int | None = None
+) -> Path:
     """Give the folder that this plan has, or would have, in a store whose corpus is prepared; reads no
     source."""
     spec = _with_tokens(spec, tokens)
     corpus = read_manifest(Path(folder) / "corpus", "corpus")["fingerprint"]
-    identity = {"corpus": corpus, "length": length, **mixing(spec)}
+    identity = {"corpus": corpus, "length": length, "reach": reach or length, **mixing(spec)}
     return Path(folder) / "plans" / f"{length}-{fingerprint(identity)[:12]}"
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from ropewalk.recipes.errors import RecipeError
 from ropewalk.recipes.options import (
     DryRun,
     Json,
@@ -16,9 +20,15 @@ from ropewalk.recipes.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ropewalk.train.recipe import Recipe
+
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes that tokenise [one a core].")]
+Tasks = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Tokenise only this share of the text, on any machine.")
+]
+Merge = Annotated[bool, typer.Option("--merge", help="Bring together what all tasks have done, then mix.")]
+Check = Annotated[bool, typer.Option("--check", help="Hash every prepared file again.")]
+Peek = Annotated[int | None, typer.Option(min=1, metavar="N", help="Print the first packs of each stage.")]
 
 
 def prepare(
@@ -26,26 +36,54 @@ def prepare(
     overrides: Overrides = None,
     dry_run: DryRun = False,
     world: World = None,
+    workers: Workers = None,
+    tasks: Tasks = None,
+    merge: Merge = False,
+    check: Check = False,
+    peek: Peek = None,
     as_json: Json = False,
 ) -> None:
     """Prepare a recipe's data, reusing what is there; print what was asked, got and left out."""
     from ropewalk.recipes.comparing.recipe import stages_to_prepare
     from ropewalk.recipes.comparing.show import show_any_plan
 
+    _refuse_several(
+        {"--dry-run": dry_run, "--tasks": tasks, "--merge": merge, "--check": check, "--peek": peek}
+    )
     if dry_run:
         show_any_plan(recipe, overrides or [], world, screen())
         return
     refuse_world_without_dry_run(world)
-    reports = [_prepare_stage(stage) for stage in stages_to_prepare(recipe, overrides or [])]
-    if as_json:
-        print(json.dumps({**reports[-1], "stages": reports}, indent=2))
-        return
-    for index, report in enumerate(reports):
-        title = f"{recipe}, stage {index}" if len(reports) > 1 else recipe
-        print_report(report, screen(), title=title)
+    stages = stages_to_prepare(recipe, overrides or [])
+    processes = workers or os.cpu_count() or 1
+    if tasks:
+        _show_tasks([_do_task(stage, tasks, processes) for stage in _by_store(stages)], as_json)
+    elif check:
+        _show_check(sum(_check(stage) for stage in _by_store(stages)), as_json)
+    elif peek:
+        _show_packs([pack for stage in stages for pack in _packs(stage, peek)], as_json)
+    else:
+        if merge:
+            for stage in _by_store(stages):
+                _merge(stage)
+        _show_reports(recipe, [_prepare_stage(stage, processes) for stage in stages], as_json)
 
 
-def _prepare_stage(stage: Recipe) -> dict[str, Any]:
+def _refuse_several(options: dict[str, Any]) -> None:
+    """Refuse options that ask for different things."""
+    given = [name for name, value in options.items() if value]
+    if len(given) > 1:
+        raise RecipeError(f"prepare: must do one thing at a time, got {' and '.join(given)}; leave out one")
+
+
+def _by_store(stages: list[Recipe]) -> list[Recipe]:
+    """Give one stage a store: stages that share one share its corpus."""
+    from ropewalk.recipes.stores import store_folder
+
+    return list({store_folder(stage): stage for stage in reversed(stages)}.values())
+
+
+def _prepare_stage(stage: Recipe, workers: int) -> dict[str, Any]:
     from ropewalk.data import prepare as prepare_data
     from ropewalk.recipes.progress import phases
     from ropewalk.recipes.stores import stage_tokens, store_folder
@@ -57,44 +95,90 @@ def _prepare_stage(stage: Recipe) -> dict[str, Any]:
             length=stage.target_length,
             folder=store_folder(stage),
             tokens=stage_tokens(stage),
+            workers=workers,
             progress=progress,
         )
     return report.json()
 
 
-def print_report(report: dict[str, Any], console: Console, *, title: str) -> None:
-    """Print a stage's report as tables: sources, what was dropped and why, and the distances it trains."""
-    from rich.table import Table
+def _do_task(stage: Recipe, task: str, workers: int) -> dict[str, Any]:
+    from ropewalk.data import Task, prepare_task
+    from ropewalk.recipes.progress import phases
+    from ropewalk.recipes.stores import store_folder
 
-    console.print(
-        f"\n{title}: {report['tokens']:,} tokens in {report['packs']:,} packs of {report['length']:,}, "
-        f"{report['padding']:,} padding, {report['trained_tokens']:,} trained\n"
-        f"corpus {report['corpus_fingerprint'][:12]}, plan {report['fingerprint'][:12]} "
-        f"in {report['folder']}",
-        markup=False,
-    )
-    sources = Table("source", "requested", "achieved", box=None, pad_edge=False)
-    for name, told in report["sources"].items():
-        sources.add_row(name, _amounts(told["requested"]), _amounts(told["achieved"]))
-    console.print(sources)
-    dropped = Table("dropped because", "how much", box=None, pad_edge=False)
-    for reason, amount in report["dropped"].items():
-        dropped.add_row(reason, _amounts(amount))
-    console.print(dropped if report["dropped"] else "dropped nothing")
-    distances = Table("distance, tokens", "tokens", "query-key pairs", "share", box=None, pad_edge=False)
-    pairs = sum(octave["pairs"] for octave in report["coverage"]) or 1
-    for octave in report["coverage"]:
-        span = f"{octave['start']:,} to {octave['stop'] - 1:,}"
-        share = f"{octave['pairs'] / pairs:.1%}"
-        distances.add_row(span, f"{octave['tokens']:,}", f"{octave['pairs']:,}", share)
-    console.print(distances)
+    with phases(screen(stderr=True)) as progress:
+        return prepare_task(
+            stage.data,
+            tokenizer_path=stage.model.tokenizer_folder,
+            folder=store_folder(stage),
+            task=Task.parse(task),
+            workers=workers,
+            progress=progress,
+        )
 
 
-def _amounts(told: Any) -> str:
-    """Write counts with thousands and shares as percentages, whatever their names."""
-    if isinstance(told, dict):
-        return ", ".join(f"{_amounts(value)} {name}" for name, value in told.items() if value is not None)
-    return f"{told:.1%}" if isinstance(told, float) else f"{told:,}" if isinstance(told, int) else str(told)
+def _merge(stage: Recipe) -> None:
+    from ropewalk.data import merge_tasks
+    from ropewalk.recipes.stores import store_folder
+
+    merge_tasks(stage.data, tokenizer_path=stage.model.tokenizer_folder, folder=store_folder(stage))
+
+
+def _check(stage: Recipe) -> int:
+    from ropewalk.data import check_store
+    from ropewalk.recipes.progress import phases
+    from ropewalk.recipes.stores import store_folder
+
+    with phases(screen(stderr=True)) as progress:
+        return check_store(store_folder(stage), progress)
+
+
+def _packs(stage: Recipe, count: int) -> list[dict[str, Any]]:
+    from ropewalk.data import load_encoder, open_plan, peek
+    from ropewalk.recipes.stores import plan_folder
+
+    plan = open_plan(plan_folder(stage))
+    encoder = load_encoder(stage.model.tokenizer_folder, engine="tokenizers")
+    return peek(plan, encoder, range(min(count, len(plan))))
+
+
+def _show_reports(recipe: str, reports: list[dict[str, Any]], as_json: bool) -> None:
+    from ropewalk.recipes.prepare_report import print_report
+
+    if as_json:
+        print(json.dumps({**reports[-1], "stages": reports}, indent=2))
+        return
+    for index, report in enumerate(reports):
+        title = f"{recipe}, stage {index}" if len(reports) > 1 else recipe
+        print_report(report, screen(), title=title)
+
+
+def _show_tasks(told: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**told[-1], "stores": told}, indent=2))
+        return
+    for done in told:
+        state = f"{done['units']} of {done['of']} units are done" if done["of"] else "merged already"
+        screen().print(
+            f"task {done['task']} with {done['engine']}: {state} in {done['folder']}", markup=False
+        )
+
+
+def _show_check(files: int, as_json: bool) -> None:
+    told = {"files": files, "whole": True}
+    if as_json:
+        print(json.dumps(told))
+    else:
+        screen().print(f"{files:,} files are what they were when written", markup=False)
+
+
+def _show_packs(told: list[dict[str, Any]], as_json: bool) -> None:
+    from ropewalk.recipes.prepare_report import print_packs
+
+    if as_json:
+        print(json.dumps(told, indent=2))
+    else:
+        print_packs(told, screen())
 
 
 if __name__ == "__main__":

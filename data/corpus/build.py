@@ -50,6 +50,15 @@ def merge_corpus(spec: DataSpec, encoder: Encoder, folder: Path) -> dict[str, An
     return merge(plan_work(spec, encoder, folder.parent), folder)
 
 
+def work_done(spec: DataSpec, encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Count the units that are done, of all tasks, and name the folder they lie in."""
+    if folder.exists():
+        return {"units": None, "of": None, "folder": str(folder)}
+    work = plan_work(spec, encoder, folder.parent)
+    done = sum(job.done.exists() for job in work.jobs)
+    return {"units": done, "of": len(work.jobs), "folder": str(work.folder)}
+
+
 def _refuse_another(manifest: dict[str, Any], work: Work, folder: Path) -> None:
     found = differences(manifest["identity"], json.loads(json.dumps(work.identity)))
     found = found or list(_changed(folder, work.inputs))
