@@ -147,7 +147,7 @@ def _choose(
                     f"{error}; leave the engine at auto"
                 ) from error
             why = f"tokenizers: {error}"
-    return backend, cut_places(fields, backend), why
+    return backend, cut_places(fields, reference), why
 
 
 def _marks(word: str, key: str, specials: dict[str, int | None], backend: Backend) -> np.ndarray:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
 import tiktoken
 from tokenizers import Regex
 from tokenizers.normalizers import NFD, Replace
@@ -24,7 +25,7 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 AFTER_DIGITS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
 """What `ByteLevel` does to text between digits: a digit ends it as the end of the text does."""
 
-_ITEM = r"\\[pP]\{\w+\}|\\[sSrnt]|\\[^\w\s]|[^\\\[\]&~-](?:-[^\\\[\]&~-])?"
+_ITEM = r"\\[pP]\{\w+\}|\\[sSrnt]|\\[^\w\s]|&(?!&)|~(?!~)|[^\\\[\]&~-](?:-[^\\\[\]&~-])?"
 CLASS = rf"\[\^?(?:{_ITEM})+\]|\\[pP]\{{\w+\}}|\\[sS]"
 FOLDED = r"\(\?i:[^()\\.^$]*\)"
 """A group that ignores case, without groups in it."""
@@ -48,6 +49,15 @@ class UnprovenError(Exception):
     """Says in a few words why the reference must be used."""
 
 
+def composes(normalizer: Mapping[str, Any] | None) -> bool:
+    """Tell whether it is NFC, or nothing; UnprovenError where it is another."""
+    if not normalizer or normalizer == {"type": "Sequence", "normalizers": []}:
+        return False
+    if normalizer["type"] != "NFC":
+        raise UnprovenError(f"its normalizer is {normalizer['type']}")
+    return True
+
+
 def one_pattern(pre_tokenizer: Mapping[str, Any] | None) -> str:
     """Give the pattern that splits as these steps do, whose last turns bytes into letters; UnprovenError
     where the steps are of another shape."""
@@ -67,6 +77,7 @@ def one_pattern(pre_tokenizer: Mapping[str, Any] | None) -> str:
     raise UnprovenError("its pre-tokenizer has steps of an unknown shape")
 
 
+@cache
 def odd_characters(pattern: str) -> str:
     """Give the characters without which both regex engines split every text alike by this pattern: those
     that only one of them knows, being of another version of Unicode; UnprovenError where there are more."""
@@ -77,11 +88,9 @@ def odd_characters(pattern: str) -> str:
             raise UnprovenError(f"its regex engine ignores case in {group} differently")
     odd: set[str] = set()
     for class_ in set(re.findall(CLASS, re.sub(FOLDED, "", pattern))):
-        rest = set(Replace(Regex(f"{class_}+"), "").normalize_str(CODE_POINTS))
-        odd |= set(_found(f"{class_}+", CODE_POINTS)) ^ (set(CODE_POINTS) - rest)
+        odd |= _torn(_found(f"{class_}+", CODE_POINTS), class_)
     if pattern.endswith(AFTER_DIGITS):
-        rest = set(Replace(Regex(r"\p{N}+"), "").normalize_str(CODE_POINTS))
-        odd |= _digits() ^ (set(CODE_POINTS) - rest)
+        odd |= _torn(_digits(), r"\p{N}")
     if len(odd) > MOST_ODD:
         raise UnprovenError(f"its regex engine has other classes of {len(odd)} characters")
     return "".join(sorted(odd))
@@ -98,6 +107,15 @@ def odd_in_nfc() -> str:
     )
 
 
+def _torn(theirs: str, class_: str) -> set[str]:
+    """Give the code points that are in `theirs` or in Oniguruma's class, and not in both."""
+    times = np.zeros(0x110000, np.int8)
+    for text in (theirs, Replace(Regex(f"{class_}+"), "").normalize_str(CODE_POINTS)):
+        times[np.frombuffer(text.encode("utf-32-le"), np.uint32)] += 1
+    all_ = np.frombuffer(CODE_POINTS.encode("utf-32-le"), np.uint32)
+    return set(map(chr, all_[times[all_] != 1]))
+
+
 def _found(pattern: str, text: str) -> str:
     """Give what tiktoken's regex engine finds in a text, all matches run together."""
     bytes_ = {bytes([i]): i for i in range(256)}
@@ -110,14 +128,14 @@ def _joined(splitter: PreTokenizer, text: str) -> str:
 
 
 @cache
-def _digits() -> set[str]:
+def _digits() -> str:
     """Give what the step `Digits` takes for digits: every other piece, as U+0000 is none."""
     runs = Digits(individual_digits=False).pre_tokenize_str(CODE_POINTS)
-    return set().union(*(piece for piece, _ in runs[1::2]))
+    return "".join(piece for piece, _ in runs[1::2])
 
 
 @cache
 def _cased() -> str:
     """Give every character that has another case, after and before what contractions are made of."""
-    cased = [c for c in CODE_POINTS if not c.lower() == c.upper() == c.casefold() == c]
+    cased = [c for c in CODE_POINTS[:0x1F000] if not c.lower() == c.upper() == c.casefold() == c]
     return "".join(f"'{c} 'l{c} 'r{c} 'v{c} '{c}l '{c}e {c}\n" for c in cased)

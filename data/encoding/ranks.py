@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from .backends import HuggingFace, Tokens
-from .patterns import CODE_POINTS, UnprovenError, odd_characters, odd_in_nfc, one_pattern
+from .patterns import CODE_POINTS, UnprovenError, composes, odd_characters, odd_in_nfc, one_pattern
 
 LONG_RUN = 65_536
 """tiktoken fails on white space of about 1M characters; any text with half a run of this goes the other
@@ -93,15 +93,10 @@ def prove_ranks(fields: Mapping[str, Any], reference: HuggingFace) -> Ranks:
     """Give tiktoken for the fields of a tokenizer.json; UnprovenError unless its ids are the reference's for
     every text."""
     odd = odd_characters(one_pattern(fields.get("pre_tokenizer")))
-    if fields.get("normalizer"):
+    if composes(fields.get("normalizer")):
         odd += "".join(set(odd_in_nfc()) - set(odd) - set("x\u0301\u0323"))
     ranks = build_ranks(fields, reference, odd)
-    tokens = _tokens(fields)
-    alone = Tokenizer(BPE(vocab=tokens, merges=_merges(fields, tokens)))
-    made = alone.encode_batch_fast(list(tokens), add_special_tokens=False)
-    for (token, id_), encoding in zip(tokens.items(), made, strict=True):
-        if encoding.ids != [id_]:
-            raise UnprovenError(f"its merges, in the order of their ids, do not make token {id_} {token!r}")
+    prove_merges(fields)
     probes = _probes()
     for ours, theirs in zip(ranks.encode(probes), reference.encode(probes), strict=True):
         if not np.array_equal(ours, theirs):
@@ -109,12 +104,19 @@ def prove_ranks(fields: Mapping[str, Any], reference: HuggingFace) -> Ranks:
     return ranks
 
 
+def prove_merges(fields: Mapping[str, Any]) -> None:
+    """Raise UnprovenError unless the merges are such that tiktoken makes the same."""
+    tokens = _tokens(fields)
+    alone = Tokenizer(BPE(vocab=tokens, merges=_merges(fields, tokens)))
+    made = alone.encode_batch_fast(list(tokens), add_special_tokens=False)
+    for (token, id_), encoding in zip(tokens.items(), made, strict=True):
+        if encoding.ids != [id_]:
+            raise UnprovenError(f"its merges, in the order of their ids, do not make token {id_} {token!r}")
+
+
 def build_ranks(fields: Mapping[str, Any], reference: HuggingFace, odd: str) -> Ranks:
     """Give the same where it is proven already; UnprovenError where the tokenizer's shape does not allow
     it."""
-    normalizer = fields.get("normalizer") or {}
-    if normalizer and normalizer["type"] != "NFC" and normalizer != {"type": "Sequence", "normalizers": []}:
-        raise UnprovenError(f"its normalizer is {normalizer['type']}")
     pattern = one_pattern(fields.get("pre_tokenizer"))
     try:
         ranks = {bytes(map(LETTERS.__getitem__, token)): id_ for token, id_ in _tokens(fields).items()}
@@ -127,7 +129,7 @@ def build_ranks(fields: Mapping[str, Any], reference: HuggingFace, odd: str) -> 
         reference,
         tiktoken.Encoding("ranks", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}),
         sizes,
-        normalizer.get("type") == "NFC",
+        composes(fields.get("normalizer")),
         re.compile("|".join(map(re.escape, found))) if found else None,
         odd,
     )

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from ropewalk.data import (
     DataError,
     DataSpec,
-    load_encoder,
     open_documents,
     open_plan,
     prepare,
@@ -169,13 +168,3 @@ def test_nothing_prepared(tmp_path: Path):
     for open_it in (open_plan, open_documents):
         with pytest.raises(DataError, match=r"prepared.*run prepare"):
             open_it(tmp_path)
-
-
-def test_bad_tokenizer_folders(tmp_path: Path, tokenizer: Path):
-    with pytest.raises(DataError, match=r"tokenizer: .*nowhere.*check"):
-        load_encoder(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"must hold a Hugging Face tokenizer"):
-        load_encoder(tmp_path)
-    shutil.copy(tokenizer / "tokenizer.json", tmp_path)
-    with pytest.raises(DataError, match=r"EOS or BOS"):
-        load_encoder(tmp_path)
