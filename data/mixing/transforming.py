@@ -43,10 +43,10 @@ def transformed(
         return items, {}
     kind = source.transform.made
     table = Table(name, len(documents), writer)
+    identities = hashed(own.key[index], seed)
     for group in groups(drawn.part, kind.documents):
-        first = group[:1]
-        identity = int(hashed(own.key[index[first]], seed)[0])
-        rng = np.random.default_rng([seed, int(drawn.copy[first[0]]), identity])
+        # The first document names the group, so that the draw is the same wherever its documents lie.
+        rng = np.random.default_rng([seed, int(drawn.copy[group[0]]), int(identities[group[0]])])
         given = [_given(documents, items, int(at)) for at in group]
         for pieces in kind(given, rng, lambda text: encoder.encode([text])[0]):
             table.add(kind, pieces, given, items, group)
