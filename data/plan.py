@@ -7,32 +7,20 @@ plan reads nothing of it, and a rank reads only the span of tokens it needs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
-from .corpus.manifest import read_manifest
+from .corpus.manifest import differences, read_manifest
 from .corpus.parts import Part
 from .corpus.store import Document, Documents
 from .errors import DataError
 
 IGNORED = -100
 SEGMENTS, PACKS = "segments.npy", "packs.npy"
-SEGMENT = np.dtype(
-    [
-        ("document", "<i8"),
-        ("start", "<i8"),
-        ("length", "<i8"),
-        ("offset", "<i8"),
-        ("position", "<i8"),
-        ("group", "<i4"),
-    ]
-)
-"""Row of the store, first token of it, tokens, place in the pack, position of its first token, number of its
-group."""
-PACK = np.dtype([("first", "<i8"), ("segments", "<i4"), ("filled", "<i8"), ("trained", "<i8")])
-"""First row of the segment table, rows, tokens without padding, labels that count."""
 
 
 class Segment(NamedTuple):
@@ -74,21 +62,32 @@ class Plan:
         self.folder = folder
         self.manifest: dict[str, Any] = read_manifest(folder, "plan")
         corpus = folder.parent.parent / "corpus"
-        found = read_manifest(corpus, "corpus")["fingerprint"]
-        if found != self.corpus_fingerprint:
+        found = read_manifest(corpus, "corpus")
+        if found["fingerprint"] != self.corpus_fingerprint:
             raise DataError(
-                f"{folder}: must stand on corpus {self.corpus_fingerprint[:12]}, got {found[:12]}; "
+                f"{folder}: must stand on corpus {self.corpus_fingerprint[:12]}, got "
+                f"{found['fingerprint'][:12]}{told(self.manifest['corpus'], corpus_facts(found))}; "
                 "delete the plan and prepare it again"
             )
         self._corpus = Documents(corpus, "train")
         self._made = Part(folder / "made.arrow")
-        self._segments = np.load(folder / SEGMENTS, mmap_mode="r")
-        self._packs = np.load(folder / PACKS, mmap_mode="r")
+        self.segments: np.ndarray = np.load(folder / SEGMENTS, mmap_mode="r")
+        self.packs: np.ndarray = np.load(folder / PACKS, mmap_mode="r")
 
     @property
     def length(self) -> int:
         """Tokens of a pack, padding included."""
         return self.manifest["length"]
+
+    @property
+    def reach(self) -> int:
+        """One more than the largest position there may be: the target length where positions skip ahead."""
+        return self.manifest["reach"]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Say what the plan was made of, field by field, to tell what differs between two."""
+        return {key: self.manifest[key] for key in ("length", "reach", "spec", "corpus")}
 
     @property
     def fingerprint(self) -> str:
@@ -100,7 +99,7 @@ class Plan:
         return self.manifest["corpus_fingerprint"]
 
     def __len__(self) -> int:
-        return len(self._packs)
+        return len(self.packs)
 
     def __getitem__(self, index: int) -> Pack:
         window = self.read(index, 0, self.length)
@@ -119,34 +118,38 @@ class Plan:
         token's."""
         if not 0 <= start <= stop <= self.length:
             raise IndexError(f"span [{start}, {stop}) of a pack of {self.length}")
-        reach = min(stop + 1, self.length)
-        tokens = np.full(reach - start, self.manifest["separator"], np.int64)
-        positions = np.zeros(reach - start, np.int64)
-        counts = np.zeros(stop - start, bool)
+        end = min(stop + 1, self.length)
+        tokens = np.full(end - start, self.manifest["padding"], np.int64)
+        positions = np.arange(start, end) - int(self.packs[index]["filled"])  # the padding's
+        targets = np.zeros(end - start, bool)
         rows = self._rows(index)
-        for row in rows[(rows["offset"] < reach) & (rows["offset"] + rows["length"] > start)]:
-            first, last = max(row["offset"], start), min(row["offset"] + row["length"], reach)
-            inside = np.arange(first, last) - row["offset"]
-            tokens[first - start : last - start] = self._tokens(row, inside[0], inside[-1] + 1)
-            positions[first - start : last - start] = row["position"] + inside
-        for first, last in self._filled_groups(rows):
-            counts[max(first - start, 0) : max(last - 1 - start, 0)] = True
-        padding = max(int(self._packs[index]["filled"]), start)
-        positions[padding - start :] = np.arange(padding, reach) - self._packs[index]["filled"]
-        labels = np.where(counts, 0, IGNORED)
-        counted = np.flatnonzero(counts)
-        labels[counted] = tokens[counted + 1]
+        for row in rows[(rows["offset"] < end) & (rows["offset"] + rows["length"] > start)]:
+            first, last = max(row["offset"], start), min(row["offset"] + row["length"], end)
+            own = slice(first - start, last - start)
+            tokens[own] = self._tokens(row, first - row["offset"], last - row["offset"])
+            positions[own] = np.arange(first, last) + (row["position"] - row["offset"])
+            targets[own] = row["trained"]
+        heads = rows["offset"][_heads(rows)]  # nothing in its group predicts a group's first token
+        targets[heads[(heads >= start) & (heads < end)] - start] = False
+        labels = np.full(stop - start, IGNORED, np.int64)
+        labels[: end - start - 1] = np.where(targets, tokens, IGNORED)[1:]
         return Window(tokens=tokens[: stop - start], positions=positions[: stop - start], labels=labels)
 
     def groups(self, index: int) -> list[tuple[int, int]]:
         """Give the attention scopes of a pack, covering it; a last one holds the padding if there is any."""
-        scopes = self._filled_groups(self._rows(index))
-        filled = scopes[-1][1]
-        return [*scopes, (filled, self.length)] if filled < self.length else scopes
+        rows = self._rows(index)
+        starts = rows["offset"][_heads(rows)].tolist()
+        filled = int(self.packs[index]["filled"])
+        edges = [*starts, filled, *([self.length] if filled < self.length else [])]
+        return list(pairwise(edges))
 
     def trained_tokens(self, index: int) -> int:
         """Count the labels that are not masked, without reading tokens."""
-        return int(self._packs[index]["trained"])
+        return int(self.packs[index]["trained"])
+
+    def cost(self, index: int) -> int:
+        """Give the sum of the squared lengths of a pack's groups: what its attention costs."""
+        return int(self.packs[index]["cost"])
 
     def document(self, row: int) -> Document:
         """Give the document a segment's `row` names."""
@@ -157,20 +160,26 @@ class Plan:
         source, name = (self._made.table.column(key)[made].as_py() for key in ("source", "id"))
         return Document(tokens=self._made.tokens(made), source=source, id=name)
 
-    def group_lengths(self) -> np.ndarray:
-        """Give int64 tokens of every group of the plan, without padding."""
-        if not len(self._segments):
-            return np.zeros(0, np.int64)
-        opens = np.ones(len(self._segments), bool)
-        opens[1:] = self._segments["group"][1:] != self._segments["group"][:-1]
-        opens[self._packs["first"]] = True
-        return np.add.reduceat(self._segments["length"], np.flatnonzero(opens))
+    def sources(self) -> list[tuple[str, np.ndarray]]:
+        """Give the rows of each source that has documents here; reads all names, not the tokens."""
+        names = list(self.manifest["spec"]["sources"])
+        corpus = [(name, self._corpus.of_source(name)) for name in names]
+        made = self._made.table.column("source")
+        own = [
+            (name, pc.call_function("equal", [made, name]).to_numpy().nonzero()[0] + len(self._corpus))
+            for name in names
+        ]
+        return [(name, rows) for name, rows in [*corpus, *own] if len(rows)]
+
+    def document_lengths(self) -> np.ndarray:
+        """Give int64 tokens of every document that a segment's row may name, by row."""
+        return np.concatenate([self._corpus.lengths(), self._made.lengths()])
 
     def _rows(self, index: int) -> np.ndarray:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        first = self._packs[index]["first"]
-        return self._segments[first : first + self._packs[index]["segments"]]
+        first = self.packs[index]["first"]
+        return self.segments[first : first + self.packs[index]["segments"]]
 
     def _tokens(self, row: np.void, start: int, stop: int) -> np.ndarray:
         """Give tokens [start, stop) of a segment."""
@@ -182,12 +191,21 @@ class Plan:
             else self._corpus.tokens(row["document"], first, last)
         )
 
-    @staticmethod
-    def _filled_groups(rows: np.ndarray) -> list[tuple[int, int]]:
-        firsts = np.flatnonzero(np.diff(rows["group"], prepend=-1))
-        starts = rows["offset"][firsts].tolist()
-        end = int(rows["offset"][-1] + rows["length"][-1])
-        return list(zip(starts, [*starts[1:], end], strict=True))
+
+def corpus_facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Give what a corpus was made of, from its manifest, to tell what differs between two."""
+    return {key: manifest[key] for key in ("identity", "inputs")}
+
+
+def _heads(rows: np.ndarray) -> np.ndarray:
+    """Mark the first segment of each group of a pack."""
+    return np.diff(rows["group"], prepend=-1) != 0
+
+
+def told(kept: dict[str, Any], found: dict[str, Any]) -> str:
+    """Say in which fields two plans or corpora differ, in the middle of an error."""
+    fields = differences(kept, found)
+    return f", with a difference in {'; '.join(fields)}" if fields else ""
 
 
 def open_plan(folder: str | Path) -> Plan:

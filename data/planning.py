@@ -14,9 +14,10 @@ from .corpus.store import open_documents
 from .encoding.encoder import Encoder
 from .mixing.choose import Chosen, choose
 from .mixing.scores import Scores
+from .packing.items import Scope
 from .packing.tables import tables
-from .plan import PACKS, SEGMENTS
-from .spec import DataSpec, reading_of
+from .plan import PACKS, SEGMENTS, corpus_facts
+from .spec import DataSpec, SourceSpec, reading_of
 
 
 def mixing(spec: DataSpec) -> dict[str, Any]:
@@ -26,29 +27,34 @@ def mixing(spec: DataSpec) -> dict[str, Any]:
         for name, source in spec.sources.items()
         for read in [spec.read.get(name)]
     }
-    shared = spec.model_dump(mode="json", include={"seed", "tokens", "mode", "long", "repeat"})
+    shared = spec.model_dump(mode="json", include={"seed", "tokens", "mode", "long", "repeat", "fit"})
     return {**shared, "sources": sources}
 
 
-def write_plan(spec: DataSpec, encoder: Encoder, corpus: dict[str, Any], length: int, target: Path) -> None:
-    """Choose, pack and write; `corpus` is the manifest of the corpus two folders up."""
+def scope_of(source: SourceSpec) -> Scope:
+    """Give the attention scope and the positions of a source's documents."""
+    follows = "reset" if source.groups == "document" else "continuous"
+    return Scope(groups=source.groups, positions=source.positions or follows, skip_chunks=source.skip_chunks)
+
+
+def write_plan(
+    spec: DataSpec, encoder: Encoder, corpus: dict[str, Any], target: Path, *, length: int, reach: int
+) -> None:
+    """Choose, pack and write for packs of `length` tokens, with positions below `reach` where they skip
+    ahead; `corpus` is the manifest of the corpus two folders up."""
     with whole_or_absent(target) as partial:
         chosen, made = _choose(spec, encoder, corpus, target.parent.parent, partial, length)
-        rows, taken = (
-            np.concatenate([getattr(own.items, key) for own in chosen.values()]) for key in ("row", "length")
-        )
-        scopes = [
-            np.full(len(own.items.row), spec.sources[name].groups == "pack") for name, own in chosen.items()
-        ]
-        segments, packs = tables(rows, taken, np.concatenate(scopes), length, seed=spec.seed)
+        parts = [(own.items, scope_of(spec.sources[name])) for name, own in chosen.items()]
+        segments, packs = tables(parts, length, reach=reach, fit=spec.fit, seed=spec.seed)
         np.save(partial / SEGMENTS, segments)
         np.save(partial / PACKS, packs)
         hashes = [hashlib.sha256(table.tobytes()).hexdigest() for table in (segments, packs)]
+        tokens = int(packs["filled"].sum())
         report = {
             "length": length,
             "packs": len(packs),
-            "tokens": int(taken.sum()),
-            "padding": len(packs) * length - int(taken.sum()),
+            "tokens": tokens,
+            "padding": len(packs) * length - tokens,
             "trained_tokens": int(packs["trained"].sum()),
             "sources": {
                 name: {"requested": own.requested, "achieved": own.achieved} for name, own in chosen.items()
@@ -59,9 +65,8 @@ def write_plan(spec: DataSpec, encoder: Encoder, corpus: dict[str, Any], length:
             "corpus": corpus["counts"],
         }
         shared = {key: report[key] for key in ("length", "fingerprint", "corpus_fingerprint")}
-        write_manifest(
-            partial, "plan", shared | {"separator": encoder.separator, "spec": mixing(spec), "report": report}
-        )
+        about = {"reach": reach, "spec": mixing(spec), "corpus": corpus_facts(corpus)}
+        write_manifest(partial, "plan", shared | about | {"padding": encoder.padding, "report": report})
 
 
 def _choose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,9 @@ class Scope:
 
     groups: Literal["document", "pack"] = "document"
     positions: Literal["reset", "continuous", "skip"] = "reset"
+    """From 0 in each group, running on over the pack, or skipping ahead inside each group."""
     skip_chunks: int = 2
+    """The most chunks that `skip` cuts a group into."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +34,24 @@ class Items:
     trained: np.ndarray
     """bool: the span's tokens count as labels."""
 
+    @property
+    def count(self) -> int:
+        return int(self.item[-1]) + 1 if len(self.item) else 0
+
     def lengths(self) -> np.ndarray:
         """Give int64 tokens of each item."""
         return np.bincount(self.item, weights=self.length).astype(np.int64)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Items]) -> Items:
+        """Put the items of all parts one after the other."""
+        firsts = np.cumsum([0, *(part.count for part in parts)])
+        item = [part.item + first for part, first in zip(parts, firsts.tolist(), strict=False)]
+        row, start, length, trained = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("row", "start", "length", "trained")
+        )
+        return cls(item=np.concatenate(item), row=row, start=start, length=length, trained=trained)
 
     @classmethod
     def whole(cls, rows: np.ndarray, lengths: np.ndarray) -> Items:

@@ -1,46 +1,164 @@
-"""How do chosen documents become the two tables of a plan?"""
+"""How do chosen documents become the two tables of a plan?
+
+A row of the segment table is a span of one stored document with consecutive positions; a pack is a run of
+rows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 
-from ..plan import PACK, SEGMENT
-from .fit import pack
+from .fit import Fit, pack
+from .items import Items, Scope
+from .positions import draw_skips
+
+SEGMENT = np.dtype(
+    [
+        ("document", "<i8"),
+        ("start", "<i8"),
+        ("length", "<i8"),
+        ("offset", "<i8"),
+        ("position", "<i8"),
+        ("group", "<i4"),
+        ("trained", "?"),
+    ]
+)
+"""Row of the store, first token of it, tokens, place in the pack, position of its first token, number of its
+group in the pack, whether its tokens count as labels."""
+PACK = np.dtype(
+    [("first", "<i8"), ("segments", "<i4"), ("filled", "<i8"), ("trained", "<i8"), ("cost", "<i8")]
+)
+"""First row of the segment table, rows, tokens without padding, labels that count, sum of the squared lengths
+of the groups, padding's too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pieces:
+    """Runs of tokens of one item each, in the order of the plan."""
+
+    item: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    pack: np.ndarray
+    scope: np.ndarray
 
 
 def tables(
-    rows: np.ndarray, lengths: np.ndarray, whole: np.ndarray, size: int, *, seed: int
+    parts: Sequence[tuple[Items, Scope]], size: int, *, reach: int, fit: Fit = "best-fit", seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pack documents (row, first tokens taken) into packs of `size`; give the segment and the pack table.
+    """Pack items into packs of `size` tokens; give the segment and the pack table.
 
-    `whole` (bool) marks documents whose attention scope is the pack: they share packs with their like only,
-    and their positions run on; the others are groups of their own, from position 0. The order of packs, and
-    of segments in a pack, is drawn.
+    Only items of one scope share a pack. The order of packs, and of documents in a pack, is drawn. Positions
+    that skip lie in [0, reach).
     """
-    scopes = [(scope, pack(lengths[whole == scope], size)) for scope in (False, True)]
-    counts = [packing.packs for _, packing in scopes]
-    bins = np.concatenate([scopes[0][1].pack, scopes[1][1].pack + counts[0]])
     rng = np.random.default_rng(seed)
-    place = rng.permutation(sum(counts))[bins]
-    order = np.lexsort((rng.random(len(bins)), place))
+    scoped: dict[Scope, list[Items]] = {}
+    for items, scope in parts:
+        if scope.groups == "pack" and scope.positions == "reset":
+            scope = replace(scope, positions="continuous")  # a pack that is one group: the same
+        scoped.setdefault(scope, []).append(items)
+    scopes = list(scoped)
+    joined = [Items.joined(own) for own in scoped.values()]
+    pieces = _arranged(joined, size, fit, rng)
+    segments, piece = _spans(Items.joined(joined), pieces)
+    opens = np.diff(pieces.pack[piece], prepend=-1) != 0
+    masked = np.array([scope.groups == "document" for scope in scopes])[pieces.scope]
+    opens |= masked[piece] & (np.diff(piece, prepend=-1) != 0)
+    return _placed(segments, opens, pieces.pack[piece], pieces.scope[piece], scopes, size, reach, rng)
 
-    table = np.zeros(len(bins), SEGMENT)
-    table["document"] = np.concatenate([rows[whole == scope][packing.item] for scope, packing in scopes])[
-        order
-    ]
-    table["start"] = np.concatenate([packing.start for _, packing in scopes])[order]
-    table["length"] = np.concatenate([packing.length for _, packing in scopes])[order]
-    is_whole = np.repeat([False, True], [len(packing.item) for _, packing in scopes])[order]
 
-    first = np.flatnonzero(np.diff(place[order], prepend=-1))
-    segments = np.diff(first, append=len(table))
-    ends = np.cumsum(table["length"])
-    table["offset"] = ends - table["length"] - np.repeat((ends - table["length"])[first], segments)
-    table["position"] = np.where(is_whole, table["offset"], 0)
-    table["group"] = np.where(is_whole, 0, np.arange(len(table)) - np.repeat(first, segments))
+def _arranged(joined: Sequence[Items], size: int, fit: Fit, rng: np.random.Generator) -> _Pieces:
+    """Pack each scope by itself and put all packs into a drawn order."""
+    packings = [pack(items.lengths(), size, fit=fit, rng=rng) for items in joined]
+    packs = np.cumsum([0, *(packing.packs for packing in packings)])
+    items = np.cumsum([0, *(own.count for own in joined)])
+    number = np.concatenate([packing.pack + packs[at] for at, packing in enumerate(packings)])
+    place = rng.permutation(packs[-1])[number]
+    order = np.lexsort((np.concatenate([packing.rank for packing in packings]), place))
+    return _Pieces(
+        item=np.concatenate([packing.item + items[at] for at, packing in enumerate(packings)])[order],
+        start=np.concatenate([packing.start for packing in packings])[order],
+        length=np.concatenate([packing.length for packing in packings])[order],
+        pack=place[order],
+        scope=np.repeat(np.arange(len(packings)), [len(packing.item) for packing in packings])[order],
+    )
+
+
+def _spans(items: Items, pieces: _Pieces) -> tuple[np.ndarray, np.ndarray]:
+    """Give the segments that pieces are made of, and the piece of each; places in a pack are left open."""
+    spans = np.flatnonzero(items.length)
+    ends = np.cumsum(items.length[spans])
+    begins = ends - items.length[spans]
+    lengths = items.lengths()
+    first = (np.cumsum(lengths) - lengths)[pieces.item] + pieces.start
+    low = np.searchsorted(ends, first, side="right")
+    counts = np.searchsorted(begins, first + pieces.length, side="left") - low
+    piece = np.repeat(np.arange(len(first)), counts)
+    span = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    start = np.maximum(first[piece], begins[span])
+    segments = np.zeros(len(piece), SEGMENT)
+    segments["document"] = items.row[spans][span]
+    segments["start"] = items.start[spans][span] + start - begins[span]
+    segments["length"] = np.minimum((first + pieces.length)[piece], ends[span]) - start
+    segments["trained"] = items.trained[spans][span]
+    return segments, piece
+
+
+def _placed(
+    segments: np.ndarray,
+    opens: np.ndarray,
+    pack_of: np.ndarray,
+    scope_of: np.ndarray,
+    scopes: Sequence[Scope],
+    size: int,
+    reach: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fill in places, groups and positions; `opens` marks the first segment of each group."""
+    first_of_group = np.flatnonzero(opens)
+    lengths = np.add.reduceat(segments["length"], first_of_group) if len(opens) else np.zeros(0, np.int64)
+    begins = np.cumsum(lengths) - lengths
+    chunks = np.array([scope.skip_chunks if scope.positions == "skip" else 1 for scope in scopes])
+    skips = draw_skips(lengths, chunks[scope_of[first_of_group]], reach, rng)
+    cuts = begins[skips.group] + skips.place
+    segments, parent = _cut(segments, cuts)
+    pack_of, scope_of = pack_of[parent], scope_of[parent]
+
+    at = np.cumsum(segments["length"]) - segments["length"]
+    group = np.searchsorted(begins, at, side="right") - 1
+    first = np.flatnonzero(np.diff(pack_of, prepend=-1))
+    rows = np.diff(first, append=len(segments))
+    segments["offset"] = at - np.repeat(at[first], rows)
+    segments["group"] = group - np.repeat(group[first], rows)
+    marks = np.concatenate([begins, cuts])
+    order = np.argsort(marks, kind="stable")
+    ahead = np.concatenate([np.zeros(len(begins), np.int64), skips.skipped])[order]
+    inside = at - begins[group] + ahead[np.searchsorted(marks[order], at, side="right") - 1]
+    runs_on = np.array([scope.positions == "continuous" for scope in scopes])[scope_of]
+    segments["position"] = np.where(runs_on, segments["offset"], inside)
 
     packs = np.zeros(len(first), PACK)
-    packs["first"], packs["segments"] = first, segments
-    packs["filled"] = np.add.reduceat(table["length"], first) if len(first) else 0
-    packs["trained"] = packs["filled"] - np.where(is_whole[first], 1, segments)
-    return table, packs
+    if len(packs):
+        packs["first"], packs["segments"] = first, rows
+        packs["filled"] = np.add.reduceat(segments["length"], first)
+        heads = np.diff(group, prepend=-1) != 0  # nothing in its group predicts a group's first token
+        packs["trained"] = np.add.reduceat(segments["trained"] * (segments["length"] - heads), first)
+        packs["cost"] = np.add.reduceat(lengths**2, group[first]) + (size - packs["filled"]) ** 2
+    return segments, packs
+
+
+def _cut(segments: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut segments at these tokens of all their tokens; also give the row that each came from."""
+    if not len(cuts):
+        return segments, np.arange(len(segments))
+    ends = np.cumsum(segments["length"])
+    begins = ends - segments["length"]
+    starts = np.union1d(begins, cuts)
+    parent = np.searchsorted(begins, starts, side="right") - 1
+    pieces = segments[parent]
+    pieces["start"] += starts - begins[parent]
+    pieces["length"] = np.diff(starts, append=ends[-1])
+    return pieces, parent

@@ -1,5 +1,6 @@
 """A plan's packs are their documents, groups and shifted labels, whole or in spans; its counts are theirs."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropewalk.data import DataSpec, Plan, open_documents, open_plan, prepare
+from ropewalk.data import DataError, DataSpec, Plan, open_documents, open_plan, prepare
 
-LENGTH = 160
+LENGTH, REACH = 160, 700
 PARTS = {
     "facts": {"kind": "facts", "text": "code", "weight": 0.2, "facts": 2, "min_length": 60},
     "repeats": {"kind": "repeats", "text": "code", "weight": 0.1},
-    "joined": {"kind": "facts", "text": "code", "weight": 0.2, "facts": 1, "length": 70, "groups": "pack"},
+    "joined": {"kind": "facts", "text": "code", "weight": 0.1, "facts": 1, "length": 70, "groups": "pack"},
+    "skipped": {
+        "kind": "facts",
+        "text": "code",
+        "weight": 0.1,
+        "facts": 1,
+        "length": 90,
+        "positions": "skip",
+    },
 }
 
 
@@ -24,28 +33,45 @@ def plan(tokenizer: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) 
     code = {"kind": "files", "paths": [str(text)], "weight": 0.5}
     spec = DataSpec.model_validate({"tokens": 20_000, "holdout": 0.2, "sources": {"code": code, **PARTS}})
     folder = tmp_path_factory.mktemp("store")
-    return open_plan(prepare(spec, tokenizer_path=tokenizer, length=LENGTH, folder=folder).folder)
+    made = prepare(spec, tokenizer_path=tokenizer, length=LENGTH, reach=REACH, folder=folder)
+    return open_plan(made.folder)
 
 
 def test_a_pack_is_its_segments(plan: Plan):
-    separator = plan.manifest["separator"]
+    padding = plan.manifest["padding"]
     for index in range(len(plan)):
         pack = plan[index]
         parts = [plan.document(s.row).tokens[s.start : s.start + s.length] for s in pack.segments]
-        whole = np.concatenate([*parts, np.full(LENGTH, separator)])[:LENGTH]
+        whole = np.concatenate([*parts, np.full(LENGTH, padding)])[:LENGTH]
         assert pack.tokens.tolist() == whole.tolist()
         assert pack.tokens.dtype == pack.positions.dtype == pack.labels.dtype == np.int64
 
 
+def sources(plan: Plan, index: int) -> set[str]:
+    return {plan.document(segment.row).source for segment in plan[index].segments}
+
+
 def test_groups_cover_a_pack_and_positions_restart_in_each(plan: Plan):
+    skipping = 0
     for index in range(len(plan)):
         pack = plan[index]
         edges = [0, *(stop for _, stop in pack.groups)]
         assert [start for start, _ in pack.groups] == edges[:-1]
         assert edges[-1] == LENGTH
         assert pack.groups == plan.groups(index)
+        assert plan.cost(index) == sum((stop - start) ** 2 for start, stop in pack.groups)
+        filled = sum(segment.length for segment in pack.segments)
+        skips = sources(plan, index) == {"skipped"}
+        skipping += skips
         for start, stop in pack.groups:
-            assert pack.positions[start:stop].tolist() == list(range(stop - start))
+            own = pack.positions[start:stop]
+            if skips and start < filled:
+                assert own[0] == 0
+                assert (np.diff(own) != 1).sum() <= 1
+                assert own[-1] < REACH
+            else:
+                assert own.tolist() == list(range(stop - start))
+    assert skipping > 5
 
 
 def test_labels_are_the_next_token_inside_a_group(plan: Plan):
@@ -65,6 +91,8 @@ def test_the_last_token_of_a_document_is_masked_where_groups_mask(plan: Plan):
     masked, joined = 0, 0
     for index in range(len(plan)):
         pack, offset = plan[index], 0
+        if sources(plan, index) == {"skipped"}:
+            continue  # a segment there may be a chunk
         for segment in pack.segments[:-1]:
             offset += segment.length
             source = plan.document(segment.row).source
@@ -119,6 +147,45 @@ def test_opening_reads_no_tokens(plan: Plan):
     began = time.perf_counter()
     assert len(open_plan(plan.folder)) == len(plan)
     assert time.perf_counter() - began < 1
+
+
+def test_a_span_that_is_not_trained_is_seen_and_not_asked(
+    spec: Callable[..., DataSpec], tokenizer: Path, tmp_path: Path
+):
+    """Mark the first half of every document: its tokens stand there, the labels that are they do not."""
+    folder = Path(prepare(spec(), tokenizer_path=tokenizer, length=128, folder=tmp_path).folder)
+    whole = open_plan(folder)
+    table = np.load(folder / "segments.npy")
+    table["trained"][::2] = False
+    np.save(folder / "segments.npy", table)
+    plan, asked = open_plan(folder), 0
+    for index in range(len(plan)):
+        before, after, offset = whole[index], plan[index], 0
+        first = plan.packs[index]["first"]
+        assert after.tokens.tolist() == before.tokens.tolist()
+        expected = before.labels.copy()
+        for number, segment in enumerate(after.segments):
+            if not table["trained"][first + number]:
+                expected[max(offset - 1, 0) : offset + segment.length - 1] = -100
+            offset += segment.length
+        assert after.labels.tolist() == expected.tolist()
+        asked += (expected != -100).sum()
+    assert 0 < asked < whole.packs["trained"].sum()
+
+
+def test_a_plan_on_another_corpus_names_what_differs(
+    spec: Callable[..., DataSpec], tokenizer: Path, tmp_path: Path
+):
+    one, other = tmp_path / "one", tmp_path / "other"
+    made = [
+        prepare(spec(holdout=share), tokenizer_path=tokenizer, length=64, folder=folder)
+        for share, folder in ((0.2, one), (0.3, other))
+    ]
+    shutil.rmtree(one / "corpus")
+    shutil.copytree(other / "corpus", one / "corpus")
+    with pytest.raises(DataError, match=r"identity\.holdout \(0\.2 there, 0\.3 asked\)") as caught:
+        open_plan(made[0].folder)
+    assert "prepare it again" in str(caught.value)
 
 
 def test_plans_of_other_lengths_share_the_corpus(
