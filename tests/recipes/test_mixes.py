@@ -78,7 +78,7 @@ def test_fu(tmp_path: Path):
         share, tokens = told["achieved"]["long_share"], told["achieved"]["tokens"]
         assert share > 0.9 if name == "books" else share == pytest.approx(0.7, abs=0.51 / tokens)
     assert report["padding"] < 256
-    assert all(len(plan.groups(i)) == 1 for i in range(len(plan) - 1))
+    assert sum(plan.groups(i) == [(0, 256)] for i in range(len(plan))) >= len(plan) - 1
 
 
 def test_prolong(tmp_path: Path):
@@ -151,9 +151,8 @@ def test_ultralong(tmp_path: Path):
     _, plan = prepared(made, tmp_path / "store")
     separator = load_encoder(TOKENIZER, closes="text:<s>").closes
     assert len(separator) > 1
-    for index in range(len(plan) - 1):
-        pack = plan[index]
-        assert pack.groups == [(0, 512)]
-        assert pack.positions.tolist() == list(range(512))
+    whole = [plan[index] for index in range(len(plan)) if plan.groups(index) == [(0, 512)]]
+    assert len(whole) >= len(plan) - 1
+    assert all(pack.positions.tolist() == list(range(512)) for pack in whole)
     document = plan.document(plan[0].segments[0].row).tokens
     assert document[-len(separator) :].tolist() == separator.tolist()
