@@ -75,6 +75,11 @@ class JsonlReader:
             )  # fmt: skip
         value = _field(record, self.source.text, place)
         id_ = None if self.source.id is None else checked_id(_field(record, self.source.id, place), place)
+        if id_ in long:
+            raise Fault(
+                "no_id", place=place, must="an id must be short", got="more than 1 MB",
+                cure="name another id field, or none",
+            )  # fmt: skip
         text: Iterable[str] = (checked_text(value, place),)
         if value in long:
             text = long[value]

@@ -123,9 +123,11 @@ def test_a_long_line_is_read_in_blocks(
 BROKEN_LONG = {
     "lone surrogate": (b'"\\ud83d' + b"x" * 999 + b'"', "surrogates"),
     "bad escape": (b'"' + b"x" * 999 + b'\\q"', "not_json"),
+    "cut escape": (b'"' + b"x" * 999 + b'\\u12"', "not_json"),
     "control character": (b'"' + b"x" * 999 + b'\x01"', "not_json"),
     "not UTF-8": (b'"' + b"x" * 999 + b'\xff"', "not_utf8"),
     "no end": (b'"' + b"x" * 999, "not_json"),
+    "id": (b'"", "id": "' + b"x" * 999 + b'"', "no_id"),
     "another type": (b'[1, "' + b"x" * 999 + b'"]', "not_text"),
 }
 
@@ -135,10 +137,11 @@ def test_a_broken_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cas
     value, reason = BROKEN_LONG[case]
     monkeypatch.setattr(lines, "LONG", 256)
     monkeypatch.setattr("ropewalk.data.sources.longline.BLOCK", 200)
-    (tmp_path / "a.jsonl").write_bytes(b'{"text": ' + value + b'}\n{"text": "good"}\n')
-    assert [raw.fault for raw in read(reader("jsonl", tmp_path, on_error="skip"))] == [reason, None]
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": ' + value + b'}\n{"text": "good", "id": 1}\n')
+    fields = {"id": "id"} if case == "id" else {}
+    assert [raw.fault for raw in read(reader("jsonl", tmp_path, on_error="skip", **fields))] == [reason, None]
     with pytest.raises(DataError, match=r"a\.jsonl, line 1: "):
-        read(reader("jsonl", tmp_path))
+        read(reader("jsonl", tmp_path, **fields))
 
 
 def test_a_long_line_is_never_one_object(tmp_path: Path):
