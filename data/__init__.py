@@ -25,6 +25,7 @@ from .mixing.spec import FactsSource, LongShare, RepeatsSource
 from .peek import peek
 from .plan import Pack, Plan, Segment, Window, open_plan
 from .prepare import PrepareReport, find_plan, merge_tasks, prepare, prepare_task
+from .preview import preview
 from .spec import DataSpec, FilesSource
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "plant",
     "prepare",
     "prepare_task",
+    "preview",
     "read_manifest",
     "train_tokenizer",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from .corpus.manifest import fingerprint, whole_or_absent, write_manifest
 from .corpus.parts import PartWriter
-from .corpus.store import open_documents
+from .corpus.store import Documents, open_documents
 from .encoding.encoder import Encoder
 from .mixing.choose import Chosen, choose
 from .mixing.scores import Scores
@@ -38,12 +38,22 @@ def scope_of(source: SourceSpec) -> Scope:
 
 
 def write_plan(
-    spec: DataSpec, encoder: Encoder, corpus: dict[str, Any], target: Path, *, length: int, reach: int
+    spec: DataSpec,
+    encoder: Encoder,
+    corpus: dict[str, Any],
+    target: Path,
+    *,
+    length: int,
+    reach: int,
+    documents: Documents | None = None,
 ) -> None:
     """Choose, pack and write for packs of `length` tokens, with positions below `reach` where they skip
-    ahead; `corpus` is the manifest of the corpus two folders up."""
+    ahead; `corpus` is the manifest of the corpus two folders up, `documents` its training split or a part."""
     with whole_or_absent(target) as partial:
-        chosen, made = _choose(spec, encoder, corpus, target.parent.parent, partial, length)
+        store = target.parent.parent
+        documents = documents or open_documents(store, split="train")
+        scores = Scores(folder=store / "scores", corpus=corpus["fingerprint"])
+        chosen, made = _choose(spec, encoder, documents, scores, partial / "made.arrow", length)
         parts = [(own.items, scope_of(spec.sources[name])) for name, own in chosen.items()]
         segments, packs = tables(parts, length, reach=reach, fit=spec.fit, seed=spec.seed)
         np.save(partial / SEGMENTS, segments)
@@ -70,13 +80,11 @@ def write_plan(
 
 
 def _choose(
-    spec: DataSpec, encoder: Encoder, corpus: dict[str, Any], store: Path, partial: Path, length: int
+    spec: DataSpec, encoder: Encoder, documents: Documents, scores: Scores, target: Path, length: int
 ) -> tuple[dict[str, Chosen], str]:
     """Choose every source's documents, writing the made ones; also the hash of those."""
-    writer = PartWriter(partial / "made.arrow")
+    writer = PartWriter(target)
     try:
-        scores = Scores(folder=store / "scores", corpus=corpus["fingerprint"])
-        documents = open_documents(store, split="train")
         chosen = choose(spec, encoder, documents, writer, length=length, scores=scores)
         return chosen, writer.close()
     finally:

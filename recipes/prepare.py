@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +29,9 @@ Tasks = Annotated[
 ]
 Merge = Annotated[bool, typer.Option("--merge", help="Bring together what all tasks have done, then mix.")]
 Check = Annotated[bool, typer.Option("--check", help="Hash every prepared file again.")]
+Draw = Annotated[
+    Path | None, typer.Option(metavar="FILE.png", help="With --dry-run: draw the mix and its distances.")
+]
 Peek = Annotated[int | None, typer.Option(min=1, metavar="N", help="Print the first packs of each stage.")]
 
 
@@ -41,6 +45,7 @@ def prepare(
     merge: Merge = False,
     check: Check = False,
     peek: Peek = None,
+    draw: Draw = None,
     as_json: Json = False,
 ) -> None:
     """Prepare a recipe's data, reusing what is there; print what was asked, got and left out."""
@@ -50,12 +55,16 @@ def prepare(
     _refuse_several(
         {"--dry-run": dry_run, "--tasks": tasks, "--merge": merge, "--check": check, "--peek": peek}
     )
+    processes = workers or os.cpu_count() or 1
     if dry_run:
-        show_any_plan(recipe, overrides or [], world, screen())
+        if not as_json:
+            show_any_plan(recipe, overrides or [], world, screen())
+        _show_previews(recipe, stages_to_prepare(recipe, overrides or []), processes, draw, as_json)
         return
     refuse_world_without_dry_run(world)
+    if draw:
+        raise RecipeError(f"--draw: must come with --dry-run, got {draw} alone; add --dry-run")
     stages = stages_to_prepare(recipe, overrides or [])
-    processes = workers or os.cpu_count() or 1
     if tasks:
         _show_tasks([_do_task(stage, tasks, processes) for stage in _by_store(stages)], as_json)
     elif check:
@@ -92,7 +101,8 @@ def _prepare_stage(stage: Recipe, workers: int) -> dict[str, Any]:
         report = prepare_data(
             stage.data,
             tokenizer_path=stage.model.tokenizer_folder,
-            length=stage.target_length,
+            length=stage.pack_length,
+            reach=stage.target_length,
             folder=store_folder(stage),
             tokens=stage_tokens(stage),
             workers=workers,
@@ -140,6 +150,24 @@ def _packs(stage: Recipe, count: int) -> list[dict[str, Any]]:
     plan = open_plan(plan_folder(stage))
     encoder = load_encoder(stage.model.tokenizer_folder, engine="tokenizers")
     return peek(plan, encoder, range(min(count, len(plan))))
+
+
+def _show_previews(recipe: str, stages: list[Recipe], workers: int, draw: Path | None, as_json: bool) -> None:
+    from ropewalk.recipes.prepare_preview import draw_stages, preview_stage
+    from ropewalk.recipes.prepare_report import print_preview
+
+    told = [preview_stage(stage, workers) for stage in stages]
+    if draw:
+        draw_stages(told, stages, draw, title=recipe)
+    if as_json:
+        print(json.dumps({**told[-1], "stages": told}, indent=2))
+        return
+    for index, report in enumerate(told):
+        title = f"{recipe}, stage {index}" if len(told) > 1 else recipe
+        if "missing" in report:
+            screen().print(f"\n{title}: no preview of the data: {report['missing']}", markup=False)
+        else:
+            print_preview(report, screen(), title=title)
 
 
 def _show_reports(recipe: str, reports: list[dict[str, Any]], as_json: bool) -> None:

@@ -23,10 +23,52 @@ def print_report(report: dict[str, Any], console: Console, *, title: str) -> Non
     for name, told in report["sources"].items():
         sources.add_row(name, _amounts(told["requested"]), _amounts(told["achieved"]))
     console.print(sources)
+    _print_dropped(report, console)
+    _print_distances(report, console)
+
+
+def print_preview(told: dict[str, Any], console: Console, *, title: str) -> None:
+    """Print what a stage's data would be: what there is, what is asked of it, its cost and its distances."""
+    from rich.table import Table
+
+    console.print(
+        f"\n{title}: {told['tokens']:,} tokens in about {told['packs']:,} packs of {told['length']:,}, "
+        f"{told['padding_share']:.2%} padding, {told['pairs_per_token']:,.0f} query-key pairs a token\n"
+        f"from a sample of {told['sample_bytes'] / 1e6:,.1f} MB, 1/{1 / told['sample_share']:,.0f} of all: "
+        f"{told['disk_bytes'] / 1e9:,.3g} GB on disk, {told['hours']:,.2g} hours on {told['workers']} cores\n"
+        f"{told['engine']}",
+        markup=False,
+    )
+    there = Table("there is", "documents", "tokens", "text, MB", "bytes a token", box=None, pad_edge=False)
+    for name, own in told["there"].items():
+        counts = (f"{own[key]:,}" for key in ("documents", "tokens"))
+        there.add_row(name, *counts, f"{own['text_bytes'] / 1e6:,.1f}", f"{own['bytes_per_token']:.2f}")
+    console.print(there)
+    sources = Table("source", "requested", "achieved, in the sample", box=None, pad_edge=False)
+    for name, own in told["sources"].items():
+        sources.add_row(name, _amounts(own["requested"]), _amounts(own["achieved"]))
+    console.print(sources)
+    lengths = Table("source", "documents from", "documents", "tokens", box=None, pad_edge=False)
+    for bucket in told["buckets"]:
+        counts = (f"{bucket[key]:,}" for key in ("start", "documents", "tokens"))
+        lengths.add_row(bucket["source"], *counts)
+    console.print(lengths)
+    _print_dropped(told, console)
+    _print_distances(told, console)
+
+
+def _print_dropped(report: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
     dropped = Table("dropped because", "how much", box=None, pad_edge=False)
     for reason, amount in report["dropped"].items():
         dropped.add_row(reason, _amounts(amount))
     console.print(dropped if report["dropped"] else "dropped nothing")
+
+
+def _print_distances(report: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
     distances = Table("distance, tokens", "tokens", "query-key pairs", "share", box=None, pad_edge=False)
     pairs = sum(octave["pairs"] for octave in report["coverage"]) or 1
     for octave in report["coverage"]:

@@ -44,6 +44,8 @@ class Job:
     holdout: float
     keep_lines: bool
     part_bytes: int
+    hashes: bool = True
+    """Hash the inputs that begin here."""
 
     def part(self, number: int) -> Path:
         """Name a file of tokens; its record has the same name with another ending."""
@@ -113,7 +115,8 @@ def tokenise_unit(job: Job, reader: Reader, encoder: Encoder, count: Count = lam
         finally:
             if writer is not None:
                 writer.abandon()
-        hashes = {span.input.name: hash_input(span.input) for span in job.unit.spans if span.start == 0}
+        begun = [span.input for span in job.unit.spans if span.start == 0 and job.hashes]
+        hashes = {entry.name: hash_input(entry) for entry in begun}
         write_json(job.done, _record(job, progress) | {"hashes": hashes})
 
 

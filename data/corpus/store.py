@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +58,8 @@ class Documents(Sequence[Document]):
     def __init__(self, corpus: Path, split: Split = "train") -> None:
         """DataError where the folder is no corpus or its index is torn."""
         self.folder = corpus
-        self._parts: list[str] = read_manifest(corpus, "corpus")["parts"]
+        self.manifest: dict[str, Any] = read_manifest(corpus, "corpus")
+        self._parts: list[str] = self.manifest["parts"]
         self._index = _open_index(corpus / f"{split}.arrow")
         self._first = np.cumsum([0, *(batch.num_rows for batch in self._index.to_batches())])
         self._places = [
