@@ -66,7 +66,7 @@ class Plan:
         if found["fingerprint"] != self.corpus_fingerprint:
             raise DataError(
                 f"{folder}: must stand on corpus {self.corpus_fingerprint[:12]}, got "
-                f"{found['fingerprint'][:12]}{told(self.manifest['corpus'], corpus_facts(found))}; "
+                f"{found['fingerprint'][:12]}{differing(self.manifest['corpus'], corpus_facts(found))}; "
                 "delete the plan and prepare it again"
             )
         self._corpus = Documents(corpus, "train")
@@ -143,6 +143,16 @@ class Plan:
         edges = [*starts, filled, *([self.length] if filled < self.length else [])]
         return list(pairwise(edges))
 
+    def extents(self, index: int) -> list[int]:
+        """Give the distance from the first to the last position of each of `groups`, and one: its tokens, and
+        what they skip."""
+        rows = self._rows(index)
+        heads = np.flatnonzero(_heads(rows))
+        tails = np.append(heads[1:], len(rows)) - 1
+        found = rows["position"][tails] + rows["length"][tails] - rows["position"][heads]
+        padding = self.length - int(self.packs[index]["filled"])
+        return [*found.tolist(), *([padding] if padding else [])]
+
     def trained_tokens(self, index: int) -> int:
         """Count the labels that are not masked, without reading tokens."""
         return int(self.packs[index]["trained"])
@@ -202,7 +212,7 @@ def _heads(rows: np.ndarray) -> np.ndarray:
     return np.diff(rows["group"], prepend=-1) != 0
 
 
-def told(kept: dict[str, Any], found: dict[str, Any]) -> str:
+def differing(kept: dict[str, Any], found: dict[str, Any]) -> str:
     """Say in which fields two plans or corpora differ, in the middle of an error."""
     fields = differences(kept, found)
     return f", with a difference in {'; '.join(fields)}" if fields else ""

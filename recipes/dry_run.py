@@ -47,7 +47,7 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
     yield from frequency_rows(stage.rope.scheme, facts.bases, stage.target_length)
     yield from (("warning", line) for line in serving_lines(stage, facts))
     train, layout = stage.train, Layout(world=world, sequence=stage.train.sequence)
-    packs = train.batch_tokens // stage.target_length
+    packs = train.batch_tokens // stage.pack_length
     accumulation = packs // (layout.data * train.micro_batch)
     yield (
         "layout",
@@ -57,7 +57,7 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
     yield (
         "step",
         (
-            f"{train.batch_tokens:,} tokens = {packs:,} packs of {stage.target_length:,} = "
+            f"{train.batch_tokens:,} tokens = {packs:,} packs of {stage.pack_length:,} = "
             f"{layout.data} data x {train.micro_batch} micro_batch x {accumulation:,} accumulation"
         ),
     )
@@ -65,7 +65,7 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
         "run",
         f"{train.steps:,} steps, {train.steps * train.batch_tokens:,} tokens, {train.steps * packs:,} packs",
     )
-    yield "spans", _spans(layout, stage.target_length)
+    yield "spans", _spans(layout, stage.pack_length)
     schedule = train.schedule
     yield (
         "rate",

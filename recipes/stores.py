@@ -27,8 +27,9 @@ def stage_tokens(stage: Recipe) -> int:
 
 def plan_folder(stage: Recipe) -> Path:
     """Name the plan of a stage; a DataError where its store holds no corpus."""
-    tokens = stage_tokens(stage)
-    return find_plan(stage.data, length=stage.target_length, folder=store_folder(stage), tokens=tokens)
+    length, reach = stage.pack_length, stage.target_length
+    folder, tokens = store_folder(stage), stage_tokens(stage)
+    return find_plan(stage.data, length=length, reach=reach, folder=folder, tokens=tokens)
 
 
 def require_prepared(stages: Sequence[Recipe], *, recipe: str, overrides: Sequence[str]) -> list[Path]:

@@ -25,6 +25,7 @@ class MemoryPlan:
     seed: int = 0
     fingerprint: str = "plan-0"
     corpus_fingerprint: str = "corpus-0"
+    about: dict = field(default_factory=lambda: {"length": 64, "spec": {"seed": 0}})
     made: dict[int, Window] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -50,6 +51,12 @@ class MemoryPlan:
     def read(self, index: int, start: int, stop: int) -> Window:
         pack = self.pack(index)
         return Window(*(x[start:stop].astype(np.int64) for x in (pack.tokens, pack.positions, pack.labels)))
+
+    def extents(self, index: int) -> list[int]:
+        return [stop - start for start, stop in self.groups(index)]
+
+    def cost(self, index: int) -> int:
+        return sum((stop - start) ** 2 for start, stop in self.groups(index))
 
     def trained_tokens(self, index: int) -> int:
         return int((self.pack(index).labels != -100).sum())

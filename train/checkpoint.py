@@ -18,6 +18,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ..data import Plan
+from ..data.plan import differing
 from ..rope import FULL, Scheme, config_fields, installed, make_scheme
 from .engine import named_parameters
 from .errors import TrainError
@@ -142,6 +143,7 @@ def description(model: PreTrainedModel, recipe: Recipe, progress: Progress, plan
         "progress": asdict(progress),
         "plan": plan.fingerprint,
         "corpus": plan.corpus_fingerprint,
+        "data": plan.about,
         "recipe": recipe.fingerprint,
         "numbers": numbers(recipe),
     }
@@ -186,14 +188,18 @@ def read_progress(folder: Path, recipes: list[Recipe]) -> Progress:
 
 
 def check_same_data(folder: Path, plan: Plan) -> None:
-    """Refuse to continue on other tokens than the checkpoint was trained on."""
-    told = read_json(folder / "ropewalk.json")
-    for name, found in (("plan", plan.fingerprint), ("corpus", plan.corpus_fingerprint)):
-        if told[name] != found:
-            raise TrainError(
-                f"{folder}: the {name} must be {told[name][:12]}, got {found[:12]}; "
-                "restore the prepared data of this run or choose another run_dir"
-            )
+    """Refuse to continue on other tokens than the checkpoint was trained on; say in which fields they
+    differ."""
+    kept = read_json(folder / "ropewalk.json")
+    found = {"plan": plan.fingerprint, "corpus": plan.corpus_fingerprint}
+    others = [name for name in found if kept[name] != found[name]]
+    if others:
+        was, now = (", ".join(f"{name} {these[name][:12]}" for name in others) for these in (kept, found))
+        raise TrainError(
+            f"{folder}: the prepared data must be what this run began with, {was}, got {now}"
+            f"{differing(kept.get('data', {}), plan.about)}; "
+            "restore the prepared data of this run or choose another run_dir"
+        )
 
 
 def load_states(engine: Any, folder: Path | None, step: int) -> None:

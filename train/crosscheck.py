@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..rope import Base, RopeError, read_base
+from ..rope import AttentionScheme, Base, RopeError, read_base
 from .errors import TrainError
 from .layout import divisors, legal_degrees
 from .problems import nearest, shown
@@ -40,7 +40,7 @@ def problems_of(recipe: Recipe, world: int) -> list[str]:
     for index, stage in enumerate(resolved):
         prefix = f"stages[{index}]." if recipe.stages else ""
         for problem in _stage_problems(stage, world, previous=resolved[index - 1] if index else None):
-            shared = not problem.startswith(("target_length", "train.", "eval.")) or not prefix
+            shared = not problem.startswith(("target_length", "train.", "eval.", "data.")) or not prefix
             found[problem if shared else prefix + problem] = None
     return list(found)
 
@@ -91,6 +91,7 @@ def _stage_problems(recipe: Recipe, world: int, *, previous: Recipe | None) -> I
     yield from _config_problems(recipe.model)
     yield from _schedule_problems(recipe)
     yield from _batch_problems(recipe, world)
+    yield from _pack_problems(recipe)
     try:
         facts = model_facts(recipe)
     except TrainError as error:
@@ -99,8 +100,11 @@ def _stage_problems(recipe: Recipe, world: int, *, previous: Recipe | None) -> I
         yield f"model: {error}"
     else:
         yield from _length_problems(recipe, facts, previous)
-        for key, sequence in (("train", recipe.train.sequence), ("eval", recipe.eval.sequence)):
-            yield from sequence_problems(f"{key}.sequence", sequence, recipe.target_length, facts, world)
+        for key, sequence, length in (
+            ("train", recipe.train.sequence, recipe.pack_length),
+            ("eval", recipe.eval.sequence, recipe.target_length),
+        ):
+            yield from sequence_problems(f"{key}.sequence", sequence, length, facts, world)
         yield from _scheme_problems(recipe, facts)
 
 
@@ -147,7 +151,7 @@ def _schedule_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
-    train, length = recipe.train, recipe.target_length
+    train, length = recipe.train, recipe.pack_length
     needed = train.steps * train.batch_tokens
     if recipe.data.tokens is not None and recipe.data.tokens < needed:
         yield (
@@ -160,11 +164,32 @@ def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
     share = length * data * train.micro_batch
     if train.batch_tokens % share:
         near = max(share, train.batch_tokens // share * share)
+        name = "data.length" if recipe.data.length else "target_length"
         yield (
-            f"train.batch_tokens: must be a multiple of {share} = target_length {length} x data {data} x "
+            f"train.batch_tokens: must be a multiple of {share} = {name} {length} x data {data} x "
             f"micro_batch {train.micro_batch}, got {train.batch_tokens} tokens; "
             f"use {near} or {near + share}, or raise train.sequence"
         )
+
+
+def _pack_problems(recipe: Recipe) -> Iterator[str]:
+    """A pack may be shorter than the window, which positions that skip ahead then fill; never longer."""
+    length, target = recipe.pack_length, recipe.target_length
+    if length > target:
+        yield f"data.length: must be at most target_length {target} tokens, got {length}; lower it"
+    for name, source in recipe.data.sources.items():
+        if source.positions != "skip" or source.weight == 0:
+            continue
+        if source.groups == "pack" and length == target:
+            yield (
+                f"data.sources.{name}.positions: must have room to skip ahead in, got skip in packs of the "
+                f"whole target_length {target}; set data.length to less, or remove positions"
+            )
+        if isinstance(recipe.rope.scheme, AttentionScheme):
+            yield (
+                f"data.sources.{name}.positions: must be left to rope.kind {recipe.rope.kind}, which forms "
+                "positions from places itself, got skip; remove positions"
+            )
 
 
 def _length_problems(recipe: Recipe, facts: ModelFacts, previous: Recipe | None) -> Iterator[str]:

@@ -167,11 +167,11 @@ class Stage:
 def make_batches(recipe: Recipe, plan: Plan, mesh: Mesh) -> Batches:
     """Cut the plan into optimizer steps; a plan with too few packs is refused before the first."""
     settings = recipe.train
-    if plan.length != recipe.target_length:
+    if plan.length != recipe.pack_length:
         raise TrainError(
-            f"data: packs must have {recipe.target_length} tokens, got {plan.length}; prepare this recipe"
+            f"data: packs must have {recipe.pack_length} tokens, got {plan.length}; prepare this recipe"
         )
-    packs = settings.batch_tokens // recipe.target_length
+    packs = settings.batch_tokens // recipe.pack_length
     if settings.steps * packs > len(plan):
         raise TrainError(
             f"train.steps: {settings.steps} steps of {packs} packs need {settings.steps * packs} packs, "

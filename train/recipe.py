@@ -200,6 +200,11 @@ class Recipe(Section):
     """Engines that are to serve the result; a scheme that one cannot serve is said before training."""
     stages: list[dict[str, Any]] = Field(default_factory=list)
 
+    @property
+    def pack_length(self) -> int:
+        """Give the tokens of a training sequence; fewer than the target length where the data says so."""
+        return self.data.length or self.target_length
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash the values that matter for the numbers: sha256 in hex, equal wherever the same run is made."""

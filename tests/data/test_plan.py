@@ -61,6 +61,8 @@ def test_groups_cover_a_pack_and_positions_restart_in_each(plan: Plan):
         assert pack.groups == plan.groups(index)
         assert plan.cost(index) == sum((stop - start) ** 2 for start, stop in pack.groups)
         filled = sum(segment.length for segment in pack.segments)
+        spread = [pack.positions[start:stop] for start, stop in pack.groups]
+        assert plan.extents(index) == [own[-1] - own[0] + 1 for own in spread]
         skips = sources(plan, index) == {"skipped"}
         skipping += skips
         for start, stop in pack.groups:

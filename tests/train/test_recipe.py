@@ -223,6 +223,7 @@ def test_difference_of_numbers_survives_json():
     assert difference(numbers(recipe({"train": {"seed": 1}})), kept) == ["train.seed: 1, not 0"]
 
 
+SKIP = {"sources": {"text": {"groups": "pack", "positions": "skip"}}}
 BAD_TOGETHER = [
     ({"target_length": 64}, 1, "target_length", "64", "raise"),
     ({"train": {"batch_tokens": 1000}}, 1, "train.batch_tokens", "1000", "768 or 1024"),
@@ -244,6 +245,17 @@ BAD_TOGETHER = [
     ({"train": {"schedule": {"warmup": 20}}}, 1, "train.schedule.warmup", "20", "lower"),
     ({"train": {"schedule": {"kind": "constant", "floor": 0.1}}}, 1, "train.schedule.floor", "0.1", "remove"),
     ({"data": {"tokens": 100}}, 1, "data.tokens", "100", "leave it out"),
+    ({"data": {"length": 512}}, 1, "data.length", "512", "lower"),
+    ({"data": {"length": 192}}, 1, "train.batch_tokens", "data.length 192", "960 or 1152"),
+    ({"data": {"length": 129}, "train": {"sequence": 2}}, 2, "train.sequence", "129", "[1]"),
+    ({"data": SKIP}, 1, "data.sources.text.positions", "skip", "data.length"),
+    (
+        {"data": SKIP | {"length": 128}, "rope": {"kind": "dca"}},
+        1,
+        "data.sources.text.positions",
+        "dca",
+        "remove",
+    ),
     ({"model": {"config": None}}, 1, "model.path", "models/x", "correct the path"),
     ({"model": {"config": {"hiden_size": 4}}}, 1, "model.config.hiden_size", "'hiden_size'", "'hidden_size'"),
     ({"model": {"config": {"model_type": "lama"}}}, 1, "model.config.model_type", "'lama'", "correct"),
@@ -275,6 +287,14 @@ def test_check_lists_all_problems_and_passes_a_sound_recipe():
         check(wrong, 3, where="r.yaml")
     keys = ("target_length", "train.batch_tokens", "train.sequence", "train.schedule.warmup")
     assert all(f"r.yaml: {key}: " in str(caught.value) for key in keys)
+
+
+def test_packs_may_be_shorter_than_the_window():
+    skipping = recipe({"data": SKIP | {"length": 128}})
+    assert (skipping.pack_length, skipping.target_length) == (128, 256)
+    check(skipping, 1)
+    check(recipe({"data": {"sources": {"text": {"positions": "skip"}}}}), 1)  # documents may be shorter
+    assert recipe().pack_length == 256
 
 
 def test_a_model_from_scratch_may_have_any_target():

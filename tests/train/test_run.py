@@ -89,6 +89,11 @@ def test_checkpoints_beyond_keep_are_dropped(straight: Any) -> None:
         ({"settings": {"seed": 1}}, "train.seed", "run_dir"),
         ({"plan": {"fingerprint": "other"}}, "plan", "prepared data"),
         ({"plan": {"corpus_fingerprint": "other"}}, "corpus", "prepared data"),
+        (
+            {"plan": {"fingerprint": "other", "about": {"length": 64, "spec": {"seed": 1}}}},
+            "spec.seed (0",
+            "data",
+        ),
         ({"plan": {"length": 32}}, "packs must have 64 tokens, got 32", "prepare"),
         ({"plan": {"packs": 16}}, "got 16", "data.tokens"),
     ],

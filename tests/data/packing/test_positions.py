@@ -55,10 +55,10 @@ def test_two_chunks_reach_every_distance():
     """The share of texts that have a pair at distance d is its chance over all places and skips."""
     length, reach, groups = 6, 20, 20_000
     cases = [(place, skipped) for place in range(1, length) for skipped in range(reach - length + 1)]
-    chance = sum(distances(length, *case, reach) for case in cases) / len(cases)
+    chance = np.mean([distances(length, *case, reach) for case in cases], axis=0)
     skips = drawn([length] * groups, 2, reach)
     draws = zip(skips.place.tolist(), skips.skipped.tolist(), strict=True)
-    seen = sum(distances(length, *draw, reach) for draw in draws) / groups
+    seen = np.mean([distances(length, *draw, reach) for draw in draws], axis=0)
     assert (chance > 0).all()
     assert (seen > 0).all()
     assert np.abs(seen - chance).max() < 0.02
