@@ -16,7 +16,8 @@ from .checking import check_store
 from .corpus.manifest import read_manifest
 from .corpus.store import Document, Documents, open_documents
 from .corpus.work import Task
-from .coverage import Octave, beyond, coverage
+from .coverage import Bucket, Octave, attention_cost, beyond, buckets, coverage
+from .dataset import PackDataset
 from .encoding.encoder import Encoder, load_encoder
 from .encoding.training import train_tokenizer
 from .errors import DataError
@@ -29,6 +30,7 @@ from .preview import preview
 from .spec import DataSpec, FilesSource
 
 __all__ = [
+    "Bucket",
     "DataError",
     "DataSpec",
     "Document",
@@ -41,13 +43,16 @@ __all__ = [
     "Needle",
     "Octave",
     "Pack",
+    "PackDataset",
     "Plan",
     "PrepareReport",
     "RepeatsSource",
     "Segment",
     "Task",
     "Window",
+    "attention_cost",
     "beyond",
+    "buckets",
     "check_store",
     "coverage",
     "find_plan",
