@@ -22,13 +22,14 @@ from .patterns import PLAIN, UnprovenError, composes
 
 PIECE = 1_000_000
 
-PLACES = (
-    r"\S\n(?=\w)",  # after the end of a line that ends in no white space: nearly all tokenizers
-    r"[\r\n](?=\w)",  # after any line ends: where these are one token, as in Llama 3
-    r"\s(?=\n\w)",  # before the last line end of several: where `\s+(?!\S)` stops, as in GPT-2
+LINE_ENDS = (
+    r"\S\n(?={})",  # after the end of a line that ends in no white space: nearly all tokenizers
+    r"[\r\n](?={})",  # after any line ends: where these are one token, as in Llama 3
+    r"\s(?=\n{})",  # before the last line end of several: where `\s+(?!\S)` stops, as in GPT-2
 )
-"""Never before anything but a letter or digit, though many tokenizers would allow it: some join punctuation
-and line ends (`[\\r\\n/]*`)."""
+NEXT = (r"\S", r"\w")
+"""What comes next: anything but white space, or letters and digits only, for who joins line ends and
+punctuation (`[\\r\\n/]*`)."""
 
 _LEFT = (
     *"aZ5_.,;:!?)]}>\"'`~@#$%^&*+=|\\/<-",
@@ -39,8 +40,11 @@ _LEFT = (
 )
 _RUNS = ("a1!", "ab" * 20, "1234", "!?" * 9, "don't", "'s", "x'", "'LL", "  a", "\t}", " -", "e\u0301\u0301")
 _ENDS = ("\n", "\r\n", "\n\n", " \n", "\t\n", "\r\n\r\n", " \n \n", "\u00a0\n", "\n   \n")
-_RIGHT = ("a", "Z1", "12345", "_", "s", "ll", "t's", "\u00e9", "\u4e2d\u6587", "\u0639", "\u0660", "\u00bd",
-          "a\u0301", "re 1", "x\n\ny")  # fmt: skip
+_RIGHT = (
+    *("a", "Z1", "12345", "_", "s", "ll", "t's", "\u00e9", "\u4e2d\u6587", "\u0639", "\u0660", "\u00bd"),
+    *("a\u0301", "re 1", "x\n\ny", "'s", "//\n", "=\n"),
+    *"/{<'#-.\"!\u0301\u200b\u3002\U0001f600",
+)
 
 
 def cut_places(fields: Mapping[str, Any], backend: HuggingFace) -> re.Pattern[str] | None:
@@ -50,8 +54,8 @@ def cut_places(fields: Mapping[str, Any], backend: HuggingFace) -> re.Pattern[st
         return None
     texts = [left + end + right for left, end, right in product((*_LEFT, *_RUNS), _ENDS, _RIGHT)]
     split = cache(partial(_split, backend.tokenizer.pre_tokenizer))
-    held = [place for place in PLACES if all(_holds(re.compile(place), split, text) for text in texts)]
-    return re.compile("|".join(held)) if held else None
+    held = [_widest(line_end, split, texts) for line_end in LINE_ENDS]
+    return re.compile("|".join(filter(None, held))) if any(held) else None
 
 
 def pieces(blocks: Iterable[str], places: re.Pattern[str] | None, at_least: int = PIECE) -> Iterator[str]:
@@ -72,6 +76,15 @@ def pieces(blocks: Iterable[str], places: re.Pattern[str] | None, at_least: int 
         seen = max(0, len(text) - 3)  # a place is at most two characters and the two after them
     if text:
         yield text
+
+
+def _widest(line_end: str, split: Callable[[str], list[str]], texts: list[str]) -> str:
+    """Give the place with as much of NEXT behind it as holds in all texts; empty where none does."""
+    for next_ in NEXT:
+        place = line_end.format(next_)
+        if all(_holds(re.compile(place), split, text) for text in texts):
+            return place
+    return ""
 
 
 def _split(splitter: PreTokenizer, text: str) -> list[str]:
