@@ -18,8 +18,8 @@ Fit = Literal["best-fit", "concatenate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Pieces: which item, from which token of it, how many, and in which pack; `rank` orders the pieces of a
-    pack. Packs have no order yet."""
+    """Pieces: which item, from which token of it, how many, and in which pack; `rank`, below 2**32, orders
+    the pieces of a pack. Packs have no order yet."""
 
     item: np.ndarray
     start: np.ndarray
@@ -39,9 +39,8 @@ def pack(lengths: np.ndarray, size: int, *, fit: Fit, rng: np.random.Generator) 
     if fit == "concatenate":
         return _concatenated(lengths, size, rng.permutation(len(lengths)))
     item, start, length = _fragments(lengths, size)
-    return Packing(
-        item=item, start=start, length=length, pack=best_fit(length, size), rank=rng.random(len(item))
-    )
+    rank = rng.integers(1 << 32, size=len(item))
+    return Packing(item=item, start=start, length=length, pack=best_fit(length, size), rank=rank)
 
 
 def best_fit(lengths: np.ndarray, size: int) -> np.ndarray:
@@ -58,7 +57,10 @@ def best_fit(lengths: np.ndarray, size: int) -> np.ndarray:
         while at < stop:
             numbers, each = bins.take(length, stop - at)
             count = min(stop - at, len(numbers) * each)
-            placed[at : at + count] = numbers[0] if len(numbers) == 1 else np.repeat(numbers, each)[:count]
+            if len(numbers) == 1:
+                placed[at : at + count] = numbers[0]
+            else:
+                placed[at : at + count] = numbers if each == 1 else np.repeat(numbers, each)[:count]
             at += count
     found = np.empty_like(placed)
     found[order] = placed
@@ -127,5 +129,5 @@ def _concatenated(lengths: np.ndarray, size: int, order: np.ndarray) -> Packing:
         start=start - begins[nth],
         length=stop - start,
         pack=number,
-        rank=np.arange(len(nth), dtype=np.float64),
+        rank=np.arange(len(nth)),
     )

@@ -45,6 +45,8 @@ class Items:
     @classmethod
     def joined(cls, parts: Sequence[Items]) -> Items:
         """Put the items of all parts one after the other."""
+        if len(parts) == 1:
+            return parts[0]
         firsts = np.cumsum([0, *(part.count for part in parts)])
         item = [part.item + first for part, first in zip(parts, firsts.tolist(), strict=False)]
         row, start, length, trained = (

@@ -61,29 +61,33 @@ def tables(
             scope = replace(scope, positions="continuous")  # a pack that is one group: the same
         scoped.setdefault(scope, []).append(items)
     scopes = list(scoped)
-    joined = [Items.joined(own) for own in scoped.values()]
-    pieces = _arranged(joined, size, fit, rng)
-    segments, piece = _spans(Items.joined(joined), pieces)
+    items = Items.joined([part for own in scoped.values() for part in own])
+    counts = [sum(part.count for part in own) for own in scoped.values()]
+    pieces = _arranged(np.split(items.lengths(), np.cumsum(counts)[:-1]), size, fit, rng)
+    segments, piece = _spans(items, pieces)
     opens = np.diff(pieces.pack[piece], prepend=-1) != 0
     masked = np.array([scope.groups == "document" for scope in scopes])[pieces.scope]
     opens |= masked[piece] & (np.diff(piece, prepend=-1) != 0)
     return _placed(segments, opens, pieces.pack[piece], pieces.scope[piece], scopes, size, reach, rng)
 
 
-def _arranged(joined: Sequence[Items], size: int, fit: Fit, rng: np.random.Generator) -> _Pieces:
-    """Pack each scope by itself and put all packs into a drawn order."""
-    packings = [pack(items.lengths(), size, fit=fit, rng=rng) for items in joined]
+def _arranged(lengths: Sequence[np.ndarray], size: int, fit: Fit, rng: np.random.Generator) -> _Pieces:
+    """Pack the items of each scope by themselves and put all packs into a drawn order."""
+    packings = [pack(own, size, fit=fit, rng=rng) for own in lengths]
     packs = np.cumsum([0, *(packing.packs for packing in packings)])
-    items = np.cumsum([0, *(own.count for own in joined)])
+    items = np.cumsum([0, *(len(own) for own in lengths)])
     number = np.concatenate([packing.pack + packs[at] for at, packing in enumerate(packings)])
     place = rng.permutation(packs[-1])[number]
-    order = np.lexsort((np.concatenate([packing.rank for packing in packings]), place))
+    rank = np.concatenate([packing.rank for packing in packings])
+    order = np.argsort(place << 32 | rank, kind="stable")
     return _Pieces(
         item=np.concatenate([packing.item + items[at] for at, packing in enumerate(packings)])[order],
         start=np.concatenate([packing.start for packing in packings])[order],
         length=np.concatenate([packing.length for packing in packings])[order],
         pack=place[order],
-        scope=np.repeat(np.arange(len(packings)), [len(packing.item) for packing in packings])[order],
+        scope=np.repeat(
+            np.arange(len(packings), dtype=np.int16), [len(packing.item) for packing in packings]
+        )[order],
     )
 
 
@@ -92,18 +96,22 @@ def _spans(items: Items, pieces: _Pieces) -> tuple[np.ndarray, np.ndarray]:
     spans = np.flatnonzero(items.length)
     ends = np.cumsum(items.length[spans])
     begins = ends - items.length[spans]
+    spans_of = np.bincount(items.item[spans], minlength=items.count)
     lengths = items.lengths()
     first = (np.cumsum(lengths) - lengths)[pieces.item] + pieces.start
-    low = np.searchsorted(ends, first, side="right")
-    counts = np.searchsorted(begins, first + pieces.length, side="left") - low
+    low = (np.cumsum(spans_of) - spans_of)[pieces.item]
+    counts = np.ones(len(low), np.int64)
+    many = np.flatnonzero(spans_of[pieces.item] > 1)
+    low[many] = np.searchsorted(ends, first[many], side="right")
+    counts[many] = np.searchsorted(begins, (first + pieces.length)[many], side="left") - low[many]
     piece = np.repeat(np.arange(len(first)), counts)
     span = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts - low, counts)
     start = np.maximum(first[piece], begins[span])
     segments = np.zeros(len(piece), SEGMENT)
-    segments["document"] = items.row[spans][span]
-    segments["start"] = items.start[spans][span] + start - begins[span]
+    segments["document"] = items.row[spans[span]]
+    segments["start"] = items.start[spans[span]] + start - begins[span]
     segments["length"] = np.minimum((first + pieces.length)[piece], ends[span]) - start
-    segments["trained"] = items.trained[spans][span]
+    segments["trained"] = items.trained[spans[span]]
     return segments, piece
 
 
@@ -124,19 +132,22 @@ def _placed(
     chunks = np.array([scope.skip_chunks if scope.positions == "skip" else 1 for scope in scopes])
     skips = draw_skips(lengths, chunks[scope_of[first_of_group]], reach, rng)
     cuts = begins[skips.group] + skips.place
-    segments, parent = _cut(segments, cuts)
-    pack_of, scope_of = pack_of[parent], scope_of[parent]
+    group = np.cumsum(opens) - 1
+    if len(cuts):
+        segments, parent = _cut(segments, cuts)
+        pack_of, scope_of, group = pack_of[parent], scope_of[parent], group[parent]
 
     at = np.cumsum(segments["length"]) - segments["length"]
-    group = np.searchsorted(begins, at, side="right") - 1
     first = np.flatnonzero(np.diff(pack_of, prepend=-1))
     rows = np.diff(first, append=len(segments))
     segments["offset"] = at - np.repeat(at[first], rows)
     segments["group"] = group - np.repeat(group[first], rows)
-    marks = np.concatenate([begins, cuts])
-    order = np.argsort(marks, kind="stable")
-    ahead = np.concatenate([np.zeros(len(begins), np.int64), skips.skipped])[order]
-    inside = at - begins[group] + ahead[np.searchsorted(marks[order], at, side="right") - 1]
+    inside = at - begins[group]
+    if len(cuts):  # of its group's; a group begins with no skip
+        marks = np.concatenate([begins, cuts])
+        order = np.argsort(marks, kind="stable")
+        skipped = np.concatenate([np.zeros(len(begins), np.int64), skips.skipped])[order]
+        inside += skipped[np.searchsorted(marks[order], at, side="right") - 1]
     runs_on = np.array([scope.positions == "continuous" for scope in scopes])[scope_of]
     segments["position"] = np.where(runs_on, segments["offset"], inside)
 
@@ -152,8 +163,6 @@ def _placed(
 
 def _cut(segments: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cut segments at these tokens of all their tokens; also give the row that each came from."""
-    if not len(cuts):
-        return segments, np.arange(len(segments))
     ends = np.cumsum(segments["length"])
     begins = ends - segments["length"]
     starts = np.union1d(begins, cuts)

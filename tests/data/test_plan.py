@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,6 +189,45 @@ def test_a_plan_on_another_corpus_names_what_differs(
     with pytest.raises(DataError, match=r"identity\.holdout \(0\.2 there, 0\.3 asked\)") as caught:
         open_plan(made[0].folder)
     assert "prepare it again" in str(caught.value)
+
+
+def test_a_span_reads_its_own_tokens_and_the_next_label(plan: Plan, monkeypatch: pytest.MonkeyPatch):
+    index = next(i for i in range(len(plan)) if len(plan[i].segments) > 2)
+    filled, read, inner = int(plan.packs[index]["filled"]), [], plan._tokens
+
+    def counted(*arguments: Any) -> np.ndarray:
+        tokens = inner(*arguments)
+        read.append(len(tokens))
+        return tokens
+
+    monkeypatch.setattr(plan, "_tokens", counted)
+    for start, stop in ((0, 10), (LENGTH // 2, LENGTH // 2 + 40), (LENGTH - 1, LENGTH), (30, 30)):
+        read.clear()
+        plan.read(index, start, stop)
+        assert sum(read) == max(min(stop + 1, filled) - start, 0)
+
+
+def test_a_plan_of_millions_of_packs_opens_at_once(plan: Plan, tmp_path: Path):
+    """Sparse tables, whose rows are zero but for one pack: what is not asked for is not read."""
+    store = tmp_path / "store"
+    shutil.copytree(plan.folder.parent.parent, store)
+    folder = store / "plans" / plan.folder.name
+    packs, at = 20_000_000, 12_345_678
+    for name in ("segments", "packs"):
+        table = np.load(folder / f"{name}.npy")
+        path = folder / f"{name}.npy"
+        path.unlink()
+        large = np.lib.format.open_memmap(path, "w+", table.dtype, (packs,))
+        own = int(plan.packs["segments"][0])
+        large[at : at + (own if name == "segments" else 1)] = table[: own if name == "segments" else 1]
+        if name == "packs":
+            large["first"][at] = at
+    began = time.perf_counter()
+    opened = open_plan(folder)
+    window = opened.read(at, 10, 20)
+    assert time.perf_counter() - began < 1
+    assert len(opened) == packs
+    assert window.tokens.tolist() == plan.read(0, 10, 20).tokens.tolist()
 
 
 def test_plans_of_other_lengths_share_the_corpus(
