@@ -7,7 +7,7 @@ faster way to the reference's ids is in `ranks.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -47,7 +47,7 @@ class Backend(Protocol):
 class HuggingFace:
     """A tokenizer.json, opened when it is first needed: who has a faster way may never need it."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     name = "tokenizers"
 
     @cached_property
@@ -85,7 +85,7 @@ class HuggingFace:
 class SentenceModel:
     """A SentencePiece model; its control symbols, such as `</s>`, are text inside a document."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     name = "sentencepiece"
 
     @cached_property
