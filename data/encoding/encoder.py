@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,21 +134,29 @@ def _choose(
                 "leave the engine at auto"
             )
         return reference, None, "sentencepiece: tokenizer.model is used"
-    fields = json.loads(folder.content)
-    backend: Backend = reference
-    why = "tokenizers: asked for"
-    if engine != "tokenizers":
-        try:
-            backend = prove_ranks(fields, reference)
-            why = "tiktoken: its ids are proven to be those of tokenizer.json"
-        except UnprovenError as error:
-            if engine == "tiktoken":
-                raise DataError(
-                    f"{folder.path}: engine tiktoken must give the ids of tokenizer.json, got no proof: "
-                    f"{error}; leave the engine at auto"
-                ) from error
-            why = f"tokenizers: {error}"
-    return backend, cut_places(fields, reference), why
+    places = _places(folder.content)
+    if engine == "tokenizers":
+        return reference, places, "tokenizers: asked for"
+    try:
+        return _proven(folder.content), places, "tiktoken: its ids are proven to be those of tokenizer.json"
+    except UnprovenError as error:
+        if engine == "tiktoken":
+            raise DataError(
+                f"{folder.path}: engine tiktoken must give the ids of tokenizer.json, got no proof: "
+                f"{error}; leave the engine at auto"
+            ) from error
+        return reference, places, f"tokenizers: {error}"
+
+
+@lru_cache(maxsize=8)
+def _proven(content: bytes) -> Ranks:
+    """Prove a tokenizer.json once a process: it takes seconds."""
+    return prove_ranks(json.loads(content), HuggingFace(content))
+
+
+@lru_cache(maxsize=8)
+def _places(content: bytes) -> re.Pattern[str] | None:
+    return cut_places(json.loads(content), HuggingFace(content))
 
 
 def _marks(word: str, key: str, specials: dict[str, int | None], backend: Backend) -> np.ndarray:
