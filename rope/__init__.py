@@ -28,7 +28,7 @@ from .base import Base, RopeError
 from .factors import Factors, read_factors, write_factors
 from .families import FULL, SLIDING
 from .hf import config_fields, read_base
-from .install import Installed, install, installed, layer_fingerprint
+from .install import Installed, install, installed, layer_fingerprint, stated_lengths
 from .rotation import Rotary, Table, rotate, rotation_table
 from .scheme import SCHEMES, Frequencies, NotExpressible, Scheme, make_scheme
 from .stretch import at_stretch
@@ -65,5 +65,6 @@ __all__ = [
     "rotate",
     "rotation_table",
     "schemes",
+    "stated_lengths",
     "write_factors",
 ]

@@ -6,6 +6,7 @@ asked: a 4-D mask of a million tokens would be a terabyte, and training never ne
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from .rotation import Rotary
 
 NAME = "ropewalk"
 Attend = Callable[..., Tensor]
+BY_PLACES = "cache_position" in inspect.signature(sdpa_mask).parameters
+"transformers before 5.4 tells a mask the slots of its queries, not how many there are and where they start"
 
 
 class LazyMask:
@@ -30,6 +33,8 @@ class LazyMask:
     "what `generate` asks of a mask that it prepared itself, for a static cache"
 
     def __init__(self, **arguments: Any) -> None:
+        if (places := arguments.pop("cache_position", None)) is not None:
+            arguments |= {"q_offset": places[0], "q_length": len(places), "device": places.device}
         # A static cache counts its tokens in place: read now what would have moved on when the mask is built.
         self.arguments: dict[str, Any] = arguments | {"q_offset": int(arguments.get("q_offset", 0))}
         self._built: list[Tensor | None] = []
@@ -41,8 +46,17 @@ class LazyMask:
     def __call__(self) -> Tensor | None:
         """Return a boolean [B, 1, S, T], or None where plain causal attention is meant."""
         if not self._built:
-            self._built.append(sdpa_mask(**self.arguments))
+            self._built.append(sdpa_mask(**self._asked()))
         return self._built[0]
+
+    def _asked(self) -> dict[str, Any]:
+        """Return the arguments in the words of the installed transformers."""
+        if not BY_PLACES:
+            return self.arguments
+        asked = dict(self.arguments)
+        start, length = asked.pop("q_offset"), asked.pop("q_length")
+        places = torch.arange(start, start + length, device=asked.pop("device", None))
+        return asked | {"cache_position": places}
 
     def from_the_start(self, past: int) -> LazyMask:
         """Return the mask of the same keys whose queries are `past` tokens more."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .attention import NAME, IdentityRotation
 from .bands import AttentionScheme, BandedAttention
@@ -101,12 +103,33 @@ def install(
 
 def installed(model: Any) -> Installed:
     """Return what `install` gave this model."""
+    return _rotation(model).installed
+
+
+@contextmanager
+def stated_lengths(model: Any, lengths: Tensor | int) -> Iterator[None]:
+    """State how many tokens each request may become, [B] or one number, to forwards that are not told.
+
+    For `generate`, which passes no `lengths` on. Schemes that do not depend on the length ignore it.
+    """
+    requests = _rotation(model).requests
+    if requests is None:
+        yield
+        return
+    before, requests.stated = requests.stated, lengths
+    try:
+        yield
+    finally:
+        requests.stated = before
+
+
+def _rotation(model: Any) -> InstalledRotation:
     rotation = _decoder(model).rotary_emb
     if not isinstance(rotation, InstalledRotation):
         raise RopeError(
             f"model: must have a scheme installed, got {type(rotation).__name__}; call rope.install(model)"
         )
-    return rotation.installed
+    return rotation
 
 
 def layer_fingerprint(model: Any) -> str:
@@ -124,12 +147,12 @@ class InstalledRotation(IdentityRotation):
     def __init__(self, head_dim: int, decoder: Any, record: Installed) -> None:
         super().__init__(head_dim, decoder.config)
         self.installed = record
+        self.requests = Requests(_by_length(record)) if record.scheme.depends_on_length else None
         self._hooks: list[Any] = []
-        if record.scheme.depends_on_length:
-            requests = Requests(_by_length(record))
+        if self.requests is not None:
             self._hooks = [
-                decoder.register_forward_pre_hook(requests.before, with_kwargs=True),
-                decoder.register_forward_hook(requests.after, with_kwargs=True),
+                decoder.register_forward_pre_hook(self.requests.before, with_kwargs=True),
+                decoder.register_forward_hook(self.requests.after, with_kwargs=True),
             ]
 
     def release(self) -> None:

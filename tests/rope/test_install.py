@@ -21,6 +21,7 @@ from ropewalk.rope import (
     rotate,
     rotation_table,
 )
+from ropewalk.rope.requests import CACHE
 
 KINDS = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3"]
 SCHEMES = ["default", "linear", "ntk", "abf", "yarn", "llama3"]
@@ -108,8 +109,8 @@ def test_a_cache_filled_in_pieces_is_the_whole(make_model):
     whole, cache, pieces = logits(model, ids), None, []
     for part in ids.split((20, 1, 30, 9), dim=1):
         with torch.no_grad():
-            out = model(part, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+            out = model(part, **{CACHE: cache}, use_cache=True)
+        cache = getattr(out, CACHE)
         pieces.append(out.logits)
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=0, atol=1e-5)
 
@@ -182,7 +183,9 @@ class TestAttend:
         for checkpointing in (False, True):
             model = install(make_model(), make_scheme("yarn"), target_length=1024).train()
             if checkpointing:
-                model.activation_checkpointing_enable({"use_reentrant": reentrant})
+                # Its name before transformers 5.23, still there with a warning.
+                old = model.gradient_checkpointing_enable
+                getattr(model, "activation_checkpointing_enable", old)({"use_reentrant": reentrant})
             positions, count = torch.arange(30)[None], []
 
             def attend(*args, count=count, **more):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from slow import EXAMPLES, slow_logits
 
-from ropewalk.rope import RopeError, install, make_scheme
+from ropewalk.rope import RopeError, install, make_scheme, stated_lengths
+from ropewalk.rope.requests import CACHE
 
 ORIGINAL = 32
 SWITCH = {"kind": "longrope", **EXAMPLES["longrope"]}
@@ -48,11 +49,11 @@ def in_pieces(model, ids, mask, sizes, **more):
             piece,
             attention_mask=mask[:, :stop],
             position_ids=at,
-            past_key_values=cache,
             use_cache=True,
+            **{CACHE: cache},
             **more,
         )
-        cache = out.past_key_values
+        cache = getattr(out, CACHE)
         assert out.logits.shape[1] == piece.shape[1]
         last.append(out.logits[:, -1])
     return torch.stack(last, dim=1), cache
@@ -131,21 +132,126 @@ def test_copies_and_reinstalled_models_go_on(make, make_model):
         torch.testing.assert_close(again(ids).logits, slow_logits(again, ids), rtol=0, atol=1e-9)
 
 
+def filled(model, ids, **more):
+    """Return a cache that holds these tokens."""
+    with torch.no_grad():
+        return getattr(model(ids, use_cache=True, **more), CACHE)
+
+
+@pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", sorted({CACHE, "past_key_values"}))
+@pytest.mark.parametrize("knobs", DEPENDENT, ids=lambda knobs: knobs["kind"])
+def test_a_cache_is_known_by_the_name_of_today_and_the_one_before(make, knobs, name):
+    """A decoder called by itself sees the name its caller chose; unseen, the switch would not be."""
+    model, ids = make(knobs), tokens(1, 40)
+    cache = filled(model.model, ids[:, :30])
+    with torch.no_grad():
+        out = model.model(ids[:, 30:], **{name: cache}, use_cache=True)
+        got = model.lm_head(out.last_hidden_state)
+    assert getattr(out, CACHE) is cache
+    torch.testing.assert_close(got, slow_logits(model, ids)[:, 30:], rtol=0, atol=1e-9)
+
+
+def test_what_a_decoder_is_given_by_place_counts(make):
+    model, ids = make(SWITCH), tokens(2, 40)
+    mask = padded(ids, (0, 9))
+    at = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        got = model.lm_head(model.model(ids, mask, at).last_hidden_state)
+    for row, start in enumerate((0, 9)):
+        want = slow_logits(model, ids[row : row + 1, start:])
+        torch.testing.assert_close(got[row, start:], want[0], rtol=0, atol=1e-9)
+
+
+def test_hidden_states_are_those_of_the_tokens_asked_for(make):
+    model, ids = make(SWITCH), tokens(1, 36)
+    with torch.no_grad():
+        want = model(ids, output_hidden_states=True).hidden_states
+        cache = filled(model, ids[:, :30])
+        got = model(ids[:, 30:], **{CACHE: cache}, output_hidden_states=True).hidden_states
+    assert len(got) == len(want) == 3
+    for ours, whole in zip(got, want, strict=True):
+        torch.testing.assert_close(ours, whole[:, 30:], rtol=0, atol=1e-9)
+
+
+def test_a_cache_that_is_not_given_back_is_filled_again(make):
+    """Mistral gives no cache back where none is to be used; the one that was given still holds."""
+    model, ids = make(SWITCH, "mistral"), tokens(1, 40)
+    cache = filled(model, ids[:, :30])
+    with torch.no_grad():
+        got = model(ids[:, 30:], **{CACHE: cache}, use_cache=False).logits
+    torch.testing.assert_close(got, slow_logits(model, ids)[:, 30:], rtol=0, atol=1e-9)
+
+
+REFUSED = r"rope.longrope: .* got 30 tokens in it and {} known; pass lengths.*rope.stated_lengths"
+
+
 def test_what_cannot_be_run_again_is_refused(make):
     model, ids = make(SWITCH), tokens(2, 40)
     embeds = model.get_input_embeddings()(ids)
     with torch.no_grad():
-        cache = model(inputs_embeds=embeds[:, :30], use_cache=True).past_key_values
-        with pytest.raises(RopeError, match=r"rope.longrope: .* got 30 tokens .*; pass lengths"):
-            model(inputs_embeds=embeds[:, 30:], past_key_values=cache, use_cache=True)
-    _, cache = in_pieces(model, ids[:, :30], torch.ones_like(ids), [30])
-    assert cache is not None
+        cache = getattr(model(inputs_embeds=embeds[:, :30], use_cache=True), CACHE)
+        with pytest.raises(RopeError, match=REFUSED.format(0)):
+            model(inputs_embeds=embeds[:, 30:], **{CACHE: cache}, use_cache=True)
+    cache = filled(model, ids[:, :32])
+    cache.crop(-2)
+    with torch.no_grad(), pytest.raises(RopeError, match=REFUSED.format(32)):
+        model(ids[:, 30:], **{CACHE: cache}, use_cache=True)
+
+
+@pytest.mark.parametrize(("kind", "window"), [("llama", None), ("gemma3", 24), ("mistral", 512)])
+def test_rows_that_changed_places_are_refused(make_model, kind, window):
+    """Also where layers have a window, all of them or those before the first that sees everything."""
+    more = {} if window is None else {"sliding_window": window}
+    model = make_model(kind, max_position_embeddings=ORIGINAL, **more)
+    model, ids = (
+        install(model, make_scheme("longrope", **EXAMPLES["longrope"]), target_length=128),
+        tokens(2, 40),
+    )
+    cache = filled(model, ids[:, :30])
     cache.reorder_cache(torch.tensor([1, 0]))
-    with (
-        pytest.raises(RopeError, match=r"rope.longrope: .*rows were reordered.*num_beams=1"),
-        torch.no_grad(),
-    ):
-        model(ids[:, 30:], past_key_values=cache, use_cache=True)
+    refused = r"rope.longrope: .*rows were reordered.*num_beams=1.*rope.stated_lengths"
+    with pytest.raises(RopeError, match=refused), torch.no_grad():
+        model(ids[:, 30:], **{CACHE: cache}, use_cache=True)
+
+
+def test_a_window_that_closes_is_no_change_of_places(make_model):
+    model = make_model("mistral", max_position_embeddings=ORIGINAL, sliding_window=64)
+    model, ids = install(model, make_scheme("dynamic"), target_length=64).double(), tokens(2, 64)
+    got, _ = in_pieces(model, ids, torch.ones_like(ids), [40, 23, 1])
+    torch.testing.assert_close(got[:, -1], slow_logits(model, ids)[:, -1], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "more", [{"num_beams": 3}, {"prompt_lookup_num_tokens": 4}], ids=["beams", "assisted"]
+)
+def test_generation_with_stated_lengths_is_that_of_their_frequencies(make, more):
+    """Beams reorder a cache and assistants crop it; with one set of frequencies neither matters."""
+    long = {"kind": "longrope", "factors": SWITCH["factors"]}
+    model, one_set, ids = make(SWITCH), make(long), tokens(2, 12).repeat(1, 2)
+    ids = ids[:1] if "num_beams" not in more else ids
+    common = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": 0, "eos_token_id": 0} | more
+    with pytest.raises(RopeError, match=r"stated_lengths"):
+        model.generate(ids, **common)
+    with stated_lengths(model, 44):
+        got = model.generate(ids, **common)
+    assert torch.equal(got, one_set.generate(ids, **common))
+
+
+def test_stated_lengths_are_of_a_model_and_a_while(make):
+    model, other, ids = make(SWITCH), make({"kind": "yarn"}), tokens(2, 20)
+    with torch.no_grad():
+        before, static = model(ids).logits, other(ids).logits
+        with stated_lengths(model, torch.tensor([20, 60])), stated_lengths(other, 60):
+            within = copy.deepcopy(model)(ids).logits
+            assert torch.equal(within, model(ids).logits)
+            assert torch.equal(other(ids).logits, static)
+            assert torch.equal(model(ids, lengths=20).logits, before)
+        assert torch.equal(model(ids).logits, before)
+        torch.testing.assert_close(within[0], before[0], rtol=0, atol=1e-9)
+        torch.testing.assert_close(within[1:], slow_logits(model, ids[1:], 60), rtol=0, atol=1e-9)
+        with pytest.raises(RopeError, match=r"rope.lengths: .*each of 2 requests, got 3; state"):
+            model(ids, lengths=torch.tensor([20, 60, 60]))
 
 
 def test_attend_without_lengths_is_refused(make):
