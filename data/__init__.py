@@ -1,15 +1,15 @@
 """Documents -> tokens -> mixture -> packs.
 
-spec.py      what the `data:` section of a recipe may say
-sources/     which files are documents; facts.py, repeats.py: documents that are made
-tokenise.py  text to ids; tokenizer.py trains a tiny tokenizer
-corpus.py    one tokenised corpus, without near-duplicates, split into train and held-out
-store.py     the file format, memory-mapped, whole or absent
-mixture.py   which documents, how often; made.py writes the procedural ones
-pack.py      which pieces share a pack; tables.py lays them out; planning.py writes a plan's folder
-plan.py      sample number -> tokens, positions, labels, groups
-coverage.py  which distances the plan trains
-prepare.py   the verb
+spec.py       what the `data:` section of a recipe may say
+sources/      raw documents, one file a kind
+encoding/     text to ids
+corpus/       one tokenised corpus, split into train and held-out
+mixing/       which documents, how often, and what is made of them
+packing/      which pieces share a pack, and where they stand in it
+planning.py   all of that to a plan's folder
+plan.py       sample number -> tokens, positions, labels, groups; dataset.py: the same for a plain Trainer
+coverage.py   which distances and documents the plan trains
+prepare.py    the verb; preview.py: told from a sample; peek.py, checking.py: what is there
 """
 
 from .checking import check_store

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,7 @@ from .folder import Folder, open_folder
 from .patterns import UnprovenError
 from .ranks import Ranks, build_ranks, prove_ranks
 
-BATCH_BYTES = 4_000_000
 ENGINES = ("auto", "tiktoken", "tokenizers", "sentencepiece")
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +55,6 @@ class Encoder:
     def cuts(self) -> bool:
         """Tell whether a text may be tokenised in pieces."""
         return self.places is not None
-
-    @property
-    def separator(self) -> int:
-        """Give the padding, by its old name."""
-        return self.padding
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Give uint32 ids of each text, without opens and closes."""
@@ -194,17 +186,3 @@ def _reopen(engine: str, odd: str, facts: dict[str, Any]) -> Encoder:
     if engine == "tokenizers":
         return Encoder(backend=reference, **facts)
     return Encoder(backend=build_ranks(json.loads(folder.content), reference, odd), **facts)
-
-
-def batches(items: Iterable[tuple[Item, int]], limit: int = BATCH_BYTES) -> Iterator[list[Item]]:
-    """Group (item, bytes) pairs so that a batch stays below `limit` bytes or holds a single item."""
-    batch: list[Item] = []
-    held = 0
-    for item, size in items:
-        if batch and held + size > limit:
-            yield batch
-            batch, held = [], 0
-        batch.append(item)
-        held += size
-    if batch:
-        yield batch

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from ropewalk.data import DataError, Encoder, load_encoder
-from ropewalk.data.encoding.encoder import batches
 
 
 @pytest.fixture(scope="module")
@@ -227,10 +226,3 @@ def test_bad_input(tokenizer: Path, tmp_path: Path, case: str):
     with pytest.raises(DataError) as caught:
         load_encoder(folder, **options)
     assert not [part for part in said if part not in str(caught.value)]
-
-
-@given(sizes=st.lists(st.integers(1, 30)))
-def test_batches_keep_order_and_limit(sizes: list[int]):
-    made = list(batches(((size, size) for size in sizes), limit=20))
-    assert [size for batch in made for size in batch] == sizes
-    assert all(sum(batch) <= 20 or len(batch) == 1 for batch in made)
