@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from house.commands import Block, blocks, tried
 from house.numbers import ROOT, evaluate, pages, rendered
+from trainer_example import EXAMPLE
 
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in pages()}
 RECIPES = {path.stem for path in (ROOT / "recipes").rglob("*.yaml")}
@@ -107,6 +108,10 @@ def test_the_table_of_schemes_is_what_the_engines_rules_give() -> None:
     }
     first_table = PAGES["docs/rope.md"].partition("\n## ")[0]
     assert dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", first_table, re.M)) == wanted
+
+
+def test_the_page_on_data_shows_the_script_that_is_tested() -> None:
+    assert f"```python\n{EXAMPLE}```" in PAGES["docs/data.md"]
 
 
 RECORD = {
