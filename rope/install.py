@@ -45,7 +45,9 @@ class Installed:
         digest = hashlib.sha256()
         if self.scheme.depends_on_length or isinstance(self.scheme, AttentionScheme):
             # One set of frequencies does not tell these schemes apart.
-            digest.update(json.dumps([self.scheme.name, self.scheme.knobs], sort_keys=True).encode())
+            lengths = [self.bases[FULL].original_length, self.target_length]
+            told = [self.scheme.name, self.scheme.knobs, lengths]
+            digest.update(json.dumps(told, sort_keys=True).encode())
         for layer_type, frequencies in sorted(self.frequencies.items()):
             digest.update(f"{layer_type}:{frequencies.fingerprint};".encode())
         return digest.hexdigest()
@@ -72,23 +74,16 @@ def install(
     told = before.installed if before else None
     bases = _bases(decoder.config, told, original_length=original_length, trained_length=trained_length)
     base = bases[FULL]
-    carried, carried_length = (
-        (told.scheme, told.target_length) if told else (base.current, base.trained_length)
-    )
-    target_length = carried_length if target_length is None else target_length
-    chosen = carried if scheme is None else scheme
+    carried = told or _record(bases, base.current, base.trained_length)
+    target_length = carried.target_length if target_length is None else target_length
+    chosen = carried.scheme if scheme is None else scheme
     _check_arguments(chosen, target_length, base)
-    if not replace and carried.name != "default":
-        _check_not_stacked(carried, carried_length, chosen, target_length, base)
+    record = _record(bases, chosen, target_length)
+    if not replace and carried.scheme.name != "default":
+        _check_not_stacked(carried, record)
     layers = _attention_modules(decoder)
-    kept = {name: b.current.frequencies(b, target_length=b.trained_length) for name, b in bases.items()}
-    record = Installed(
-        scheme=chosen,
-        target_length=target_length,
-        bases=bases,
-        frequencies=kept | {FULL: chosen.frequencies(base, target_length=target_length)},
-        not_expressible=_describe(decoder.config, bases, chosen, target_length),
-    )
+    reason = _describe(decoder.config, bases, chosen, target_length)
+    record = dataclasses.replace(record, not_expressible=reason)
     turning = {name: _turning(record, name) for name in bases}
     for layer in layers:
         # A model without kinds of layers may still name one.
@@ -159,6 +154,13 @@ class InstalledRotation(IdentityRotation):
         """Take back what was hung on the decoder."""
         for hook in self._hooks:
             hook.remove()
+
+
+def _record(bases: dict[str, Base], scheme: Scheme, target_length: int) -> Installed:
+    """Return what a model is given: the scheme where layers see everything, elsewhere what they carry."""
+    kept = {name: b.current.frequencies(b, target_length=b.trained_length) for name, b in bases.items()}
+    full = scheme.frequencies(bases[FULL], target_length=target_length)
+    return Installed(scheme=scheme, target_length=target_length, bases=bases, frequencies=kept | {FULL: full})
 
 
 def _by_length(record: Installed) -> ByLength:
@@ -236,17 +238,24 @@ def _check_arguments(scheme: object, target_length: object, base: Base) -> None:
         )
 
 
-def _check_not_stacked(carried: Scheme, carried_length: int, chosen: Scheme, length: int, base: Base) -> None:
+def _check_not_stacked(carried: Installed, chosen: Installed) -> None:
     """Refuse to take the place of another scheme unasked; the same frequencies again are no change."""
-    held = carried.frequencies(base, target_length=carried_length)
-    wanted = chosen.frequencies(base, target_length=length)
-    banded = isinstance(carried, AttentionScheme) or isinstance(chosen, AttentionScheme)
-    if (banded and carried != chosen) or held.fingerprint != wanted.fingerprint:
+    if not _alike(carried, chosen):
+        was, new = carried.scheme, chosen.scheme
         raise RopeError(
-            f"rope.kind: the model must carry no other scheme, got {carried.name} {carried.knobs} under "
-            f"{chosen.name}; set rope.replace to true (install(..., replace=True)) to compute the new one "
-            "from the unscaled frequencies"
+            f"rope.kind: the model must carry no other scheme, got {was.name} {was.knobs} for "
+            f"{carried.target_length} tokens under {new.name} for {chosen.target_length}; set rope.replace "
+            "to true (install(..., replace=True)) to compute the new one from the unscaled frequencies"
         )
+
+
+def _alike(one: Installed, other: Installed) -> bool:
+    """Say whether two records turn q and k alike: in the original window, beyond it, and at the target."""
+    if isinstance(one.scheme, AttentionScheme) or isinstance(other.scheme, AttentionScheme):
+        return one.scheme == other.scheme and one.fingerprint == other.fingerprint
+    windows = {record.bases[FULL].original_length for record in (one, other)}
+    lengths = windows | {window + 1 for window in windows} | {one.target_length, other.target_length}
+    return all(one.at_length(FULL, n).fingerprint == other.at_length(FULL, n).fingerprint for n in lengths)
 
 
 def _describe(config: Any, bases: dict[str, Base], scheme: Scheme, target_length: int) -> str | None:

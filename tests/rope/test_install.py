@@ -11,7 +11,6 @@ from ropewalk.rope import (
     Frequencies,
     LazyMask,
     NotExpressible,
-    RopeError,
     Scheme,
     install,
     installed,
@@ -25,17 +24,6 @@ from ropewalk.rope.requests import CACHE
 
 KINDS = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3"]
 SCHEMES = ["default", "linear", "ntk", "abf", "yarn", "llama3"]
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 4.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "rope_theta": 1e4,
-}
-CARRIES_LLAMA3 = {
-    "rope_parameters": LLAMA3 | {"original_max_position_embeddings": 64},
-    "max_position_embeddings": 256,
-}
 
 
 def stock(model):
@@ -73,18 +61,6 @@ def test_logits_are_transformers(make_model, kind, name):
     torch.testing.assert_close(got, logits(stock(model), tokens(1, 512)), rtol=0, atol=1e-4)
     if name != "default":
         assert (got - plain).abs().max() > 0.05, "the scheme must matter for this to test anything"
-
-
-def test_as_it_is_keeps_the_scheme_the_model_carries(make_model):
-    model = make_model(**CARRIES_LLAMA3)
-    before = logits(model, tokens(2, 200))
-    install(model)
-    torch.testing.assert_close(logits(model, tokens(2, 200)), before, rtol=0, atol=1e-4)
-    assert installed(model).scheme == make_scheme(
-        "llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0
-    )
-    assert installed(model).target_length == 256
-    assert installed(model).bases["full_attention"].original_length == 64
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -199,47 +175,6 @@ class TestAttend:
             grads.append([weight.grad for weight in model.parameters()])
             assert len(count) == (6 if checkpointing else 4)
         torch.testing.assert_close(grads[1], grads[0], rtol=0, atol=1e-7)
-
-
-class TestReplacing:
-    """Schemes replace one another from the unscaled frequencies; they never stack."""
-
-    def test_a_carried_scheme_is_not_replaced_unasked(self, make_model):
-        model = make_model(**CARRIES_LLAMA3)
-        with pytest.raises(RopeError, match=r"got llama3 .*rope\.replace"):
-            install(model, make_scheme("yarn"), target_length=1024)
-        with pytest.raises(RopeError, match=r"call rope\.install"):
-            installed(model)
-
-    def test_it_is_replaced_from_the_unscaled_frequencies(self, make_model):
-        carried = install(make_model(**CARRIES_LLAMA3), make_scheme("yarn"), target_length=512, replace=True)
-        plain = install(make_model(max_position_embeddings=64), make_scheme("yarn"), target_length=512)
-        assert installed(carried).fingerprint == installed(plain).fingerprint
-        assert carried.config.rope_parameters == plain.config.rope_parameters
-
-    def test_an_installed_scheme_is_replaced_likewise(self, make_model):
-        model = install(make_model(), make_scheme("abf"), target_length=1024)
-        with pytest.raises(RopeError, match=r"got abf .*rope\.replace"):
-            install(model, make_scheme("yarn"), target_length=2048)
-        assert installed(model).scheme == make_scheme("abf")
-        install(model, make_scheme("yarn"), target_length=2048, replace=True)
-        fresh = install(make_model(), make_scheme("yarn"), target_length=2048)
-        assert installed(model).fingerprint == installed(fresh).fingerprint
-        assert torch.equal(logits(model, tokens(1, 40)), logits(fresh, tokens(1, 40)))
-
-    def test_the_same_scheme_again_is_no_change(self, make_model):
-        model = install(make_model(), make_scheme("yarn"), target_length=1024)
-        mark = installed(model).fingerprint
-        install(model, make_scheme("yarn"), target_length=1024)
-        install(model)
-        assert installed(model).fingerprint == mark
-        assert installed(model).target_length == 1024
-
-    def test_lengths_are_overridden(self, make_model):
-        model = install(make_model(), make_scheme("linear"), target_length=1024, original_length=128)
-        assert model.config.rope_parameters["factor"] == 8
-        install(model, make_scheme("linear"), target_length=1024, original_length=512, replace=True)
-        assert model.config.rope_parameters["factor"] == 2
 
 
 @pytest.mark.parametrize("name", SCHEMES)
