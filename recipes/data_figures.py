@@ -55,7 +55,8 @@ def distances(axes: Axes, told: Report, trained_length: int | None) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if trained_length is not None:
         share = sum(o["pairs"] for o, far in zip(octaves, new, strict=True) if far) / every
-        told_so = f"{share:.1%} of the pairs lie at or beyond the trained window of {thousands(trained_length)}"
+        window = thousands(trained_length)
+        told_so = f"{share:.1%} of the pairs lie at or beyond the trained window of {window}"
         axes.text(0, 1.02, told_so, transform=axes.transAxes, color=FAINT, fontsize=10)
 
 

@@ -187,7 +187,7 @@ def group_texts(tokenizer: Path, path: Path, folder: Path) -> tuple[int, str]:
 
 def trl(tokenizer: Path, path: Path, folder: Path) -> tuple[int, str]:
     """Pack with best-fit-decreasing, a map batch at a time."""
-    from trl import pack_dataset
+    from trl import pack_dataset  # pyright: ignore[reportMissingImports]
 
     ids = tokenised(tokenizer, path)
     pack_dataset(ids, LENGTH, strategy="bfd_split", map_kwargs={"num_proc": PROCESSES}).save_to_disk(folder)
@@ -196,9 +196,9 @@ def trl(tokenizer: Path, path: Path, folder: Path) -> tuple[int, str]:
 
 def datatrove(tokenizer: Path, path: Path, folder: Path) -> tuple[int, str]:
     """Tokenise without shuffling, a task a process; nothing is packed."""
-    from datatrove.executor import LocalPipelineExecutor
-    from datatrove.pipeline.readers import JsonlReader
-    from datatrove.pipeline.tokens import DocumentTokenizer
+    from datatrove.executor import LocalPipelineExecutor  # pyright: ignore[reportMissingImports]
+    from datatrove.pipeline.readers import JsonlReader  # pyright: ignore[reportMissingImports]
+    from datatrove.pipeline.tokens import DocumentTokenizer  # pyright: ignore[reportMissingImports]
 
     shares = path.parent / "shares"
     shares.mkdir()
