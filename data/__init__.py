@@ -9,7 +9,7 @@ packing/      which pieces share a pack, and where they stand in it
 planning.py   all of that to a plan's folder
 plan.py       sample number -> tokens, positions, labels, groups; dataset.py: the same for a plain Trainer
 coverage.py   which distances and documents the plan trains
-prepare.py    the verb; preview.py: told from a sample; peek.py, checking.py: what is there
+prepare.py    the verb; preview.py, sampling.py: told from a sample; peek.py, checking.py: what is there
 """
 
 from .checking import check_store
@@ -27,6 +27,7 @@ from .peek import peek
 from .plan import Pack, Plan, Segment, Window, open_plan
 from .prepare import PrepareReport, find_plan, merge_tasks, prepare, prepare_task
 from .preview import preview
+from .sampling import sampled
 from .spec import DataSpec, FilesSource
 
 __all__ = [
@@ -66,5 +67,6 @@ __all__ = [
     "prepare_task",
     "preview",
     "read_manifest",
+    "sampled",
     "train_tokenizer",
 ]

@@ -20,7 +20,7 @@ from .corpus.store import Document, Documents
 from .errors import DataError
 
 IGNORED = -100
-SEGMENTS, PACKS = "segments.npy", "packs.npy"
+SEGMENTS, PACKS, MADE = "segments.npy", "packs.npy", "made.arrow"
 
 
 class Segment(NamedTuple):
@@ -70,7 +70,7 @@ class Plan:
                 "delete the plan and prepare it again"
             )
         self._corpus = Documents(corpus, "train")
-        self._made = Part(folder / "made.arrow")
+        self._made = Part(folder / MADE)
         self.segments: np.ndarray = np.load(folder / SEGMENTS, mmap_mode="r")
         self.packs: np.ndarray = np.load(folder / PACKS, mmap_mode="r")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .corpus.manifest import fingerprint, whole_or_absent, write_manifest
+from .corpus.manifest import file_hash, fingerprint, whole_or_absent, write_manifest
 from .corpus.parts import PartWriter
 from .corpus.store import Documents, open_documents
 from .encoding.encoder import Encoder
@@ -16,7 +16,7 @@ from .mixing.choose import Chosen, choose
 from .mixing.scores import Scores
 from .packing.items import Scope
 from .packing.tables import tables
-from .plan import PACKS, SEGMENTS, corpus_facts
+from .plan import MADE, PACKS, SEGMENTS, corpus_facts
 from .spec import DataSpec, SourceSpec, reading_of
 
 
@@ -53,7 +53,7 @@ def write_plan(
         store = target.parent.parent
         documents = documents or open_documents(store, split="train")
         scores = Scores(folder=store / "scores", corpus=corpus["fingerprint"])
-        chosen, made = _choose(spec, encoder, documents, scores, partial / "made.arrow", length)
+        chosen, made = _choose(spec, encoder, documents, scores, partial / MADE, length)
         parts = [(own.items, scope_of(spec.sources[name])) for name, own in chosen.items()]
         segments, packs = tables(parts, length, reach=reach, fit=spec.fit, seed=spec.seed)
         np.save(partial / SEGMENTS, segments)
@@ -67,16 +67,19 @@ def write_plan(
             "padding": len(packs) * length - tokens,
             "trained_tokens": int(packs["trained"].sum()),
             "sources": {
-                name: {"requested": own.requested, "achieved": own.achieved} for name, own in chosen.items()
+                name: {"requested": own.requested, "achieved": own.achieved, "dropped": own.dropped}
+                for name, own in chosen.items()
             },
             "dropped": corpus["dropped"] | _dropped(chosen),
             "fingerprint": fingerprint([corpus["fingerprint"], made, length, *hashes]),
             "corpus_fingerprint": corpus["fingerprint"],
             "corpus": corpus["counts"],
         }
+        files = {name: file_hash(partial / name) for name in (SEGMENTS, PACKS, MADE)}
         shared = {key: report[key] for key in ("length", "fingerprint", "corpus_fingerprint")}
         about = {"reach": reach, "spec": mixing(spec), "corpus": corpus_facts(corpus)}
-        write_manifest(partial, "plan", shared | about | {"padding": encoder.padding, "report": report})
+        own = {"padding": encoder.padding, "files": files, "report": report}
+        write_manifest(partial, "plan", shared | about | own)
 
 
 def _choose(

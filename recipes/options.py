@@ -32,14 +32,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def screen(*, stderr: bool = False) -> Console:
+def screen(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Open the terminal on rank 0 and a mute one on the others; a file gets lines of 120 columns."""
-    console = Console(quiet=rank() != 0, highlight=False, stderr=stderr)
-    return (
-        console
-        if console.is_terminal
-        else Console(quiet=rank() != 0, highlight=False, stderr=stderr, width=120)
-    )
+    quiet = quiet or rank() != 0
+    console = Console(quiet=quiet, highlight=False, stderr=stderr)
+    return console if console.is_terminal else Console(quiet=quiet, highlight=False, stderr=stderr, width=120)
 
 
 def refuse_world_without_dry_run(world: int | None) -> None:

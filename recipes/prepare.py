@@ -57,15 +57,14 @@ def prepare(
     )
     processes = workers or os.cpu_count() or 1
     if dry_run:
-        if not as_json:
-            show_any_plan(recipe, overrides or [], world, screen())
+        show_any_plan(recipe, overrides or [], world, screen(quiet=as_json))
         _show_previews(recipe, stages_to_prepare(recipe, overrides or []), processes, draw, as_json)
         return
     refuse_world_without_dry_run(world)
     if draw:
         raise RecipeError(f"--draw: must come with --dry-run, got {draw} alone; add --dry-run")
     stages = stages_to_prepare(recipe, overrides or [])
-    if tasks:
+    if tasks is not None:
         _show_tasks([_do_task(stage, tasks, processes) for stage in _by_store(stages)], as_json)
     elif check:
         _show_check(sum(_check(stage) for stage in _by_store(stages)), as_json)
@@ -80,7 +79,7 @@ def prepare(
 
 def _refuse_several(options: dict[str, Any]) -> None:
     """Refuse options that ask for different things."""
-    given = [name for name, value in options.items() if value]
+    given = [name for name, value in options.items() if value is not None and value is not False]
     if len(given) > 1:
         raise RecipeError(f"prepare: must do one thing at a time, got {' and '.join(given)}; leave out one")
 
@@ -147,16 +146,17 @@ def _packs(stage: Recipe, count: int) -> list[dict[str, Any]]:
     from ropewalk.data import load_encoder, open_plan, peek
     from ropewalk.recipes.stores import plan_folder
 
-    plan = open_plan(plan_folder(stage))
-    encoder = load_encoder(stage.model.tokenizer_folder, engine="tokenizers")
+    plan, tokenizer = open_plan(plan_folder(stage)), stage.model.tokenizer_folder
+    engine = "tokenizers" if (tokenizer / "tokenizer.json").exists() else "auto"  # decoding needs no proof
+    encoder = load_encoder(tokenizer, opens=stage.data.opens, closes=stage.data.closes, engine=engine)
     return peek(plan, encoder, range(min(count, len(plan))))
 
 
 def _show_previews(recipe: str, stages: list[Recipe], workers: int, draw: Path | None, as_json: bool) -> None:
-    from ropewalk.recipes.prepare_preview import draw_stages, preview_stage
+    from ropewalk.recipes.prepare_preview import draw_stages, preview_stages
     from ropewalk.recipes.prepare_report import print_preview
 
-    told = [preview_stage(stage, workers) for stage in stages]
+    told = preview_stages(stages, workers)
     if draw:
         draw_stages(told, stages, draw, title=recipe)
     if as_json:

@@ -34,17 +34,18 @@ def print_preview(told: dict[str, Any], console: Console, *, title: str) -> None
     console.print(
         f"\n{title}: {told['tokens']:,} tokens in about {told['packs']:,} packs of {told['length']:,}, "
         f"{told['padding_share']:.2%} padding, {told['pairs_per_token']:,.0f} query-key pairs a token\n"
-        f"from a sample of {told['sample_bytes'] / 1e6:,.1f} MB, 1/{1 / told['sample_share']:,.0f} of all: "
-        f"{told['disk_bytes'] / 1e9:,.3g} GB on disk, {told['hours']:,.2g} hours on {told['workers']} cores\n"
-        f"{told['engine']}",
+        f"from a sample of {told['sample_bytes'] / 1e6:,.1f} MB: {told['disk_bytes'] / 1e9:,.3g} GB on disk, "
+        f"{told['hours']:,.2g} hours on {told['workers']} cores\n{told['engine']}",
         markup=False,
     )
-    there = Table("there is", "documents", "tokens", "text, MB", "bytes a token", box=None, pad_edge=False)
+    head = ("there is", "read", "text, MB", "documents to train", "tokens", "bytes a token")
+    there = Table(*head, box=None, pad_edge=False)
     for name, own in told["there"].items():
+        read = "all" if own["share"] == 1 else f"1/{1 / own['share']:,.0f}"
         counts = (f"{own[key]:,}" for key in ("documents", "tokens"))
-        there.add_row(name, *counts, f"{own['text_bytes'] / 1e6:,.1f}", f"{own['bytes_per_token']:.2f}")
+        there.add_row(name, read, f"{own['text_bytes'] / 1e6:,.1f}", *counts, f"{own['bytes_per_token']:.2f}")
     console.print(there)
-    sources = Table("source", "requested", "achieved, in the sample", box=None, pad_edge=False)
+    sources = Table("source", "requested", "achieved", box=None, pad_edge=False)
     for name, own in told["sources"].items():
         sources.add_row(name, _amounts(own["requested"]), _amounts(own["achieved"]))
     console.print(sources)

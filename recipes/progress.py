@@ -40,7 +40,7 @@ def _lines(console: Console) -> Report:
 
     def report(phase: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if phase in last and now - last[phase] < SECONDS_BETWEEN_LINES and done != total:
+        if phase in last and now - last[phase] < SECONDS_BETWEEN_LINES and not 0 < total == done:
             return
         last[phase] = now
         console.print(f"{phase}: {done:,}" + (f" of {total:,}" if total else ""), markup=False)

@@ -18,7 +18,7 @@ from ..spec import DataSpec
 from .manifest import differences, read_manifest
 from .merge import merge
 from .reading import hash_input
-from .work import Task, Work, plan_work
+from .work import INPUTS, Task, Work, plan_work
 from .workers import Progress, do_work
 
 
@@ -38,16 +38,16 @@ def build_corpus(
     """
     work = plan_work(spec, encoder, folder.parent)
     if folder.exists():
-        manifest = read_manifest(folder, "corpus")
-        _refuse_another(manifest, work, folder)
-        return manifest
+        return _reused(work, folder)
     do_work(work, task or Task(), workers=workers, progress=progress)
     return None if task else merge(work, folder)
 
 
 def merge_corpus(spec: DataSpec, encoder: Encoder, folder: Path) -> dict[str, Any]:
-    """Make a corpus of the work of all tasks; a DataError names what is missing or foreign."""
-    return merge(plan_work(spec, encoder, folder.parent), folder)
+    """Make a corpus of the work of all tasks, or reuse the one that is there; a DataError names what is
+    missing or foreign."""
+    work = plan_work(spec, encoder, folder.parent)
+    return _reused(work, folder) if folder.exists() else merge(work, folder)
 
 
 def work_done(spec: DataSpec, encoder: Encoder, folder: Path) -> dict[str, Any]:
@@ -57,6 +57,13 @@ def work_done(spec: DataSpec, encoder: Encoder, folder: Path) -> dict[str, Any]:
     work = plan_work(spec, encoder, folder.parent)
     done = sum(job.done.exists() for job in work.jobs)
     return {"units": done, "of": len(work.jobs), "folder": str(work.folder)}
+
+
+def _reused(work: Work, folder: Path) -> dict[str, Any]:
+    """Give the manifest of a corpus that is there, if it is what the recipe reads."""
+    manifest = read_manifest(folder, "corpus")
+    _refuse_another(manifest, work, folder)
+    return manifest
 
 
 def _refuse_another(manifest: dict[str, Any], work: Work, folder: Path) -> None:
@@ -74,7 +81,7 @@ def _refuse_another(manifest: dict[str, Any], work: Work, folder: Path) -> None:
 
 def _changed(folder: Path, inputs: dict[str, list[Input]]) -> Iterator[str]:
     """Name the inputs whose content changed; those whose stamp is the same are not read again."""
-    lines = [json.loads(line) for line in (folder / "inputs.jsonl").read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in (folder / INPUTS).read_text("utf-8").splitlines()]
     kept = {(line["source"], line["name"]): line for line in lines}
     for source, own in inputs.items():
         for entry in own:

@@ -1,47 +1,38 @@
-"""Is a store still what was written? Every byte of it is read and hashed again."""
+"""Is a folder of ours still what was written? Every byte of it is read and hashed again."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from ..errors import DataError
-from .manifest import fingerprint, read_manifest
-from .parts import Part
-from .store import SPLITS
+from .manifest import CHECKSUM, MANIFEST, file_hash, fingerprint, read_manifest
+
+Progress = Callable[[str, int, int], None]
 
 
-def check_corpus(folder: Path, progress: Callable[[str, int, int], None] | None = None) -> int:
+def check_folder(folder: Path, kind: Literal["corpus", "plan"], progress: Progress | None = None) -> int:
     """Give the number of files that were read; a DataError names every one that is not what it was."""
-    manifest = read_manifest(folder, "corpus")
-    hashes = manifest["hashes"]
+    manifest = read_manifest(folder, kind)
+    whole = fingerprint({key: value for key, value in manifest.items() if key != CHECKSUM})
+    if whole != manifest.get(CHECKSUM):
+        raise DataError(_said(folder / MANIFEST, str(manifest.get(CHECKSUM)), whole))
     broken = []
-    for number, (name, wanted) in enumerate(zip(manifest["parts"], hashes["parts"], strict=True), start=1):
-        try:
-            found = Part(folder / "parts" / name).hash()
-        except DataError as error:
-            broken.append(str(error))
-            continue
+    for number, (name, wanted) in enumerate(manifest["files"].items(), start=1):
+        path = folder / name
+        found = file_hash(path) if path.exists() else "no file"
         if found != wanted:
-            broken.append(_said(folder / "parts" / name, wanted, found))
+            broken.append(_said(path, wanted, found))
         if progress:
-            progress("check (files)", number, len(manifest["parts"]))
-    for split in SPLITS:
-        path = folder / f"{split}.arrow"
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
-        if found != hashes[split]:
-            broken.append(_said(path, hashes[split], found))
-    whole = fingerprint([hashes["parts"], {split: hashes[split] for split in SPLITS}])
-    if whole != manifest["fingerprint"]:
-        broken.append(_said(folder / "manifest.json", manifest["fingerprint"], whole))
+            progress(f"check the {kind} (files)", number, len(manifest["files"]))
     if broken:
         raise DataError("\n".join(broken))
-    return len(manifest["parts"]) + len(SPLITS) + 1
+    return len(manifest["files"]) + 1
 
 
 def _said(path: Path, wanted: str, found: str) -> str:
     return (
         f"{path}: must have the sha256 that it was written with, {wanted[:12]}, got {found[:12]}; "
-        "delete the store and prepare again"
+        f"delete {path.parent if path.parent.name != 'parts' else path.parent.parent} and prepare again"
     )

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import DataError, room_to_write
 
 FORMAT = 1
-MANIFEST = "manifest.json"
+MANIFEST, CHECKSUM = "manifest.json", "checksum"
 
 
 @contextmanager
@@ -53,8 +53,9 @@ def write_json(path: Path, fields: Mapping[str, Any]) -> None:
 
 
 def write_manifest(folder: Path, kind: str, fields: Mapping[str, Any]) -> None:
-    """Write the manifest of a folder of ours."""
-    write_json(folder / MANIFEST, {"format": FORMAT, "kind": kind, **fields})
+    """Write the manifest of a folder of ours, with a hash of itself."""
+    whole = {"format": FORMAT, "kind": kind, **fields}
+    write_json(folder / MANIFEST, whole | {CHECKSUM: fingerprint(json.loads(json.dumps(whole)))})
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         raise DataError(f"{folder}: must be a prepared {kind}, got no {MANIFEST}; run prepare")
     try:
         fields = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise DataError(f"{path}: must be JSON, got: {error}; delete {folder} and prepare again") from error
     if fields.get("format") != FORMAT:
         raise DataError(
@@ -79,6 +80,12 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
 def fingerprint(fields: Any) -> str:
     """Give the sha256 over JSON-able values, independent of the order of keys."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Give the sha256 of a file's bytes."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import DataError, room_to_write
-from .manifest import fingerprint, put_in_place, read_manifest, write_manifest
+from .manifest import file_hash, fingerprint, put_in_place, read_manifest, write_manifest
 from .parts import FACTS, Part
 from .store import INDEX, SPLITS
-from .work import CLAIM, Work
+from .work import CLAIM, INPUTS, Work
 
 LIBRARIES = ("tokenizers", "tiktoken", "sentencepiece", "pyarrow", "numpy")
 KEPT = ("source", "id", "bytes", "input", "span_start", "span_stop", "key")
@@ -67,7 +67,9 @@ def merge(work: Work, folder: Path) -> dict[str, Any]:
             "identity": work.identity,
             "inputs": inputs,
             "parts": [part["name"] for part in parts],
-            "hashes": {"parts": [part["sha256"] for part in parts], **hashes},
+            "files": {f"parts/{part['name']}": part["file"] for part in parts}
+            | {f"{split}.arrow": digest for split, digest in hashes.items()}
+            | {INPUTS: file_hash(work.folder / INPUTS)},
             "counts": {split: dict(counts) for split, counts in seen.counts.items()},
             "dropped": {reason: dict(counts) for reason, counts in seen.dropped.items()},
             "lengths": {
@@ -113,7 +115,7 @@ def _write_indices(work: Work, opened: Sequence[Part], seen: _Seen) -> dict[str,
         for file in [*files.values(), *sinks.values()]:
             with suppress(OSError):
                 file.close()
-    return {split: _file_hash(path) for split, path in paths.items()}
+    return {split: file_hash(path) for split, path in paths.items()}
 
 
 def _index(work: Work, number: int, part: Part, seen: _Seen) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -216,7 +218,7 @@ def _write_inputs(work: Work, records: Sequence[dict[str, Any]]) -> dict[str, An
     for job, record in zip(work.jobs, records, strict=True):
         hashes.update({(job.source, name): digest for name, digest in record["hashes"].items()})
     told = {}
-    with (work.folder / "inputs.jsonl").open("w", encoding="utf-8") as file:
+    with (work.folder / INPUTS).open("w", encoding="utf-8") as file:
         for source, inputs in work.inputs.items():
             total = hashlib.sha256()
             for entry in inputs:
@@ -250,8 +252,3 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[library] = version(library)
     return found
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

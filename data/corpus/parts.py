@@ -154,17 +154,6 @@ class Part:
         count = int(others[0]) + 1 if len(others) else len(starts)
         return zip(starts[:count].tolist(), range(row, row + count), strict=True)
 
-    def hash(self) -> str:
-        """Return what `PartWriter.close` returned, from the bytes that are there now."""
-        running = hashlib.sha256()
-        facts = self.table.select(["source", "id", "start", "last"]).to_pylist()
-        for number, row in enumerate(facts):
-            tokens = self.tokens(number)
-            running.update(f"{row['source']}\0{row['id']}\0{row['start']}\0{row['last']}\0".encode())
-            running.update(f"{len(tokens)}\0".encode())
-            running.update(np.ascontiguousarray(tokens, dtype="<u4").data)
-        return running.hexdigest()
-
 
 def _column(field: pa.Field, values: list) -> pa.Array:
     if field.name == "tokens":

@@ -7,7 +7,6 @@ the one that is open, whose text is then read again but not tokenised again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +21,7 @@ from ..encoding.encoder import Encoder
 from ..errors import DataError, room_to_write
 from ..sources.raw import Input, Raw, Reader, Unit
 from .content import Content, Told, key_of
-from .manifest import FORMAT, write_json
+from .manifest import FORMAT, file_hash, write_json
 from .parts import PartWriter, Row
 
 BATCH_BYTES = 1_000_000
@@ -124,8 +123,7 @@ def hash_input(entry: Input) -> str | None:
     """Give the sha256 of an input's bytes as stored; None for a remote one, which its stamp tells apart."""
     if get_protocol(entry.url) not in ("file", "local"):
         return None
-    with open(entry.url.removeprefix("file://"), "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return file_hash(Path(entry.url.removeprefix("file://")))
 
 
 def read_record(path: Path, job: Job) -> dict[str, Any]:
@@ -154,8 +152,9 @@ def _record(job: Job, progress: _Progress) -> dict[str, Any]:
 
 def _close(job: Job, writer: PartWriter, progress: _Progress) -> None:
     digest = writer.close()
-    told = {"name": writer.path.name, "sha256": digest, "documents": writer.documents}
-    progress.parts.append(told | {"rows": writer.rows, "tokens": writer.tokens})
+    counts = {"documents": writer.documents, "rows": writer.rows, "tokens": writer.tokens}
+    hashes = {"sha256": digest, "file": file_hash(writer.path)}
+    progress.parts.append({"name": writer.path.name, **hashes, **counts})
     write_json(writer.path.with_suffix(".json"), _record(job, progress))
 
 

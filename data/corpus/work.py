@@ -20,7 +20,7 @@ from ..spec import DataSpec, reading_of
 from .manifest import differences, fingerprint
 from .reading import Job, read_record
 
-UNFINISHED, CLAIM = "unfinished-", "identity.json"
+UNFINISHED, CLAIM, INPUTS = "unfinished-", "identity.json", "inputs.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)

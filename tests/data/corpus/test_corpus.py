@@ -11,7 +11,7 @@ import pytest
 
 from ropewalk.data import DataError, DataSpec, load_encoder, open_documents, read_manifest
 from ropewalk.data.corpus.build import build_corpus, merge_corpus
-from ropewalk.data.corpus.check import check_corpus
+from ropewalk.data.corpus.check import check_folder
 from ropewalk.data.corpus.work import Task
 from ropewalk.data.encoding.encoder import Encoder
 
@@ -177,7 +177,7 @@ def test_inputs_that_changed_are_named(spec: Spec, encoder: Encoder, lines: Path
 def test_check_names_what_is_broken(spec: Spec, encoder: Encoder, tmp_path: Path):
     build_corpus(spec(), encoder, tmp_path / "corpus")
     parts = sorted((tmp_path / "corpus/parts").iterdir())
-    assert check_corpus(tmp_path / "corpus") == len(parts) + 3
+    assert check_folder(tmp_path / "corpus", "corpus") == len(parts) + 4
     documents = open_documents(tmp_path / "corpus", split="train")
     part = parts[int(documents._index.column("part")[5].as_py())]
     spoiled = bytearray(part.read_bytes())
@@ -185,4 +185,4 @@ def test_check_names_what_is_broken(spec: Spec, encoder: Encoder, tmp_path: Path
     spoiled[at] ^= 1
     part.write_bytes(spoiled)
     with pytest.raises(DataError, match=rf"{part.name}.*sha256.*prepare again"):
-        check_corpus(tmp_path / "corpus")
+        check_folder(tmp_path / "corpus", "corpus")
