@@ -58,13 +58,6 @@ class LazyMask:
         places = torch.arange(start, start + length, device=asked.pop("device", None))
         return asked | {"cache_position": places}
 
-    def from_the_start(self, past: int) -> LazyMask:
-        """Return the mask of the same keys whose queries are `past` tokens more."""
-        asked = self.arguments
-        return LazyMask(
-            **asked | {"q_offset": asked["q_offset"] - past, "q_length": asked["q_length"] + past}
-        )
-
     @property
     def last_slot(self) -> int:
         """Return the cache slot of the last query among the keys at hand."""

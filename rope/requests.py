@@ -95,9 +95,7 @@ class Requests:
         self._witness = place, cache.layers[place].keys[:, :, :past].clone()
         _empty(cache)
         tokens = {"input_ids": whole.tokens, "position_ids": whole.positions}
-        if isinstance(mask, dict):
-            return tokens | {"attention_mask": {kind: _over(m, past) for kind, m in mask.items()}}
-        return tokens | {"attention_mask": _over(mask, past)}
+        return tokens | {"attention_mask": _padding(mask)}
 
     def after(self, decoder: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
         """Remember what the cache holds, and return only the tokens that were asked for."""
@@ -178,6 +176,7 @@ def _grown(
     return Filled(tokens=joined, positions=at, frequencies=frequencies)
 
 
-def _over(mask: Any, past: int) -> Any:
-    """Return the mask of all queries, where `generate` prepared that of the last ones."""
-    return mask.from_the_start(past) if isinstance(mask, LazyMask) else mask
+def _padding(mask: Any) -> Any:
+    """Return what `generate` prepared masks of the last queries from, for a decoder to make those of all."""
+    mask = next(iter(mask.values())) if isinstance(mask, dict) else mask
+    return mask.arguments.get("attention_mask") if isinstance(mask, LazyMask) else mask
