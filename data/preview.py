@@ -24,7 +24,7 @@ from .mixing.scores import Scores
 from .mixing.spec import LongShare
 from .plan import Plan
 from .planning import write_plan
-from .sampling import Sample
+from .sampling import Sample, bytes_of
 from .spec import DataSpec
 
 PACKS = 256
@@ -227,7 +227,7 @@ def _there(sample: Sample, plan: Plan, scale: float, workers: int) -> dict[str, 
             "tokens": round(int(lengths[rows].sum()) / own.share),
             "bytes_per_token": text / max(int(lengths[rows].sum()), 1),
         }
-    index = sum((corpus.folder / f"{split}.arrow").stat().st_size for split in SPLITS)
+    index = sum(bytes_of(corpus.folder / f"{split}.arrow") for split in SPLITS)
     tables = sum(path.stat().st_size for path in plan.folder.iterdir() if path.suffix != ".json")
     stored = sum(own.disk / own.share for own in sample.sources.values())
     seconds = sum(own.seconds / own.share for own in sample.sources.values())

@@ -6,16 +6,18 @@ and what was read is weighed against them. The part becomes a corpus of its own,
 
 from __future__ import annotations
 
+import io
 import json
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import numpy as np
+import pyarrow as pa
 
 from .corpus.merge import merge
 from .corpus.reading import Job, tokenise_unit
@@ -26,7 +28,7 @@ from .sources import open_reader
 from .sources.cutting import gathered
 from .sources.raw import Input, Raw, Reader, Span, Unit
 from .sources.spec import FilesReading, JsonlReading, Reading
-from .sources.stored import compression
+from .sources.stored import compression, opened
 from .spec import DataSpec
 
 SAMPLE, LEAST = 16_000_000, 4_000_000
@@ -37,7 +39,7 @@ MOST_UNITS = 4096
 """Units that one place's input is cut into at the most."""
 LONGEST = 16_000_000
 """Bytes of a document that are read at the most."""
-WHOLE = 1 << 62
+WHOLE, SIP = 1 << 62, 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class Sampled:
     """Of the text that was read, UTF-8, or of the tokens."""
     seconds: float
     disk: int
-    """Bytes of the files of tokens that came of it."""
+    """Bytes of its rows in the files of tokens."""
     dropped: dict[str, dict[str, int]]
     """While reading, by reason: documents and bytes."""
 
@@ -152,7 +154,7 @@ def _read(name: str, work: Work, target: int, encoder: Encoder, jobs: list[Job])
         job = replace(work.jobs[0], number=len(jobs), source=name, unit=unit, hashes=False)
         began = time.perf_counter()
         tokenise_unit(replace(job, part_bytes=work.spec.part_bytes), part, encoder)
-        seconds += time.perf_counter() - began - part.weighing
+        seconds += time.perf_counter() - began
         done, given = done + held * part.share, given + part.bytes
         jobs.append(job)
     own = jobs[first:]
@@ -161,7 +163,7 @@ def _read(name: str, work: Work, target: int, encoder: Encoder, jobs: list[Job])
         share=1.0 if whole else min(max(done / stored, 1e-12), 1.0),
         bytes=given,
         seconds=seconds,
-        disk=sum(path.stat().st_size for job in own for path in job.folder.glob(f"{job.done.stem}-*.arrow")),
+        disk=sum(bytes_of(path) for job in own for path in job.folder.glob(f"{job.done.stem}-*.arrow")),
         dropped=_summed(json.loads(job.done.read_text("utf-8"))["dropped"] for job in own),
     )
 
@@ -213,8 +215,6 @@ class Part:
     share: float = 0.0
     """Of the unit, when all is read."""
     bytes: int = 0
-    weighing: float = 0.0
-    """Seconds that went into finding out how well the text is compressed."""
     _passed: int = field(default=0, init=False)
     """Bytes of the inputs, uncompressed."""
 
@@ -228,58 +228,73 @@ class Part:
         """Give the documents of a unit until there are enough."""
         span = unit.spans[0]
         divisible = self.in_bytes or (len(unit.spans) == 1 and span.stop is not None)
-        squeezed = Squeezed() if self.in_bytes and compression(span.input.url) else None
         self.share = 1.0
         for raw in self.reader.read(unit, skip):
             self._passed += raw.stop - raw.start
             if raw.text is not None:
-                yield replace(raw, text=self._counted(raw, squeezed))
+                yield replace(raw, text=self._counted(raw))
             else:
                 self.bytes += 0 if raw.tokens is None else raw.tokens.nbytes
                 yield raw
             if divisible and self.bytes >= self.most:
-                self.share = self._share(unit, raw, squeezed)
+                self.share = self._share(unit, raw)
                 return
 
-    def _counted(self, raw: Raw, squeezed: Squeezed | None) -> Iterable[str]:
+    def _counted(self, raw: Raw) -> Iterable[str]:
         """Give the text of a document, or its beginning."""
         own = 0
         for block in raw.text or ():
-            content = block.encode()
-            own += len(content)
-            self.bytes += len(content)
-            if squeezed:
-                began = time.perf_counter()
-                squeezed.feed(content)
-                self.weighing += time.perf_counter() - began
+            size = len(block.encode())
+            own, self.bytes = own + size, self.bytes + size
             yield block
             if self.in_bytes and own >= self.longest:
                 self._passed -= max(raw.stop - raw.start - own, 0)
                 return
 
-    def _share(self, unit: Unit, raw: Raw, squeezed: Squeezed | None) -> float:
+    def _share(self, unit: Unit, raw: Raw) -> float:
         """Tell how much of the unit lies before the end of a document."""
         if not self.in_bytes:
             [span] = unit.spans
             return min((raw.stop - span.start) / ((span.stop or raw.stop) - span.start), 1.0)
         size = sum((span.stop - span.start) if span.stop else span.input.size for span in unit.spans)
-        return min(self._passed * (squeezed.ratio if squeezed else 1.0) / max(size, 1), 1.0)
+        packed = compression(unit.spans[0].input.url)
+        passed = stored_before(unit.spans, self._passed) if packed else self._passed
+        return min(passed / max(size, 1), 1.0)
 
 
-class Squeezed:
-    """Tell how much smaller text becomes by gzip, as a guess at what it takes where it is stored."""
+def stored_before(spans: Sequence[Span], passed: int) -> int:
+    """Give the stored bytes that the first `passed` bytes of compressed inputs, uncompressed, lie in."""
+    stored = 0
+    for span in spans:
+        with opened(span.input.url) as file:
+            sips = Sips(file)
+            stream = pa.CompressedInputStream(pa.PythonFile(sips, "r"), compression(span.input.url))
+            while passed > 0 and (block := stream.read(min(passed, 1 << 16))):
+                passed -= len(block)
+        stored += sips.given
+    return stored
 
-    def __init__(self) -> None:
-        self._stream = zlib.compressobj(6)
-        self._given = self._packed = 0
 
-    def feed(self, content: bytes) -> None:
-        self._given += len(content)
-        self._packed += len(self._stream.compress(content))
+class Sips(io.RawIOBase):
+    """A file that gives little at a time, so that what was read of it is what was needed."""
 
-    @property
-    def ratio(self) -> float:
-        return (self._packed + len(self._stream.copy().flush())) / max(self._given, 1)
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file, self.given = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(min(size, SIP) if size >= 0 else SIP)
+        self.given += len(content)
+        return content
+
+
+def bytes_of(path: Path) -> int:
+    """Give the bytes that an Arrow file's rows take, without what a file of few rows costs."""
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all().nbytes
 
 
 def _summed(told: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:

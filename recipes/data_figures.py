@@ -28,9 +28,11 @@ def draw(told: Report, *, title: str, trained_length: int | None) -> bytes:
 
 def lengths(axes: Axes, told: Report) -> None:
     """Stack each source's tokens by octave of the length of the documents they come from."""
-    octaves = sorted({bucket["start"] for bucket in told["buckets"]})
+    starts = [bucket["start"] for bucket in told["buckets"]]
+    octaves = [1 << n for n in range(min(starts).bit_length() - 1, max(starts).bit_length())]
     below = np.zeros(len(octaves))
-    for source, colour in zip(told["sources"], COLOURS[1:] * len(told["sources"]), strict=False):
+    sources = list(dict.fromkeys(bucket["source"] for bucket in told["buckets"]))
+    for source, colour in zip(sources, COLOURS[1:] * len(sources), strict=False):
         own = {bucket["start"]: bucket["tokens"] for bucket in told["buckets"] if bucket["source"] == source}
         height = np.array([own.get(octave, 0) for octave in octaves], float)
         axes.bar(range(len(octaves)), height, bottom=below, color=colour, width=0.82, label=source)

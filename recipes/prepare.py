@@ -55,14 +55,13 @@ def prepare(
     _refuse_several(
         {"--dry-run": dry_run, "--tasks": tasks, "--merge": merge, "--check": check, "--peek": peek}
     )
+    _refuse_picture(draw, dry_run)
     processes = workers or os.cpu_count() or 1
     if dry_run:
         show_any_plan(recipe, overrides or [], world, screen(quiet=as_json))
         _show_previews(recipe, stages_to_prepare(recipe, overrides or []), processes, draw, as_json)
         return
     refuse_world_without_dry_run(world)
-    if draw:
-        raise RecipeError(f"--draw: must come with --dry-run, got {draw} alone; add --dry-run")
     stages = stages_to_prepare(recipe, overrides or [])
     if tasks is not None:
         _show_tasks([_do_task(stage, tasks, processes) for stage in _by_store(stages)], as_json)
@@ -82,6 +81,16 @@ def _refuse_several(options: dict[str, Any]) -> None:
     given = [name for name, value in options.items() if value is not None and value is not False]
     if len(given) > 1:
         raise RecipeError(f"prepare: must do one thing at a time, got {' and '.join(given)}; leave out one")
+
+
+def _refuse_picture(draw: Path | None, dry_run: bool) -> None:
+    """Refuse a picture that there will not be, before anything is read."""
+    if draw and not dry_run:
+        raise RecipeError(f"--draw: must come with --dry-run, got {draw} alone; add --dry-run")
+    if draw and (draw.suffix != ".png" or not draw.parent.is_dir()):
+        raise RecipeError(
+            f"--draw: must be a .png file in a folder that exists, got {draw}; write {draw.stem}.png"
+        )
 
 
 def _by_store(stages: list[Recipe]) -> list[Recipe]:

@@ -75,7 +75,6 @@ def draw_stages(told: list[dict[str, Any]], stages: list[Recipe], file: Path, *,
             continue
         own = file if len(stages) == 1 else file.with_stem(f"{file.stem}-{index}")
         name = title if len(stages) == 1 else f"{title}, stage {index}"
-        own.parent.mkdir(parents=True, exist_ok=True)
         own.write_bytes(draw(report, title=name, trained_length=_trained_length(stage)))
         drawn.append(own)
     return drawn
