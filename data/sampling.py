@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -35,11 +35,15 @@ SAMPLE, LEAST = 16_000_000, 4_000_000
 """Bytes that are read of all sources together, and of each at the least."""
 PLACES = 64
 """Places in a source that its sample comes from, where it can be cut."""
+OVER = 4
+"""So many times what was to be read is read where documents are long."""
 MOST_UNITS = 4096
 """Units that one place's input is cut into at the most."""
 LONGEST = 16_000_000
 """Bytes of a document that are read at the most."""
 WHOLE, SIP = 1 << 62, 512
+IN_BYTES = FilesReading | JsonlReading
+"""Kinds whose documents lie in bytes of their inputs, not in rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,21 +137,22 @@ def _targets(stored: dict[str, int], *, evenly: bool) -> dict[str, int]:
 def _read(name: str, work: Work, target: int, encoder: Encoder, jobs: list[Job]) -> Sampled:
     """Read about `target` bytes of a source, adding what was done to `jobs`."""
     source, inputs = work.spec.read[name], work.inputs[name]
-    reader = open_reader(source, where=f"data.sources.{name}")
+    reader, in_bytes = open_reader(source, where=f"data.sources.{name}"), isinstance(source, IN_BYTES)
     stored = sum(entry.size for entry in inputs)
     whole = target >= stored
-    size = max(target // PLACES, 1)
+    lines = isinstance(source, JsonlReading) and not whole  # may be left anywhere without a bias
+    size = max((stored if lines else target) // PLACES, 1)
     places = (
         [(unit, 0.0) for unit in reader.units(inputs, size)] if whole
         else _places(reader, source, inputs, stored, size)
     )  # fmt: skip
-    done, given, seconds, first = 0.0, 0, 0.0, len(jobs)
+    parts, done, seconds, first = list[Part](), 0.0, 0.0, len(jobs)
     for unit, held in places:
-        if given >= target and not whole:
+        if sum(part.bytes for part in parts) >= OVER * target and not whole:
             break
         part = Part(
             reader=reader,
-            in_bytes=isinstance(source, FilesReading | JsonlReading),
+            in_bytes=in_bytes,
             most=WHOLE if whole else target // len(places),
             longest=WHOLE if whole else LONGEST,
         )
@@ -155,13 +160,15 @@ def _read(name: str, work: Work, target: int, encoder: Encoder, jobs: list[Job])
         began = time.perf_counter()
         tokenise_unit(replace(job, part_bytes=work.spec.part_bytes), part, encoder)
         seconds += time.perf_counter() - began
-        done, given = done + held * part.share, given + part.bytes
+        done += held * part.share
+        parts.append(part)
         jobs.append(job)
-    own = jobs[first:]
+    own, passed = jobs[first:], sum(part.passed for part in parts)
+    done *= 1 - sum(part.cut for part in parts) / max(passed, 1)
     return Sampled(
         stored=stored,
         share=1.0 if whole else min(max(done / stored, 1e-12), 1.0),
-        bytes=given,
+        bytes=sum(part.bytes for part in parts),
         seconds=seconds,
         disk=sum(bytes_of(path) for job in own for path in job.folder.glob(f"{job.done.stem}-*.arrow")),
         dropped=_summed(json.loads(job.done.read_text("utf-8"))["dropped"] for job in own),
@@ -173,23 +180,28 @@ def _places(
 ) -> list[tuple[Unit, float]]:
     """Give units of about `size` bytes from all over the inputs, in no order, with the stored bytes of
     each; only inputs that hold one are opened."""
-    whole = isinstance(source, FilesReading)  # repositories are not known from single inputs
-    runs = (
-        reader.units(inputs, size) if whole
-        else gathered((((Span(input=entry),), entry.size) for entry in inputs), size)
-    )  # fmt: skip
-    sizes = np.array([sum(span.input.size for span in run.spans) for run in runs], np.int64)
-    ends = np.cumsum(sizes)
-    marks = (np.arange(PLACES) + 0.5) / PLACES * stored
-    which = np.minimum(np.searchsorted(ends, marks, side="right"), len(runs) - 1)
     found: list[tuple[Unit, float]] = []
-    for run in np.unique(which).tolist():
-        held = [span.input for span in runs[run].spans]
-        units = [runs[run]] if whole else reader.units(held, max(size, int(sizes[run]) // MOST_UNITS))
-        inside = (marks[which == run] - (ends[run] - sizes[run])) / max(sizes[run], 1)
-        for at in np.unique((inside.clip(0, 1) * len(units)).astype(int).clip(max=len(units) - 1)).tolist():
-            found.append((units[at], float(sizes[run]) * _share_of(units, at)))
+    even = (np.arange(PLACES) + 0.5) / PLACES
+    if isinstance(source, FilesReading):  # a long file is a unit: over bytes, such would be preferred
+        units = reader.units(inputs, size)
+        for at in np.unique((even * len(units)).astype(int)).tolist():
+            found.append((units[at], _stored(units[at])))
+    else:
+        runs = gathered((((Span(input=entry),), entry.size) for entry in inputs), size)
+        sizes = [_stored(run) for run in runs]
+        ends = np.cumsum(sizes)
+        which = np.searchsorted(ends, even * stored, side="right")
+        for run in np.unique(which).tolist():
+            held = [span.input for span in runs[run].spans]
+            units = reader.units(held, max(size, sizes[run] // MOST_UNITS))
+            inside = (even[which == run] * stored - (ends[run] - sizes[run])) / sizes[run]
+            for at in np.unique((inside * len(units)).astype(int)).tolist():
+                found.append((units[at], sizes[run] * _share_of(units, at)))
     return [found[i] for i in np.random.default_rng(0).permutation(len(found)).tolist()]
+
+
+def _stored(unit: Unit) -> int:
+    return sum(span.input.size for span in unit.spans)
 
 
 def _share_of(units: Sequence[Unit], at: int) -> float:
@@ -213,10 +225,13 @@ class Part:
     longest: int
     """Bytes of one document, where its input is counted in bytes."""
     share: float = 0.0
-    """Of the unit, when all is read."""
+    """Of the unit, what lies before the place where it was left."""
     bytes: int = 0
-    _passed: int = field(default=0, init=False)
-    """Bytes of the inputs, uncompressed."""
+    """Of text or tokens, that were given."""
+    passed: int = 0
+    """Of the documents where they lie: uncompressed bytes, or rows."""
+    cut: int = 0
+    """Of those, at the ends of documents, that were not given."""
 
     def inputs(self) -> list[Input]:
         return self.reader.inputs()
@@ -230,7 +245,7 @@ class Part:
         divisible = self.in_bytes or (len(unit.spans) == 1 and span.stop is not None)
         self.share = 1.0
         for raw in self.reader.read(unit, skip):
-            self._passed += raw.stop - raw.start
+            self.passed += raw.stop - raw.start
             if raw.text is not None:
                 yield replace(raw, text=self._counted(raw))
             else:
@@ -244,11 +259,12 @@ class Part:
         """Give the text of a document, or its beginning."""
         own = 0
         for block in raw.text or ():
+            block = block[: self.longest - own] if self.in_bytes else block
             size = len(block.encode())
             own, self.bytes = own + size, self.bytes + size
             yield block
             if self.in_bytes and own >= self.longest:
-                self._passed -= max(raw.stop - raw.start - own, 0)
+                self.cut += max(raw.stop - raw.start - own, 0)
                 return
 
     def _share(self, unit: Unit, raw: Raw) -> float:
@@ -258,7 +274,7 @@ class Part:
             return min((raw.stop - span.start) / ((span.stop or raw.stop) - span.start), 1.0)
         size = sum((span.stop - span.start) if span.stop else span.input.size for span in unit.spans)
         packed = compression(unit.spans[0].input.url)
-        passed = stored_before(unit.spans, self._passed) if packed else self._passed
+        passed = stored_before(unit.spans, self.passed) if packed else self.passed
         return min(passed / max(size, 1), 1.0)
 
 
@@ -269,9 +285,15 @@ def stored_before(spans: Sequence[Span], passed: int) -> int:
         with opened(span.input.url) as file:
             sips = Sips(file)
             stream = pa.CompressedInputStream(pa.PythonFile(sips, "r"), compression(span.input.url))
-            while passed > 0 and (block := stream.read(min(passed, 1 << 16))):
-                passed -= len(block)
-        stored += sips.given
+            given = 0
+            while given < passed and (block := stream.read(min(passed - given, 1 << 16))):
+                given += len(block)
+            passed, needed, held = passed - given, given, sips.given
+            while sips.given == held and (block := stream.read(SIP)):  # what was decoded with it
+                given += len(block)
+        stored += round(held * needed / max(given, 1))
+        if not passed:
+            break
     return stored
 
 
