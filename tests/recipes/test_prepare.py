@@ -225,6 +225,9 @@ def test_where_all_is_read_a_dry_run_tells_what_is_then_made(run: Run, run_json:
             assert stage["sources"][name] == {key: own[key] for key in ("requested", "achieved")}
         assert stage["buckets"] == [asdict(bucket) for bucket in buckets(open_plan(report["folder"]))]
         assert sum(own["tokens"] for own in stage["there"].values()) == report["corpus"]["train"]["tokens"]
+        corpus, plan = recipe.parent / "run/data/corpus", Path(report["folder"])
+        sizes = [path.stat().st_size for path in [*corpus.rglob("*"), *plan.iterdir()] if path.is_file()]
+        assert stage["disk_bytes"] == pytest.approx(sum(sizes), rel=0.08)
         assert stage["padding_share"] == report["padding"] / (report["packs"] * report["length"])
     shown = run("prepare", recipe, "--dry-run").stdout
     assert all(word in shown for word in ("stage 1", "query-key pairs a token", "GB on disk", "hours on"))
