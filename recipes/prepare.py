@@ -56,6 +56,8 @@ def prepare(
         {"--dry-run": dry_run, "--tasks": tasks, "--merge": merge, "--check": check, "--peek": peek}
     )
     _refuse_picture(draw, dry_run)
+    if workers and (check or peek):
+        raise RecipeError(f"--workers: must come where text is tokenised, got {workers}; leave it out")
     processes = workers or os.cpu_count() or 1
     if dry_run:
         show_any_plan(recipe, overrides or [], world, screen(quiet=as_json))

@@ -301,6 +301,7 @@ BAD = [
     (["--dry-run", "--merge"], "--dry-run and --merge", "leave out one"),
     (["--tasks", "1/2", "--check"], "--tasks and --check", "leave out one"),
     (["--peek", 1, "--merge"], "--merge and --peek", "leave out one"),
+    (["--peek", 1, "--workers", 2], "got 2", "leave it out"),
     (["--draw", "mix.png"], "mix.png alone", "add --dry-run"),
     (["--draw", "mix.jpg", "--dry-run"], "mix.jpg", "mix.png"),
     (["--draw", "gone/mix.png", "--dry-run"], "gone/mix.png", "exists"),
