@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .encoding.encoder import Encoder
-from .plan import Plan
+from .plan import Pack, Plan
 
 BEGINNING = 48
 """Tokens of a segment that are decoded."""
@@ -22,20 +23,20 @@ def peek(plan: Plan, encoder: Encoder, packs: range) -> list[dict[str, Any]]:
                 "tokens": sum(segment.length for segment in pack.segments),
                 "trained": plan.trained_tokens(number),
                 "groups": pack.groups,
-                "segments": list(_segments(plan, encoder, number)),
+                "segments": list(_segments(plan, encoder, pack)),
             }
         )
     return told
 
 
-def _segments(plan: Plan, encoder: Encoder, number: int) -> Any:
-    pack, offset = plan[number], 0
+def _segments(plan: Plan, encoder: Encoder, pack: Pack) -> Iterator[dict[str, Any]]:
+    offset = 0
     for segment in pack.segments:
-        document = plan.document(segment.row)
+        source, id = plan.name(segment.row)
         first = pack.tokens[offset : offset + min(segment.length, BEGINNING)]
         yield {
-            "source": document.source,
-            "id": document.id,
+            "source": source,
+            "id": id,
             "start": segment.start,
             "tokens": segment.length,
             "position": int(pack.positions[offset]),

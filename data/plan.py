@@ -163,12 +163,18 @@ class Plan:
 
     def document(self, row: int) -> Document:
         """Give the document a segment's `row` names."""
-        corpus = len(self._corpus)
-        if row < corpus:
-            return self._corpus[row]
-        made = row - corpus
-        source, name = (self._made.table.column(key)[made].as_py() for key in ("source", "id"))
-        return Document(tokens=self._made.tokens(made), source=source, id=name)
+        made = row - len(self._corpus)
+        source, id = self.name(row)
+        tokens = self._made.tokens(made) if made >= 0 else self._corpus.tokens(row)
+        return Document(tokens=tokens, source=source, id=id)
+
+    def name(self, row: int) -> tuple[str, str]:
+        """Give the source and the id of the document a segment's `row` names, reading no tokens."""
+        made = row - len(self._corpus)
+        if made < 0:
+            return self._corpus.name(row)
+        source, id = (self._made.table.column(key)[made].as_py() for key in ("source", "id"))
+        return source, id
 
     def sources(self) -> list[tuple[str, np.ndarray]]:
         """Give the rows of each source that has documents here; reads all names, not the tokens."""

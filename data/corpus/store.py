@@ -81,8 +81,13 @@ class Documents(Sequence[Document]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         row = index % len(self)
-        source, name = (self._index.column(column)[row].as_py() for column in ("source", "id"))
-        return Document(tokens=self.tokens(row), source=source, id=name)
+        source, id = self.name(row)
+        return Document(tokens=self.tokens(row), source=source, id=id)
+
+    def name(self, row: int) -> tuple[str, str]:
+        """Give a document's source and id, reading no tokens."""
+        source, id = (self._index.column(column)[row].as_py() for column in ("source", "id"))
+        return source, id
 
     def tokens(self, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Give uint32 tokens [start, stop) of a document: a view of the mapped file, or a copy where they

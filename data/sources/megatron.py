@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import DataError
-from .cutting import gathered
 from .faults import Policy
 from .listing import list_inputs
 from .raw import Input, Raw, Unit
 from .spec import MegatronReading
 from .stored import content, size_and_stamp
-from .tokens import Runs
+from .tokens import Runs, cut_runs, read_runs
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEAD = struct.Struct("<9sQBQQ")
@@ -41,17 +40,11 @@ class MegatronReader:
         return [_pair(index) for index in indices if index.name.endswith(".idx")]
 
     def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
-        return gathered(
-            (piece for input in inputs for piece in read_index(input).pieces(input, size)), size
-        )  # fmt: skip
+        return cut_runs(read_index, inputs, size)
 
     def read(self, unit: Unit, skip: int = 0) -> Iterator[Raw]:
         policy = Policy(where=self.where, on_error=self.source.on_error)
-        for span in unit.spans:
-            runs = read_index(span.input)
-            left = min(skip, runs.count(span))
-            skip -= left
-            yield from runs.raws(span, left, policy)
+        return read_runs(read_index, unit, skip, policy)
 
 
 def read_index(input: Input) -> Runs:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from ..errors import DataError
-from .cutting import Piece
+from .cutting import Piece, gathered
 from .faults import Fault, Policy
-from .raw import Input, Raw, Span
+from .raw import Input, Raw, Span, Unit
 from .stored import opened
 
 LARGEST = 2**32 - 1
@@ -90,3 +90,17 @@ class Runs:
 
     def count(self, span: Span) -> int:
         return (len(self.starts) if span.stop is None else span.stop) - span.start
+
+
+def cut_runs(index: Callable[[Input], Runs], inputs: Sequence[Input], size: int) -> list[Unit]:
+    """Cut flat files of tokens into units of about `size` bytes, between documents."""
+    return gathered((piece for input in inputs for piece in index(input).pieces(input, size)), size)
+
+
+def read_runs(index: Callable[[Input], Runs], unit: Unit, skip: int, policy: Policy) -> Iterator[Raw]:
+    """Read the documents of a unit of flat files, after the first `skip`."""
+    for span in unit.spans:
+        runs = index(span.input)
+        left = min(skip, runs.count(span))
+        skip -= left
+        yield from runs.raws(span, left, policy)
