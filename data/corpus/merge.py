@@ -28,7 +28,6 @@ from .store import INDEX, SPLITS
 from .work import CLAIM, INPUTS, Work
 
 LIBRARIES = ("tokenizers", "tiktoken", "sentencepiece", "pyarrow", "numpy")
-KEPT = ("source", "id", "bytes", "input", "span_start", "span_stop", "key")
 
 
 @dataclass(kw_only=True)
