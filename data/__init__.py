@@ -21,8 +21,8 @@ from .dataset import PackDataset
 from .encoding.encoder import Encoder, load_encoder
 from .encoding.training import train_tokenizer
 from .errors import DataError
-from .mixing.facts import Facts, Needle, plant
 from .mixing.spec import FactsSource, LongShare, RepeatsSource
+from .mixing.synthetic import Facts, Needle, plant
 from .peek import peek
 from .plan import Pack, Plan, Segment, Window, open_plan
 from .prepare import PrepareReport, find_plan, merge_tasks, prepare, prepare_task

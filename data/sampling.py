@@ -20,13 +20,13 @@ import numpy as np
 import pyarrow as pa
 
 from .corpus.merge import merge
-from .corpus.reading import Job, tokenise_unit
 from .corpus.store import Documents
+from .corpus.tokenise import Job, tokenise_unit
 from .corpus.work import Work, plan_work
 from .encoding.encoder import Encoder
 from .sources import open_reader
 from .sources.cutting import gathered
-from .sources.raw import Input, Raw, Reader, Span, Unit
+from .sources.source import Input, Raw, Reader, Span, Unit
 from .sources.spec import FilesReading, JsonlReading, Reading
 from .sources.stored import compression, opened
 from .spec import DataSpec

@@ -11,14 +11,14 @@ figures, page, report  pictures, the page, the files
 """
 
 from . import tasks
-from .compare import build_report
 from .errors import EvalError
 from .paired import Interval, mean_interval, paired_difference, proportion_interval
-from .report import read_report, write_report
+from .report.compare import build_report
+from .report.report import read_report, write_report
+from .report.wording import sentences, summary_rows
 from .result import Cell, Result, Score
 from .run import Evaluation, evaluate, model_fingerprint
 from .task import TASKS, Context, Subject, Task, make_task, task
-from .wording import sentences, summary_rows
 
 __all__ = [
     "TASKS",

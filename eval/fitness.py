@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from ..data import Facts
 from ..rope import Scheme, install
 from ..train import Mesh, token_scores
-from .documents import choose_documents, document_name, draw
 from .errors import EvalError
 from .forwards import gather
+from .haystack import choose_documents, document_name, draw
 from .prompts import Frame
 from .result import fingerprint_rows
 from .task import Progress, silent

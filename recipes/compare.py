@@ -29,9 +29,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare schemes on one model, training-free and trained, on the same tokens and the same items."""
-    from ropewalk.recipes.comparing.recipe import check_comparison, read_comparison
-    from ropewalk.recipes.comparing.show import show_comparison
-    from ropewalk.recipes.stores import require_prepared
+    from ropewalk.recipes.jobs.comparison.recipe import check_comparison, read_comparison
+    from ropewalk.recipes.jobs.comparison.show import show_comparison
+    from ropewalk.recipes.jobs.stores import require_prepared
 
     given = [*(overrides or []), *([] if seeds is None else [f"compare.seeds={seeds}"])]
     comparison = read_comparison(recipe, given)
@@ -43,11 +43,11 @@ def compare(
     stages = comparison.plans()
     plans = require_prepared(list(stages.values()), recipe=recipe, overrides=given)
 
-    from ropewalk.recipes.comparing.page import write_comparison
-    from ropewalk.recipes.comparing.report import build_report
-    from ropewalk.recipes.comparing.run import run_comparison
-    from ropewalk.recipes.comparing.show import print_comparison
-    from ropewalk.recipes.extension import command_line
+    from ropewalk.eval.report.schemes import write_comparison
+    from ropewalk.recipes.jobs.comparison.report import build_report
+    from ropewalk.recipes.jobs.comparison.run import run_comparison
+    from ropewalk.recipes.jobs.comparison.show import print_comparison
+    from ropewalk.recipes.jobs.extension import command_line
     from ropewalk.train import Mesh, in_world
 
     with in_world():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ropewalk.recipes.errors import RecipeError
+from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.options import Json, screen
 
 DTYPES = ("float32", "bfloat16")
@@ -24,7 +24,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint as a folder that plain transformers loads, and check that it computes the same."""
-    from ropewalk.train.convert import convert as convert_checkpoint
+    from ropewalk.train.convert.huggingface import convert as convert_checkpoint
 
     if dtype not in (None, *DTYPES):
         raise RecipeError(

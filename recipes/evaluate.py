@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropewalk.recipes.errors import RecipeError
+from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.options import (
     DryRun,
     Json,
@@ -42,11 +42,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model on a recipe's tasks and held-out documents, as it is or with another scheme."""
-    from ropewalk.recipes.compose import load
-    from ropewalk.recipes.evaluation import check_evaluation, evaluation_rows, measure
-    from ropewalk.recipes.stores import require_corpus
-    from ropewalk.recipes.tables import print_rows
-    from ropewalk.train.recipe import stages
+    from ropewalk.recipes.jobs.evaluation import check_evaluation, evaluation_rows, measure
+    from ropewalk.recipes.jobs.stores import require_corpus
+    from ropewalk.recipes.language.compose import load
+    from ropewalk.recipes.language.schema import stages
+    from ropewalk.recipes.show.tables import print_rows
 
     stage = stages(load(recipe, overrides or []))[-1]
     chosen = read_scheme(scheme) if scheme else None
@@ -67,7 +67,7 @@ def evaluate(
 
 def read_scheme(text: str) -> Any:
     """Read `yarn,beta_fast=16` as a scheme."""
-    from ropewalk.recipes.yaml_text import parse_yaml
+    from ropewalk.recipes.language.yaml_text import parse_yaml
     from ropewalk.rope import make_scheme
 
     kind, *knobs = text.split(",")

@@ -15,10 +15,11 @@ def extend(
     recipe: RecipeName, overrides: Overrides = None, dry_run: DryRun = False, world: World = None
 ) -> None:
     """Extend a model by a recipe: train on the prepared data, measure, report; the same command resumes."""
-    from ropewalk.recipes.compose import load
-    from ropewalk.recipes.dry_run import check_all, show_plan
-    from ropewalk.recipes.stores import require_prepared
-    from ropewalk.train.recipe import stages
+    from ropewalk.recipes.jobs.stores import require_prepared
+    from ropewalk.recipes.language.check import check_all
+    from ropewalk.recipes.language.compose import load
+    from ropewalk.recipes.language.schema import stages
+    from ropewalk.recipes.show.plan import show_plan
 
     loaded = load(recipe, overrides or [])
     if dry_run:
@@ -29,7 +30,7 @@ def extend(
     resolved = stages(loaded)
     plans = require_prepared(resolved, recipe=recipe, overrides=overrides or [])
 
-    from ropewalk.recipes.extension import run_extension
+    from ropewalk.recipes.jobs.extension import run_extension
     from ropewalk.train import Mesh, in_world
 
     with in_world():

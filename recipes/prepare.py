@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropewalk.recipes.errors import RecipeError
+from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.options import (
     DryRun,
     Json,
@@ -21,7 +21,7 @@ from ropewalk.recipes.options import (
 )
 
 if TYPE_CHECKING:
-    from ropewalk.train.recipe import Recipe
+    from ropewalk.recipes.language.schema import Recipe
 
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes that tokenise [one a core].")]
 Tasks = Annotated[
@@ -49,8 +49,8 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Prepare a recipe's data, reusing what is there; print what was asked, got and left out."""
-    from ropewalk.recipes.comparing.recipe import stages_to_prepare
-    from ropewalk.recipes.comparing.show import show_any_plan
+    from ropewalk.recipes.jobs.comparison.recipe import stages_to_prepare
+    from ropewalk.recipes.jobs.comparison.show import show_any_plan
 
     _refuse_several(
         {"--dry-run": dry_run, "--tasks": tasks, "--merge": merge, "--check": check, "--peek": peek}
@@ -97,15 +97,15 @@ def _refuse_picture(draw: Path | None, dry_run: bool) -> None:
 
 def _by_store(stages: list[Recipe]) -> list[Recipe]:
     """Give one stage a store: stages that share one share its corpus."""
-    from ropewalk.recipes.stores import store_folder
+    from ropewalk.recipes.jobs.stores import store_folder
 
     return list({store_folder(stage): stage for stage in reversed(stages)}.values())
 
 
 def _prepare_stage(stage: Recipe, workers: int) -> dict[str, Any]:
     from ropewalk.data import prepare as prepare_data
-    from ropewalk.recipes.progress import phases
-    from ropewalk.recipes.stores import stage_tokens, store_folder
+    from ropewalk.recipes.jobs.stores import stage_tokens, store_folder
+    from ropewalk.recipes.show.progress import phases
 
     with phases(screen(stderr=True)) as progress:
         report = prepare_data(
@@ -123,8 +123,8 @@ def _prepare_stage(stage: Recipe, workers: int) -> dict[str, Any]:
 
 def _do_task(stage: Recipe, task: str, workers: int) -> dict[str, Any]:
     from ropewalk.data import Task, prepare_task
-    from ropewalk.recipes.progress import phases
-    from ropewalk.recipes.stores import store_folder
+    from ropewalk.recipes.jobs.stores import store_folder
+    from ropewalk.recipes.show.progress import phases
 
     with phases(screen(stderr=True)) as progress:
         return prepare_task(
@@ -139,15 +139,15 @@ def _do_task(stage: Recipe, task: str, workers: int) -> dict[str, Any]:
 
 def _merge(stage: Recipe) -> None:
     from ropewalk.data import merge_tasks
-    from ropewalk.recipes.stores import store_folder
+    from ropewalk.recipes.jobs.stores import store_folder
 
     merge_tasks(stage.data, tokenizer_path=stage.model.tokenizer_folder, folder=store_folder(stage))
 
 
 def _check(stage: Recipe) -> int:
     from ropewalk.data import check_store
-    from ropewalk.recipes.progress import phases
-    from ropewalk.recipes.stores import store_folder
+    from ropewalk.recipes.jobs.stores import store_folder
+    from ropewalk.recipes.show.progress import phases
 
     with phases(screen(stderr=True)) as progress:
         return check_store(store_folder(stage), progress)
@@ -155,7 +155,7 @@ def _check(stage: Recipe) -> int:
 
 def _packs(stage: Recipe, count: int) -> list[dict[str, Any]]:
     from ropewalk.data import load_encoder, open_plan, peek
-    from ropewalk.recipes.stores import plan_folder
+    from ropewalk.recipes.jobs.stores import plan_folder
 
     plan, tokenizer = open_plan(plan_folder(stage)), stage.model.tokenizer_folder
     engine = "tokenizers" if (tokenizer / "tokenizer.json").exists() else "auto"  # decoding needs no proof
@@ -164,8 +164,8 @@ def _packs(stage: Recipe, count: int) -> list[dict[str, Any]]:
 
 
 def _show_previews(recipe: str, stages: list[Recipe], workers: int, draw: Path | None, as_json: bool) -> None:
-    from ropewalk.recipes.prepare_preview import draw_stages, preview_stages
-    from ropewalk.recipes.prepare_report import print_preview
+    from ropewalk.recipes.show.data import print_preview
+    from ropewalk.recipes.show.preview import draw_stages, preview_stages
 
     told = preview_stages(stages, workers)
     if draw:
@@ -182,7 +182,7 @@ def _show_previews(recipe: str, stages: list[Recipe], workers: int, draw: Path |
 
 
 def _show_reports(recipe: str, reports: list[dict[str, Any]], as_json: bool) -> None:
-    from ropewalk.recipes.prepare_report import print_report
+    from ropewalk.recipes.show.data import print_report
 
     if as_json:
         print(json.dumps({**reports[-1], "stages": reports}, indent=2))
@@ -212,7 +212,7 @@ def _show_check(files: int, as_json: bool) -> None:
 
 
 def _show_packs(told: list[dict[str, Any]], as_json: bool) -> None:
-    from ropewalk.recipes.prepare_report import print_packs
+    from ropewalk.recipes.show.data import print_packs
 
     if as_json:
         print(json.dumps(told, indent=2))

@@ -15,7 +15,7 @@ def list_recipes(as_json: Json = False) -> None:
     """List the shipped recipes, each with what it does."""
     from rich.table import Table
 
-    from ropewalk.recipes.catalogue import headline, shipped
+    from ropewalk.recipes.language.catalogue import headline, shipped
 
     rows = [{"name": file.stem, "about": headline(file), "file": str(file)} for file in shipped()]
     if as_json:
@@ -32,7 +32,7 @@ def show(recipe: RecipeName, overrides: Overrides = None, as_json: Json = False)
     """Print a recipe with its bases, overrides and interpolations resolved."""
     import yaml
 
-    from ropewalk.recipes.compose import compose
+    from ropewalk.recipes.language.compose import compose
 
     values = compose(recipe, overrides or [])
     print(
@@ -44,7 +44,7 @@ def show(recipe: RecipeName, overrides: Overrides = None, as_json: Json = False)
 @app.command()
 def check(recipe: RecipeName, overrides: Overrides = None, world: World = None) -> None:
     """Check a recipe's keys, its model and its layout for a world of ranks, and print the plan."""
-    from ropewalk.recipes.comparing.show import show_any_plan
+    from ropewalk.recipes.jobs.comparison.show import show_any_plan
 
     show_any_plan(recipe, overrides or [], world, screen())
     print(f"{recipe}: ok")
@@ -57,8 +57,8 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Print the fields in which two resolved recipes differ."""
-    from ropewalk.recipes.compose import load
-    from ropewalk.train.recipe import difference
+    from ropewalk.recipes.language.compose import load
+    from ropewalk.recipes.language.schema import difference
 
     lines = difference(load(ours), load(theirs))
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropewalk.recipes.errors import RecipeError
+from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.options import Json, screen
 from ropewalk.recipes.search import search
 
@@ -24,7 +24,7 @@ MADE_UP = {"head_dim": 128, "theta": 500_000.0, "original_length": 8192, "kv_hea
 @app.command("list")
 def list_schemes(as_json: Json = False) -> None:
     """List every scheme: its paper, its knobs, and which engine serves it."""
-    from ropewalk.recipes.rope_numbers import describe, print_schemes
+    from ropewalk.recipes.show.scheme import describe, print_schemes
     from ropewalk.rope import SCHEMES
 
     base = _base(None, {})
@@ -58,7 +58,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show what a scheme does to a model's frequencies, pair by pair, and draw it."""
-    from ropewalk.recipes.rope_numbers import numbers, print_numbers
+    from ropewalk.recipes.show.scheme import numbers, print_numbers
     from ropewalk.rope import make_scheme
 
     stated = {
@@ -114,7 +114,7 @@ def _read_model(model: Path, stated: dict[str, Any]) -> Base:
 
 
 def _read_knobs(knobs: list[str]) -> dict[str, Any]:
-    from ropewalk.recipes.yaml_text import parse_yaml
+    from ropewalk.recipes.language.yaml_text import parse_yaml
 
     read = {}
     for knob in knobs:
@@ -130,7 +130,7 @@ def _draw(file: Path, told: dict[str, Any]) -> None:
         raise RecipeError(
             f"--draw: must be a .png file in a folder that exists, got {file}; write {file.stem}.png"
         )
-    from ropewalk.recipes.rope_figures import draw
+    from ropewalk.recipes.show.figures import draw
 
     file.write_bytes(draw(told))
 

@@ -23,7 +23,7 @@ from ropewalk.recipes.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ropewalk.recipes.found_factors import Found
+    from ropewalk.recipes.jobs.found_factors import Found
 
 
 class Method(StrEnum):
@@ -67,11 +67,11 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search a factor for each frequency, from where it stopped, and write a file that a recipe can name."""
-    from ropewalk.recipes.compose import load
-    from ropewalk.recipes.factor_search import Search, check_search, run_search, search_rows
-    from ropewalk.recipes.stores import require_corpus
-    from ropewalk.recipes.tables import print_rows
-    from ropewalk.train.recipe import stages
+    from ropewalk.recipes.jobs.factor_search import Search, check_search, run_search, search_rows
+    from ropewalk.recipes.jobs.stores import require_corpus
+    from ropewalk.recipes.language.compose import load
+    from ropewalk.recipes.language.schema import stages
+    from ropewalk.recipes.show.tables import print_rows
 
     stage = stages(load(recipe, overrides or []))[-1]
     wanted = Search(

@@ -12,7 +12,7 @@ from ropewalk.recipes.options import Json, screen
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ropewalk.rope.readers import FolderReport
+    from ropewalk.rope.engines import FolderReport
 
 
 def verify(
@@ -27,7 +27,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Show what each engine will compute from a folder, and what is wrong with it; loads no weights."""
-    from ropewalk.rope.readers import verify_folder
+    from ropewalk.rope.engines import verify_folder
 
     report = verify_folder(model, engines=(engine,) if engine else (), target_length=target_length)
     if as_json:

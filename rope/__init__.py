@@ -22,12 +22,12 @@ Imports torch and transformers, nothing else of ours.
 
 from . import schemes
 from .analysis import Analysis, analyse, attention_decay, base_lower_bound, critical_dimension
-from .attention import LazyMask
 from .bands import AttentionScheme, BandedAttention
 from .base import Base, RopeError
 from .factors import Factors, read_factors, write_factors
 from .families import FULL, SLIDING
 from .hf import config_fields, read_base
+from .hook import LazyMask
 from .install import Installed, install, installed, layer_fingerprint, stated_lengths
 from .rotation import Rotary, Table, rotate, rotation_table
 from .scheme import SCHEMES, Frequencies, NotExpressible, Scheme, make_scheme

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .attention import NAME, IdentityRotation
 from .bands import AttentionScheme, BandedAttention
 from .base import Base, RopeError
 from .families import FULL, ONLY_LONGROPE, PARTIAL
+from .generation import Requests
 from .hf import read_base, rope_parameters
-from .requests import Requests
+from .hook import NAME, IdentityRotation
 from .rotation import ByLength, Rotary
 from .scheme import Frequencies, NotExpressible, Scheme
 

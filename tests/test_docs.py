@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from house.commands import Block, blocks, tried
 from house.numbers import ROOT, evaluate, pages, rendered
-from trainer_example import EXAMPLE
+from world.trainer_example import EXAMPLE
 
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in pages()}
 RECIPES = {path.stem for path in (ROOT / "recipes").rglob("*.yaml")}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import write_world
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from world.small import write_world
 
 from ropewalk.eval import read_report
 

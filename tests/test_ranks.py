@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import RankError, Ranks
+from world.ranks import RankError, Ranks
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def test_a_body_must_be_findable(ranks: Ranks) -> None:
 
 def test_ranks_end_with_the_session(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import ranks, os\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import os; from world import ranks\n"
         "pools = ranks.Ranks(); pool = pools.pools.setdefault(2, ranks.Pool(2)); pool.start()\n"
         "print(*[process.pid for process in pool.processes], flush=True); os._exit(1)"
     )

@@ -6,25 +6,24 @@ loss, score          chunked next-token loss for training; token scores for eval
 engine, state        DeepSpeed, told nothing of sequence parallelism; optimizer state free of layout
 batch, schedule      packs and learning rate as pure functions of the step
 loop, checkpoint     stages, metrics, atomic checkpoints, resume
-recipe, convert      the typed recipe; a checkpoint as a Hugging Face folder
+settings, convert    what a recipe says of training; a checkpoint as a Hugging Face folder
 """
 
 from .errors import TrainError
 from .layout import Layout, legal_degrees
 from .mesh import Mesh, in_world, join_world, leave_world
-from .recipe import Recipe, stages
 from .score import TokenScores, token_scores
+from .settings import Stage
 
 __all__ = [
     "Layout",
     "Mesh",
-    "Recipe",
+    "Stage",
     "TokenScores",
     "TrainError",
     "in_world",
     "join_world",
     "leave_world",
     "legal_degrees",
-    "stages",
     "token_scores",
 ]

@@ -9,6 +9,7 @@ The optimizer state is per parameter and knows no layout: any world, ZeRO stage 
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ..data import Plan
-from ..data.plan import differing
+from ..data.plan import differing as differing_data
 from ..rope import FULL, Scheme, config_fields, installed, make_scheme
 from .engine import named_parameters
 from .errors import TrainError
 from .mesh import Mesh
-from .recipe import Recipe, difference, numbers
+from .settings import Stage, differing
 from .state import KINDS, read_state, seed_states, write_state
 from .storage import (
     FORMAT,
@@ -53,7 +54,7 @@ class Progress:
 
 
 def save_checkpoint(
-    run_dir: Path, engine: Any, recipe: Recipe, progress: Progress, plan: Plan, mesh: Mesh
+    run_dir: Path, engine: Any, stage: Stage, progress: Progress, plan: Plan, mesh: Mesh
 ) -> Path:
     """Write the checkpoint of `progress`, point `latest` at it and drop the oldest beyond `train.keep`."""
     folder = run_dir / "checkpoints" / f"step-{progress.step:06d}"
@@ -65,15 +66,15 @@ def save_checkpoint(
         mesh.barrier()
         if mesh.is_main:
             name_as_hugging_face(writing)
-            write_hugging_face_files(writing, model, recipe.model.tokenizer_folder)
-            write_json(writing / "ropewalk.json", description(model, recipe, progress, plan))
+            write_hugging_face_files(writing, model, stage.model.tokenizer_folder)
+            write_json(writing / "ropewalk.json", description(model, stage, progress, plan))
             write_json(
                 writing / "optimizer" / "state.json",
                 {"format": FORMAT, "kinds": KINDS, "step": progress.step},
             )
     if mesh.is_main:
         write_text(run_dir / "latest", folder.name + "\n")
-        for old in sorted(folder.parent.glob("step-*"))[: -recipe.train.keep]:
+        for old in sorted(folder.parent.glob("step-*"))[: -stage.train.keep]:
             shutil.rmtree(old)
     mesh.barrier()  # no rank may read `latest` before it points here, or it would train the stage again
     return folder
@@ -125,7 +126,7 @@ def write_text_json(path: Path, value: dict[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def description(model: PreTrainedModel, recipe: Recipe, progress: Progress, plan: Plan) -> dict[str, Any]:
+def description(model: PreTrainedModel, stage: Stage, progress: Progress, plan: Plan) -> dict[str, Any]:
     """Say what this checkpoint is, in the words and fingerprints that loading compares."""
     rope = installed(model)
     base = rope.bases[FULL]
@@ -144,8 +145,8 @@ def description(model: PreTrainedModel, recipe: Recipe, progress: Progress, plan
         "plan": plan.fingerprint,
         "corpus": plan.corpus_fingerprint,
         "data": plan.about,
-        "recipe": recipe.fingerprint,
-        "numbers": numbers(recipe),
+        "recipe": stage.fingerprint,
+        "numbers": stage.numbers,
     }
 
 
@@ -173,13 +174,13 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
     return folder
 
 
-def read_progress(folder: Path, recipes: list[Recipe]) -> Progress:
+def read_progress(folder: Path, stages: Sequence[Stage]) -> Progress:
     """Read where a checkpoint stands; values that matter must be those of the recipe that continues it."""
     told = read_json(folder / "ropewalk.json")
     progress = Progress(**told["progress"])
-    recipe = recipes[progress.stage]
-    if told["recipe"] != recipe.fingerprint:
-        lines = difference(numbers(recipe), told["numbers"])
+    stage = stages[progress.stage]
+    if told["recipe"] != stage.fingerprint:
+        lines = differing(stage.numbers, told["numbers"])
         raise TrainError(
             f"{folder}: the recipe must be the one this run began with, got {'; '.join(lines)}; "
             "restore these values or choose another run_dir"
@@ -197,7 +198,7 @@ def check_same_data(folder: Path, plan: Plan) -> None:
         was, now = (", ".join(f"{name} {these[name][:12]}" for name in others) for these in (kept, found))
         raise TrainError(
             f"{folder}: the prepared data must be what this run began with, {was}, got {now}"
-            f"{differing(kept.get('data', {}), plan.about)}; "
+            f"{differing_data(kept.get('data', {}), plan.about)}; "
             "restore the prepared data of this run or choose another run_dir"
         )
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from .accelerator import prepare_deepspeed
-from .attention import GroupedAttention
+from .attention.kernels import Groups
+from .attention.ulysses import GroupedAttention
 from .batch import Batches
 from .errors import TrainError
-from .kernels import Groups
 from .mesh import Mesh
-from .recipe import TrainSection
+from .settings import TrainSection
 
 LARGEST_BUCKET = 200_000_000
 """Elements of a gradient bucket: 0.8 GB in float32."""

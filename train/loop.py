@@ -14,7 +14,8 @@ import torch
 from transformers import PreTrainedModel
 
 from ..data import Plan
-from .attention import GroupedAttention
+from .attention.kernels import Groups, choose_kernel
+from .attention.ulysses import GroupedAttention
 from .batch import Batches
 from .checkpoint import (
     Progress,
@@ -26,12 +27,11 @@ from .checkpoint import (
 )
 from .engine import make_engine, set_learning_rate, train_step
 from .errors import TrainError
-from .kernels import Groups, choose_kernel
 from .loss import TokenLoss
 from .mesh import Mesh
 from .model import build_model, check_same_frequencies, for_training, install_scheme
-from .recipe import Recipe
 from .schedule import learning_rate
+from .settings import Stage
 from .storage import write_text
 
 
@@ -60,7 +60,7 @@ class Callbacks:
 
 
 def train(
-    stages: Sequence[Recipe], plans: Sequence[Plan], mesh: Mesh, run_dir: Path, callbacks: Callbacks
+    stages: Sequence[Stage], plans: Sequence[Plan], mesh: Mesh, run_dir: Path, callbacks: Callbacks
 ) -> Path:
     """Train all stages from the newest checkpoint of `run_dir`, or the start; return the last checkpoint."""
     while True:
@@ -68,21 +68,21 @@ def train(
         if folder is None:
             progress = Progress(step=0, stage=0, stage_step=0, tokens=0)
         else:
-            progress = read_progress(folder, list(stages))
+            progress = read_progress(folder, stages)
         if folder and progress.stage_step == stages[progress.stage].train.steps:
             if progress.stage + 1 == len(stages):
                 return folder
             progress = replace(progress, stage=progress.stage + 1, stage_step=0)
         elif folder:
             check_same_data(folder, plans[progress.stage])
-        Stage(stages, plans[progress.stage], mesh, run_dir, callbacks).run(progress, folder)
+        StageRun(stages, plans[progress.stage], mesh, run_dir, callbacks).run(progress, folder)
 
 
-class Stage:
+class StageRun:
     """One stage of a run: one model, one plan, one engine."""
 
     def __init__(
-        self, stages: Sequence[Recipe], plan: Plan, mesh: Mesh, run_dir: Path, callbacks: Callbacks
+        self, stages: Sequence[Stage], plan: Plan, mesh: Mesh, run_dir: Path, callbacks: Callbacks
     ) -> None:
         self.stages, self.plan, self.mesh, self.run_dir, self.callbacks = (
             stages,
@@ -93,31 +93,31 @@ class Stage:
         )
 
     def run(self, progress: Progress, folder: Path | None) -> None:
-        recipe = self.stages[progress.stage]
-        settings = recipe.train
+        stage = self.stages[progress.stage]
+        settings = stage.train
         torch.use_deterministic_algorithms(settings.deterministic)
-        batches = make_batches(recipe, self.plan, self.mesh)
-        engine = self.engine(recipe, batches.accumulation, folder, progress.step)
+        batches = make_batches(stage, self.plan, self.mesh)
+        engine = self.engine(stage, batches.accumulation, folder, progress.step)
         kernel = choose_kernel(settings.kernel, self.mesh.device)
 
         def attention(groups: Groups) -> GroupedAttention:
             return GroupedAttention(groups=groups, kernel=kernel, sequence_group=self.mesh.sequence_group)
 
         while progress.stage_step < settings.steps:
-            progress = self.step(engine, recipe, batches, attention, progress)
+            progress = self.step(engine, stage, batches, attention, progress)
             done = progress.stage_step
             if done % settings.checkpoint_every == 0 or done == settings.steps:
-                save_checkpoint(self.run_dir, engine, recipe, progress, self.plan, self.mesh)
-            if recipe.eval.every and done % recipe.eval.every == 0:
+                save_checkpoint(self.run_dir, engine, stage, progress, self.plan, self.mesh)
+            if stage.evaluate_every and done % stage.evaluate_every == 0:
                 self.callbacks.on_evaluate(progress.step, engine.module.model)
         engine.destroy()
 
-    def engine(self, recipe: Recipe, accumulation: int, folder: Path | None, step: int) -> Any:
-        model = install_scheme(build_model(recipe, folder), recipe)
+    def engine(self, stage: Stage, accumulation: int, folder: Path | None, step: int) -> Any:
+        model = install_scheme(build_model(stage, folder), stage)
         check_same_frequencies(model, self.mesh)
-        model = for_training(model, gradient_checkpointing=recipe.train.gradient_checkpointing)
-        module = TokenLoss(model.to(self.mesh.device), chunk=recipe.train.loss_chunk)  # type: ignore[arg-type]
-        engine = make_engine(module, recipe.train, accumulation=accumulation)
+        model = for_training(model, gradient_checkpointing=stage.train.gradient_checkpointing)
+        module = TokenLoss(model.to(self.mesh.device), chunk=stage.train.loss_chunk)  # type: ignore[arg-type]
+        engine = make_engine(module, stage.train, accumulation=accumulation)
         load_states(engine, folder, step)
         if folder is None and self.mesh.is_main:
             write_text(self.run_dir / "metrics.jsonl", "")
@@ -126,9 +126,9 @@ class Stage:
         return engine
 
     def step(
-        self, engine: Any, recipe: Recipe, batches: Batches, attention: Any, progress: Progress
+        self, engine: Any, stage: Stage, batches: Batches, attention: Any, progress: Progress
     ) -> Progress:
-        settings = recipe.train
+        settings = stage.train
         # Seeded by place and not by history, so that dropout too is the same after a resume.
         torch.manual_seed(hash((settings.seed, progress.step, self.mesh.rank)))
         rate = learning_rate(
@@ -164,14 +164,14 @@ class Stage:
         return progress
 
 
-def make_batches(recipe: Recipe, plan: Plan, mesh: Mesh) -> Batches:
+def make_batches(stage: Stage, plan: Plan, mesh: Mesh) -> Batches:
     """Cut the plan into optimizer steps; a plan with too few packs is refused before the first."""
-    settings = recipe.train
-    if plan.length != recipe.pack_length:
+    settings = stage.train
+    if plan.length != stage.pack_length:
         raise TrainError(
-            f"data: packs must have {recipe.pack_length} tokens, got {plan.length}; prepare this recipe"
+            f"data: packs must have {stage.pack_length} tokens, got {plan.length}; prepare this recipe"
         )
-    packs = settings.batch_tokens // recipe.pack_length
+    packs = settings.batch_tokens // stage.pack_length
     if settings.steps * packs > len(plan):
         raise TrainError(
             f"train.steps: {settings.steps} steps of {packs} packs need {settings.steps * packs} packs, "

@@ -11,34 +11,34 @@ from transformers.models.auto import CONFIG_MAPPING
 from ..rope import install, layer_fingerprint
 from .errors import TrainError
 from .mesh import Mesh
-from .recipe import Recipe
+from .settings import ModelSection, Stage
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def build_model(recipe: Recipe, weights: Path | None = None) -> PreTrainedModel:
-    """Load `weights` (a checkpoint), else the recipe's own model folder, else draw one from `train.seed`.
+def build_model(stage: Stage, weights: Path | None = None) -> PreTrainedModel:
+    """Load `weights` (a checkpoint), else the stage's own model folder, else draw one from `train.seed`.
 
     A checkpoint's config describes the scheme that is installed, perhaps as another theta, and schemes are
     computed from the theta before it: so the config is always that of the recipe's model.
     """
-    dtype, config = DTYPES[recipe.train.dtype], config_of(recipe)
-    source = weights or (Path(recipe.model.path) if recipe.model.path else None)
+    dtype, config = DTYPES[stage.train.dtype], config_of(stage.model)
+    source = weights or (Path(stage.model.path) if stage.model.path else None)
     if source is None:
-        torch.manual_seed(recipe.train.seed)
+        torch.manual_seed(stage.train.seed)
         return AutoModelForCausalLM.from_config(config, dtype=dtype)
     return load_model(source, dtype, config=config)
 
 
-def install_scheme(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel:
-    """Install the recipe's scheme for its target."""
+def install_scheme(model: PreTrainedModel, stage: Stage) -> PreTrainedModel:
+    """Install the stage's scheme for its target."""
     return install(
         model,
-        recipe.rope.scheme,
-        target_length=recipe.target_length,
-        replace=recipe.rope.replace or recipe.model.from_scratch,
-        original_length=original_length(recipe),
-        trained_length=recipe.trained_length,
+        stage.scheme,
+        target_length=stage.target_length,
+        replace=stage.replace,
+        original_length=original_length(stage),
+        trained_length=stage.trained_length,
     )
 
 
@@ -57,11 +57,11 @@ def check_same_frequencies(model: PreTrainedModel, mesh: Mesh) -> None:
         )
 
 
-def original_length(recipe: Recipe) -> int | None:
+def original_length(stage: Stage) -> int | None:
     """Return the window of the unscaled frequencies where the recipe, and not the model, says it."""
-    if recipe.original_length is None and recipe.model.from_scratch:
-        return config_of(recipe).max_position_embeddings
-    return recipe.original_length
+    if stage.original_length is None and stage.model.from_scratch:
+        return config_of(stage.model).max_position_embeddings
+    return stage.original_length
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = None) -> PreTrainedModel:
@@ -69,11 +69,11 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = N
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
 
 
-def config_of(recipe: Recipe) -> Any:
-    """Return the Hugging Face config of the recipe's model: its folder's, or the one it is drawn from."""
-    if recipe.model.path is not None:
-        return AutoConfig.from_pretrained(recipe.model.path, local_files_only=True)
-    values = dict(recipe.model.config or {})
+def config_of(model: ModelSection) -> Any:
+    """Return the Hugging Face config of a model: its folder's, or the one it is drawn from."""
+    if model.path is not None:
+        return AutoConfig.from_pretrained(model.path, local_files_only=True)
+    values = dict(model.config or {})
     return CONFIG_MAPPING[values.pop("model_type", "llama")](**values)
 
 

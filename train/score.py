@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .attention import GroupedAttention
-from .kernels import choose_kernel
+from .attention.kernels import choose_kernel
+from .attention.ulysses import GroupedAttention
 from .loss import IGNORED, ChunkedHead, hidden_states, with_chunked_head
 from .mesh import Mesh
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from ..encoding.encoder import Encoder
 from ..errors import DataError
-from ..sources.raw import Input
+from ..sources.source import Input
 from ..spec import DataSpec
 from .manifest import differences, read_manifest
 from .merge import merge
-from .reading import hash_input
+from .tokenise import hash_input
 from .work import INPUTS, Task, Work, plan_work
 from .workers import Progress, do_work
 

@@ -15,10 +15,10 @@ from typing import Any
 from ..encoding.encoder import Encoder, load_encoder
 from ..errors import DataError
 from ..sources import open_reader
-from ..sources.raw import Input
+from ..sources.source import Input
 from ..spec import DataSpec, reading_of
 from .manifest import differences, fingerprint
-from .reading import Job, read_record
+from .tokenise import Job, read_record
 
 UNFINISHED, CLAIM, INPUTS = "unfinished-", "identity.json", "inputs.jsonl"
 

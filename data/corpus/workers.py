@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..sources import open_reader
 from ..sources.spec import Reading
 from .manifest import write_json
-from .reading import Job, tokenise_unit
+from .tokenise import Job, tokenise_unit
 from .work import CLAIM, Task, Work
 
 SECONDS = 0.5

@@ -18,7 +18,7 @@ from .backends import Backend, HuggingFace, SentenceModel, Tokens
 from .cuts import cut_places, pieces
 from .folder import Folder, open_folder
 from .patterns import UnprovenError
-from .ranks import Ranks, build_ranks, prove_ranks
+from .tiktoken import Ranks, build_ranks, prove_ranks
 
 ENGINES = ("auto", "tiktoken", "tokenizers", "sentencepiece")
 

@@ -11,10 +11,10 @@ from ..corpus.store import Documents
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..spec import DataSpec
-from .facts import FactWriter
 from .mixture import draw
 from .repeats import repeat_row
 from .spec import FactsSource, RepeatsSource
+from .synthetic import FactWriter
 
 TEXT_TOKENS = 8_000_000
 """Most real tokens that haystacks and rows are drawn from; they are held in memory."""

@@ -3,14 +3,13 @@ instead."""
 
 from __future__ import annotations
 
+from .arrow import ParquetReader
 from .datatrove import DatatroveReader
-from .files import FilesReader
 from .jsonl import JsonlReader
 from .mds import MdsReader
 from .megatron import MegatronReader
-from .parquet import ParquetReader
-from .raw import Raw, Reader
 from .saved import SavedReader
+from .source import Raw, Reader
 from .spec import (
     DatasetReading,
     DatatroveReading,
@@ -21,6 +20,7 @@ from .spec import (
     ParquetReading,
     Reading,
 )
+from .text import FilesReader
 
 READERS = {
     FilesReading: FilesReader,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ..errors import DataError
 from .blocks import BLOCK, decoded, text_of
 from .faults import Fault, Policy, checked_id
-from .raw import Input, Raw
+from .source import Input, Raw
 
 BATCH = 16 << 20
 """Bytes of text that are aimed at when rows are read together."""

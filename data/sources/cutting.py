@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from .raw import Input, Span, Unit
+from .source import Input, Span, Unit
 
 Piece = tuple[tuple[Span, ...], int]
 """Spans that stay together, and their stored bytes."""

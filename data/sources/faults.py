@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import DataError
-from .raw import Raw
+from .source import Raw
 
 
 class Fault(DataError):  # noqa: N818 it is what a document has

@@ -12,9 +12,9 @@ from .blocks import Text
 from .cutting import evenly, gathered
 from .faults import Fault, Policy, checked_id, checked_text
 from .lines import Line, lines
-from .listing import list_inputs
 from .longline import loads_long
-from .raw import Input, Raw, Unit
+from .paths import list_inputs
+from .source import Input, Raw, Unit
 from .spec import JsonlReading
 from .stored import compression
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import DataError
-from .raw import Span
+from .source import Span
 from .stored import compression, opened
 
 LONG = 8 << 20

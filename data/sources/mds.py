@@ -14,9 +14,9 @@ import numpy as np
 from ..errors import DataError
 from .cutting import gathered
 from .faults import Fault, Policy
-from .listing import list_inputs
 from .mds_shard import INDEX, Shard, decoded_array, read_index
-from .raw import Input, Raw, Span, Unit
+from .paths import list_inputs
+from .source import Input, Raw, Span, Unit
 from .spec import MdsReading
 from .tokens import as_tokens
 

@@ -22,7 +22,7 @@ import xxhash
 
 from ..errors import DataError
 from .faults import Fault
-from .raw import Input
+from .source import Input
 from .stored import beside, content, size_and_stamp
 
 INDEX = "index.json"

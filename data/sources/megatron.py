@@ -15,8 +15,8 @@ import numpy as np
 
 from ..errors import DataError
 from .faults import Policy
-from .listing import list_inputs
-from .raw import Input, Raw, Unit
+from .paths import list_inputs
+from .source import Input, Raw, Unit
 from .spec import MegatronReading
 from .stored import content, size_and_stamp
 from .tokens import Runs, cut_runs, read_runs

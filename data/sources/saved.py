@@ -12,7 +12,7 @@ from ..errors import DataError
 from .columns import Columns, rows_together
 from .cutting import evenly, gathered
 from .faults import Policy
-from .raw import Input, Raw, Unit
+from .source import Input, Raw, Unit
 from .spec import DatasetReading
 
 if TYPE_CHECKING:

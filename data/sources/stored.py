@@ -15,7 +15,7 @@ import pyarrow as pa
 from fsspec.core import url_to_fs
 
 from ..errors import DataError
-from .listing import is_url, stamp_of
+from .paths import is_url, stamp_of
 
 BUFFER = 1 << 20
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}

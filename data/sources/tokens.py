@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DataError
 from .cutting import Piece, gathered
 from .faults import Fault, Policy
-from .raw import Input, Raw, Span, Unit
+from .source import Input, Raw, Span, Unit
 from .stored import opened
 
 LARGEST = 2**32 - 1

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..documents import choose_documents, document_name
 from ..forwards import score_rows
+from ..haystack import choose_documents, document_name
 from ..result import Cell, Result
 from ..task import Context, Subject, Task, cell_of, task
 

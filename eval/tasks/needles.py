@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...data.mixing.facts import Facts
-from ..documents import draw
+from ...data.mixing.synthetic import Facts
 from ..errors import EvalError
 from ..forwards import score_rows
+from ..haystack import draw
 from ..prompts import Frame, Prompt
 from ..result import Result
 from ..task import Context, Subject, Task, cell_of, task

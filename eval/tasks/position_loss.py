@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..documents import choose_documents, document_name
 from ..forwards import score_rows
+from ..haystack import choose_documents, document_name
 from ..result import Result
 from ..task import Context, Subject, Task, cell_of, task
 

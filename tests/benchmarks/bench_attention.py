@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from ropewalk.train.kernels import Groups, sdpa
+from ropewalk.train.attention.kernels import Groups, sdpa
 
 LENGTH, HEADS, WIDTH = 4096, 8, 32
 

@@ -19,7 +19,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-TINY = Path(__file__).parents[2] / "recipes/assets/tiny-base"
+TINY = Path(__file__).parents[2] / "recipes/library/assets/tiny-base"
 PREPARE = """
 import resource, sys
 from pathlib import Path

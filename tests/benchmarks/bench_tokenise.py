@@ -31,7 +31,7 @@ import numpy as np
 
 PROCESSES = 2
 LENGTH = 8192
-TINY = Path(__file__).parents[2] / "recipes/assets/tiny-base"
+TINY = Path(__file__).parents[2] / "recipes/library/assets/tiny-base"
 
 
 def main() -> None:

@@ -8,14 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ropewalk.data import (
-    DataError,
-    DataSpec,
-    open_documents,
-    open_plan,
-    prepare,
-    train_tokenizer,
-)
+from ropewalk.data import DataError, DataSpec, open_documents, open_plan, prepare, train_tokenizer
 
 Spec = Callable[..., DataSpec]
 FACTS = {"kind": "facts", "text": "code", "weight": 0.5}

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from trainer_example import EXAMPLE
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from world.trainer_example import EXAMPLE
 
 from ropewalk.data import DataError, DataSpec, Pack, PackDataset, Plan, prepare
 from ropewalk.rope import install, make_scheme
 from ropewalk.train import Layout
-from ropewalk.train.attention import GroupedAttention
+from ropewalk.train.attention.kernels import sdpa
+from ropewalk.train.attention.ulysses import GroupedAttention
 from ropewalk.train.batch import Batches
-from ropewalk.train.kernels import sdpa
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import for_training
 

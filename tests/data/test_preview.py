@@ -13,13 +13,13 @@ import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import array, write_datatrove, write_mds, write_megatron
+from world.stores import array, write_datatrove, write_mds, write_megatron
 
 from ropewalk.data import DataError, DataSpec, load_encoder, preview, sampled
 from ropewalk.data.encoding.encoder import Encoder
 from ropewalk.data.preview import Drawn
 from ropewalk.data.sampling import stored_before
-from ropewalk.data.sources.raw import Input, Span
+from ropewalk.data.sources.source import Input, Span
 
 Told = dict[str, Any]
 Small = Callable[..., None]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ropewalk import rope
 from ropewalk.data import Document
-from ropewalk.data.mixing.facts import half, state
+from ropewalk.data.mixing.synthetic import half, state
 from ropewalk.eval import EvalError, Subject
 from ropewalk.eval.prompts import Frame
 from ropewalk.eval.tasks.needles import Needles

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ropewalk.eval import TASKS, EvalError, make_task
-from ropewalk.eval.figures import PICTURES
+from ropewalk.eval.report.figures import PICTURES
 from ropewalk.eval.result import Result
 from ropewalk.eval.task import Task, task
 
@@ -122,7 +122,7 @@ def test_too_few_documents_are_refused(settings, words, make_subject, context):
 
 
 def test_more_documents_only_add_to_fewer(context, documents):
-    from ropewalk.eval.documents import choose_documents
+    from ropewalk.eval.haystack import choose_documents
 
     few, more = (choose_documents(documents, length=900, count=n, seed=0, where="x") for n in (4, 8))
     shuffled = choose_documents(documents[::-1], length=900, count=4, seed=0, where="x")

@@ -14,11 +14,12 @@ import yaml
 from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
-from ropewalk.recipes.catalogue import SHIPPED
 from ropewalk.rope import config_fields, install, installed, make_scheme, read_base
 
 Run = Callable[..., Result]
 RunJson = Callable[..., Any]
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def python(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +30,7 @@ def python(*arguments: str | Path, **environment: str) -> subprocess.CompletedPr
 
 
 def test_a_user_error_of_the_script_is_one_message_and_exit_2():
-    done = python(SHIPPED / "extend.py", "tiny-base", "trian=1")
+    done = python(RECIPES / "extend.py", "tiny-base", "trian=1")
     assert done.returncode == 2
     assert done.stderr.strip() == "tiny-base: trian: must be a known key, got 'trian'; did you mean 'train'?"
 
@@ -42,7 +43,7 @@ def test_under_torchrun_other_ranks_are_silent():
 @pytest.mark.slow
 def test_torchrun_prints_a_user_error_once():
     launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
-    done = python(*launch, SHIPPED / "extend.py", "tiny-base", "trian=1", OMP_NUM_THREADS="1")
+    done = python(*launch, RECIPES / "extend.py", "tiny-base", "trian=1", OMP_NUM_THREADS="1")
     assert done.returncode != 0
     assert done.stderr.count("did you mean 'train'?") == 1
     assert "Traceback" not in done.stderr.partition("ChildFailedError")[0].partition("trian: must")[0]
@@ -51,9 +52,9 @@ def test_torchrun_prints_a_user_error_once():
 def test_verbs_start_light_and_keep_the_scripts_folder_off_the_path():
     body = f"""
 import sys
-sys.path.insert(0, {str(SHIPPED)!r})
+sys.path.insert(0, {str(RECIPES)!r})
 from ropewalk.recipes.cli import app
-assert {str(SHIPPED)!r} not in sys.path
+assert {str(RECIPES)!r} not in sys.path
 for line in ("--help", "recipes list", "extend --help"):
     app(line.split(), standalone_mode=False)
 assert not {{"torch", "transformers", "omegaconf"}} & sys.modules.keys()
@@ -99,7 +100,7 @@ def test_a_mistake_in_the_code_keeps_its_traceback(run: Run, monkeypatch: pytest
     def broken(*_: Any) -> None:
         raise ValueError("not for people")
 
-    monkeypatch.setattr("ropewalk.recipes.catalogue.shipped", broken)
+    monkeypatch.setattr("ropewalk.recipes.language.catalogue.shipped", broken)
     assert isinstance(run("recipes", "list").exception, ValueError)
 
 

@@ -11,11 +11,11 @@ import yaml
 
 from ropewalk.data import Plan, load_encoder, open_plan, prepare
 from ropewalk.data.mixing.mixture import budgets
-from ropewalk.recipes.catalogue import SHIPPED
-from ropewalk.recipes.compose import compose, load
-from ropewalk.train.recipe import Recipe, stages
+from ropewalk.recipes.language.catalogue import LIBRARY
+from ropewalk.recipes.language.compose import compose, load
+from ropewalk.recipes.language.schema import Recipe, stages
 
-TOKENIZER = SHIPPED / "assets/tiny-base"
+TOKENIZER = LIBRARY / "assets/tiny-base"
 WORDS = ["rope", "lane", "yarn", "hemp", "strand", "twist", "walk", "tar"]
 LONG, SHORT = (
     ["repositories", "books"],
@@ -32,7 +32,7 @@ def recipe(folder: Path, mix: str, **values: Any) -> Recipe:
         "checkpoint_every": 9,
     }
     whole: dict[str, Any] = {
-        "base": ["_model-tiny.yaml", mix],
+        "base": ["models/tiny.yaml", mix],
         "run_dir": "runs/mix",
         "model": {"tokenizer": "${assets}/tiny-base"},
         "rope": {"kind": "default"},
@@ -65,14 +65,14 @@ def prepared(stage: Recipe, store: Path) -> tuple[dict[str, Any], Plan]:
 
 def test_fu(tmp_path: Path):
     """The published shares, 70% in long documents wherever there are fewer, and no mask."""
-    base = compose(SHIPPED / "_mix-fu-per-source.yaml")["data"]["sources"]
+    base = compose(LIBRARY / "mixes/fu-per-source.yaml")["data"]["sources"]
     assert sum(source["weight"] for source in base.values()) == pytest.approx(1, abs=1e-12)
     assert {source["long"]["at_least"] for source in base.values()} == {4096}
     short = [20] * 60 + [200] * 12
     write(tmp_path / "slimpajama", dict.fromkeys(base, short) | {"books": [20] * 5 + [200] * 20})
     sources = {name: {"long": {"at_least": 200}} for name in base}
     data = {"holdout": 0, "sources": sources}
-    made = recipe(tmp_path, "_mix-fu-per-source.yaml", target_length=256, train={"steps": 5}, data=data)
+    made = recipe(tmp_path, "mixes/fu-per-source.yaml", target_length=256, train={"steps": 5}, data=data)
     report, plan = prepared(made, tmp_path / "store")
     for name, told in report["sources"].items():
         share, tokens = told["achieved"]["long_share"], told["achieved"]["tokens"]
@@ -89,12 +89,12 @@ def test_prolong(tmp_path: Path):
     second = {name: {"document_length": 512} for name in LONG} | {f"{name}-64k": pieces for name in LONG}
     made = recipe(
         tmp_path,
-        "_mix-prolong-64k.yaml",
+        "mixes/prolong-64k.yaml",
         data={"holdout": 0, "sources": dict.fromkeys(LONG, cut)},
         stages=[
             {"target_length": 64, "train": {"steps": 5}},
             {
-                "base": ["_mix-prolong-512k.yaml"],
+                "base": ["mixes/prolong-512k.yaml"],
                 "target_length": 512,
                 "train": {"steps": 10},
                 "data": {"sources": second},
@@ -147,7 +147,7 @@ def test_ultralong(tmp_path: Path):
         "long": {"min_tokens": 301},
     }
     data = {"holdout": 0, "sources": sources}
-    made = recipe(tmp_path, "_mix-ultralong.yaml", target_length=512, train={"steps": 5}, data=data)
+    made = recipe(tmp_path, "mixes/ultralong.yaml", target_length=512, train={"steps": 5}, data=data)
     _, plan = prepared(made, tmp_path / "store")
     separator = load_encoder(TOKENIZER, closes="text:<s>").closes
     assert len(separator) > 1

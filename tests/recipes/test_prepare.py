@@ -18,7 +18,8 @@ import yaml
 from typer.testing import Result
 
 from ropewalk.data import buckets, load_encoder, open_plan
-from ropewalk.data.corpus import reading, workers
+from ropewalk.data.corpus import tokenise as reading
+from ropewalk.data.corpus import workers
 
 Run = Callable[..., Result]
 RunJson = Callable[..., Any]
@@ -105,13 +106,13 @@ def test_a_missing_task_is_named_and_plain_prepare_does_only_that(
 
 KILLED = """
 import os, signal, sys
-from ropewalk.data.corpus import reading
-close, files = reading._close, []
+from ropewalk.data.corpus import tokenise
+close, files = tokenise._close, []
 def stop(*given):
     files.append(close(*given))
     if len(files) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-reading._close = stop
+tokenise._close = stop
 from ropewalk.recipes.cli import app
 app(sys.argv[1:])
 """

@@ -13,9 +13,9 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import Result
 
-from ropewalk.recipes import rope_figures
+from ropewalk.recipes.show import figures as rope_figures
 from ropewalk.rope import SCHEMES, make_scheme, read_base, schemes
-from ropewalk.rope.readers import ENGINES, serving
+from ropewalk.rope.engines import ENGINES, serving
 
 Run = Callable[..., Result]
 RunJson = Callable[..., Any]

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from ropewalk.recipes.compose import load
-from ropewalk.recipes.factor_search import Search, run_search
-from ropewalk.recipes.found_factors import Found, Row
+from ropewalk.recipes.jobs.factor_search import Search, run_search
+from ropewalk.recipes.jobs.found_factors import Found, Row
+from ropewalk.recipes.jobs.stores import store_folder
+from ropewalk.recipes.language.compose import load
+from ropewalk.recipes.language.schema import stages
 from ropewalk.recipes.search import print_found
-from ropewalk.recipes.stores import store_folder
-from ropewalk.recipes.tables import Console
+from ropewalk.recipes.show.tables import Console
 from ropewalk.rope import read_base, read_factors
-from ropewalk.train.recipe import stages
 
 Run = Callable[..., Result]
 RunJson = Callable[..., Any]

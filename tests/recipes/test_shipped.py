@@ -8,23 +8,23 @@ import pytest
 import yaml
 from typer.testing import Result
 
-from ropewalk.recipes.catalogue import SHIPPED, shipped
-from ropewalk.recipes.compose import load
-from ropewalk.recipes.dry_run import recipe_problems
-from ropewalk.train.recipe import stages
+from ropewalk.recipes.language.catalogue import BASES, LIBRARY, shipped
+from ropewalk.recipes.language.check import recipe_problems
+from ropewalk.recipes.language.compose import load
+from ropewalk.recipes.language.schema import stages
 
-EVERY = sorted(file for file in SHIPPED.rglob("*.yaml") if "assets" not in file.parts)
+EVERY = sorted(file for file in LIBRARY.rglob("*.yaml") if "assets" not in file.parts)
 COMPARISONS = [file for file in EVERY if file.name.startswith("compare-")]
-RUNNABLE = [file for file in EVERY if not file.name.startswith("_") and file not in COMPARISONS]
+RUNNABLE = [file for file in EVERY if file.parent.name not in BASES and file not in COMPARISONS]
 WORLDS = {"tiny-base": 1, "llama3-8b-8k-512k-abf": 64}
 """Ranks a recipe is written for; 2 where it is not named."""
 
 
-def test_there_are_recipes_and_they_lie_flat():
+def test_there_are_recipes_each_in_a_folder_of_its_kind():
     assert len(RUNNABLE) >= 3
     assert len(EVERY) - len(shipped()) >= 4
     assert sorted(shipped()) == sorted(RUNNABLE + COMPARISONS)
-    assert {file.parent for file in EVERY} == {SHIPPED}
+    assert {file.parent.parent for file in EVERY} == {LIBRARY}
 
 
 @pytest.mark.parametrize("file", RUNNABLE, ids=lambda file: file.stem)
@@ -63,12 +63,12 @@ def test_names_say_what_the_recipe_does(file: Path):
 
 @pytest.mark.parametrize(
     "file",
-    [file for file in EVERY if file.name.startswith("_") and not file.name.startswith("_mix-")],
+    [file for file in EVERY if file.parent.name in {*BASES} - {"mixes"}],
     ids=lambda file: file.stem,
 )
 def test_every_base_is_used(file: Path):
     """Mixes are also there for recipes of others; test_mixes.py prepares each."""
-    assert any(file.name in other.read_text() for other in EVERY if other != file)
+    assert any(f"{file.parent.name}/{file.name}" in other.read_text() for other in EVERY if other != file)
 
 
 @pytest.mark.parametrize("kind", ["default", "linear", "ntk", "abf", "yarn", "llama3"])

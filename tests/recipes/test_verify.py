@@ -13,7 +13,7 @@ from house.numbers import ROOT
 from typer.testing import Result
 
 PAGE = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
-TINY = ROOT / "recipes" / "assets" / "tiny-base"
+TINY = ROOT / "recipes/library/assets/tiny-base"
 FAULTY = [block for block in blocks(PAGE) if block.commands[0].startswith("mkdir")]
 
 

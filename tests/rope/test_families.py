@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from slow import example, slow_logits
+from world.slow import example, slow_logits
 
 from ropewalk.rope import SCHEMES, install, make_scheme
 

@@ -20,7 +20,7 @@ from ropewalk.rope import (
     rotate,
     rotation_table,
 )
-from ropewalk.rope.requests import CACHE
+from ropewalk.rope.generation import CACHE
 
 KINDS = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3"]
 SCHEMES = ["default", "linear", "ntk", "abf", "yarn", "llama3"]

@@ -11,13 +11,7 @@ import pytest
 import torch
 
 from ropewalk import rope
-from ropewalk.rope import (
-    SCHEMES,
-    Frequencies,
-    RopeError,
-    Scheme,
-    make_scheme,
-)
+from ropewalk.rope import SCHEMES, Frequencies, RopeError, Scheme, make_scheme
 from ropewalk.rope.bands import AttentionScheme
 from ropewalk.rope.scheme import scheme
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from packs import MemoryPlan
-from small import write_text
+from world.packs import MemoryPlan
+from world.small import write_text
 
 from ropewalk.data import DataSpec, Plan, open_plan, prepare, train_tokenizer
 from ropewalk.data.packing.items import Items, Scope

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from packs import VOCABULARY
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
+from world.packs import VOCABULARY
 
 from ropewalk.rope import install, make_scheme
 from ropewalk.train import Mesh, token_scores
-from ropewalk.train.attention import GroupedAttention
-from ropewalk.train.kernels import sdpa
+from ropewalk.train.attention.kernels import sdpa
+from ropewalk.train.attention.ulysses import GroupedAttention
 from ropewalk.train.loss import ChunkedHead, TokenLoss
 
 ROWS, LENGTH = 3, 40

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from slow import example
-from training import recipe
+from world.slow import example
+from world.training import recipe
 
+from ropewalk.recipes.language.schema import RopeSection
 from ropewalk.rope import SCHEMES, installed
 from ropewalk.train.checkpoint import own_scheme, write_hugging_face_files
 from ropewalk.train.model import build_model, install_scheme
-from ropewalk.train.recipe import RopeSection
 from ropewalk.train.storage import write_json
 
 
@@ -19,10 +19,10 @@ def test_resumed_frequencies_are_those_of_the_start(name: str, tmp_path: Path) -
     """An NTK checkpoint's config holds the raised theta: raised again, a stretch of 2 would become 4."""
     wanted = recipe(str(tmp_path), str(tmp_path))
     wanted = wanted.model_copy(update={"rope": RopeSection(kind=name, **example(name, 4))})
-    started = install_scheme(build_model(wanted), wanted)
+    started = install_scheme(build_model(wanted.stage), wanted.stage)
     started.save_pretrained(tmp_path)
     write_hugging_face_files(tmp_path, started, tmp_path)
-    resumed = install_scheme(build_model(wanted, tmp_path), wanted)
+    resumed = install_scheme(build_model(wanted.stage, tmp_path), wanted.stage)
     assert installed(resumed).fingerprint == installed(started).fingerprint
     for (path, theirs), ours in zip(resumed.named_parameters(), started.parameters(), strict=True):
         assert torch.equal(theirs, ours), path

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from packs import VOCABULARY, MemoryPlan
 from transformers import LlamaConfig, LlamaForCausalLM
+from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.rope import install, make_scheme
 from ropewalk.train import Layout, Mesh
-from ropewalk.train.attention import GroupedAttention
+from ropewalk.train.attention.kernels import Groups, sdpa
+from ropewalk.train.attention.ulysses import GroupedAttention
 from ropewalk.train.batch import Batches
 from ropewalk.train.engine import accumulate, gradient, make_engine, named_parameters, train_step
-from ropewalk.train.kernels import Groups, sdpa
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import for_training
-from ropewalk.train.recipe import TrainSection
+from ropewalk.train.settings import TrainSection
 from ropewalk.train.state import seed_states
 
 PACKS = 8

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from packs import MemoryPlan
 from safetensors.torch import load_file
-from training import recipe, run
+from world.packs import MemoryPlan
+from world.training import recipe, run
 
 from ropewalk.train import Mesh, TrainError
 from ropewalk.train.checkpoint import latest_checkpoint
@@ -107,7 +107,7 @@ def test_bad_input(straight: Any, tmp_path: Path, change: dict[str, Any], key: s
     wanted = recipe(str(tmp_path / "run"), tokenizer, zero_stage=1, **change.get("settings", {}))
     plan = MemoryPlan(**change.get("plan", {}))
     with pytest.raises(TrainError) as caught:
-        train([wanted], [plan], Mesh.alone(), tmp_path / "run", Callbacks())  # type: ignore[list-item]
+        train([wanted.stage], [plan], Mesh.alone(), tmp_path / "run", Callbacks())  # type: ignore[list-item]
     assert key in str(caught.value)
     assert cure in str(caught.value)
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
@@ -123,5 +123,5 @@ def test_a_pointer_to_nothing_lists_what_is_there(straight: Any, tmp_path: Path)
 
 def test_packs_of_a_step_are_shared_without_overlap(straight: Any) -> None:
     wanted = recipe("run", straight[1], sequence=1)
-    batches = make_batches(wanted, MemoryPlan(), Mesh.alone())  # type: ignore[arg-type]
+    batches = make_batches(wanted.stage, MemoryPlan(), Mesh.alone())  # type: ignore[arg-type]
     assert [batches.packs(step) for step in range(3)] == [range(8), range(8, 16), range(16, 24)]

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from packs import VOCABULARY, MemoryPlan
-from slow import example
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Phi3Config
+from world.packs import VOCABULARY, MemoryPlan
+from world.slow import example
 
 from ropewalk.rope import SCHEMES, install, make_scheme
 from ropewalk.train import Mesh
-from ropewalk.train.attention import GroupedAttention
+from ropewalk.train.attention.kernels import sdpa
+from ropewalk.train.attention.ulysses import GroupedAttention
 from ropewalk.train.batch import Batches
-from ropewalk.train.kernels import sdpa
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import check_same_frequencies, for_training
 

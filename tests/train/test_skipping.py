@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small import recipe_of, write_world
+from world.small import recipe_of, write_world
 
 from ropewalk.data import beyond, open_plan, prepare
-from ropewalk.recipes.extension import check_distance
-from ropewalk.train import Mesh, join_world, stages
+from ropewalk.recipes.jobs.extension import check_distance
+from ropewalk.recipes.language.schema import Recipe, parse, stages
+from ropewalk.train import Mesh, join_world
 from ropewalk.train.batch import Batches
 from ropewalk.train.loop import Callbacks, train
-from ropewalk.train.recipe import Recipe, parse
 
 
 def skipping(folder: Path) -> Recipe:
@@ -36,7 +36,7 @@ def run(folder: str, plan: str) -> list[int]:
     check_distance([recipe], [opened])
     batches = Batches(plan=opened, layout=mesh.layout, packs_per_step=4, micro_batch=1)
     seen = [part.positions for part in batches.of_rank(0, mesh.rank, mesh.device)]
-    train(stages(recipe), [opened], mesh, run_dir, Callbacks())
+    train([stage.stage for stage in stages(recipe)], [opened], mesh, run_dir, Callbacks())
     return [int(torch.stack(seen).max()), len(seen)]
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from encoding_shapes import SHAPES, build
 from tokenizers import normalizers
+from world.encoding_shapes import SHAPES, build
 
 from ropewalk.data import Encoder, load_encoder
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoding_shapes import BYTES, LLAMA3, NASTY, SHAPES, build, split
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
+from world.encoding_shapes import BYTES, LLAMA3, NASTY, SHAPES, build, split
 
 from ropewalk.data import Encoder, load_encoder
 from ropewalk.data.encoding.cuts import LINE_ENDS, PIECE, pieces

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoding_shapes import read, write
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
+from world.encoding_shapes import read, write
 
 from ropewalk.data import DataError, Encoder, load_encoder
 

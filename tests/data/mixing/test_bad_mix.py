@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from small_corpus import SmallCorpus, chosen_of, data_spec
+from world.small_corpus import SmallCorpus, chosen_of, data_spec
 
 from ropewalk.data import DataError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_corpus import SmallCorpus, chosen_of, data_spec
+from world.small_corpus import SmallCorpus, chosen_of, data_spec
 
 from ropewalk.data import DataError
 from ropewalk.data.mixing.choose import Chosen

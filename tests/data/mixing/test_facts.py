@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk.data import Encoder, Facts, FactsSource, load_encoder, plant
-from ropewalk.data.mixing.facts import FactWriter, half, state
 from ropewalk.data.mixing.made import facts
+from ropewalk.data.mixing.synthetic import FactWriter, half, state
 
 FACT = re.compile(r"# The value of (\w+) is (\d+)\.\n")
 

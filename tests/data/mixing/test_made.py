@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from small_corpus import SmallCorpus, SmallEncoder, SmallWriter, chosen_of, data_spec
+from world.small_corpus import SmallCorpus, SmallEncoder, SmallWriter, chosen_of, data_spec
 
 from ropewalk.data import DataError
 from ropewalk.data.mixing.made import text_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_corpus import keys_of
+from world.small_corpus import keys_of
 
 from ropewalk.data import DataError, LongShare
 from ropewalk.data.mixing.mixture import Drawn, budgets, hashed, long_share, select

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_corpus import SmallCorpus, SmallEncoder, chosen_of, data_spec
+from world.small_corpus import SmallCorpus, SmallEncoder, chosen_of, data_spec
 
 from ropewalk.data import DataError
 from ropewalk.data.mixing.scorer import Loss, Scorer, scorer

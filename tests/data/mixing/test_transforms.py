@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
-from small_corpus import SmallCorpus, SmallWriter, chosen_of, data_spec
+from world.small_corpus import SmallCorpus, SmallWriter, chosen_of, data_spec
 
 from ropewalk.data import DataError
 from ropewalk.data.mixing.choose import Chosen

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stores import array, read, reader, write_datatrove, write_mds, write_megatron
+from world.stores import array, read, reader, write_datatrove, write_mds, write_megatron
 
 from ropewalk.data import DataError
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import check, facts, read, reader, said
+from world.stores import check, facts, read, reader, said
 
 from ropewalk.data import DataError
 from ropewalk.data.sources import lines
-from ropewalk.data.sources.raw import Raw, Span, Unit
+from ropewalk.data.sources.source import Raw, Span, Unit
 
 TEXTS = ["plain", "zwei\nλ 漢字 🙂", "", '\\u "quoted"', "end"]
 

@@ -8,7 +8,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stores import check, read, reader, said
+from world.stores import check, read, reader, said
 
 from ropewalk.data import DataError
 from ropewalk.data.sources.blocks import SMALL

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import check, read, reader
+from world.stores import check, read, reader
 
 from ropewalk.data import DataError
 from ropewalk.data.sources import blocks

@@ -5,9 +5,9 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from stores import array, check, read, reader, write_datatrove, write_mds, write_megatron
+from world.stores import array, check, read, reader, write_datatrove, write_mds, write_megatron
 
-from ropewalk.data.sources.raw import Reader
+from ropewalk.data.sources.source import Reader
 
 GENERATOR = np.random.default_rng(0)
 DOCUMENTS = [GENERATOR.integers(0, 60_000, size) for size in (3, 1, 300, 40, 2, 700, 1, 5, 20)]

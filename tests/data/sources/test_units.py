@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stores import array, check, reader, write_datatrove, write_mds, write_megatron
+from world.stores import array, check, reader, write_datatrove, write_mds, write_megatron
 
 COUNTS = (3, 1, 4)
 """Documents of three files."""

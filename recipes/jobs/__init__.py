@@ -1,0 +1,1 @@
+"""jobs: what a verb does, once its recipe is read."""

@@ -1,0 +1,124 @@
+"""How does a comparison recipe become a Comparison? An ordinary recipe with a `compare:` section, resolved.
+
+The rest of the recipe holds for every cell; at each factor it is composed anew, so that `${target_length}`
+follows. It has no `rope:`; the section's schemes take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from ....rope import FULL, Base, RopeError
+from ...language.check import missing_files, model_facts, raise_all, recipe_problems
+from ...language.compose import compose
+from ...language.errors import RecipeError
+from ...language.problems import problems
+from ...language.schema import Recipe, parse, stages
+from .cells import Comparison
+from .schemes import Contender, contender, knob_of, with_twins
+from .section import CompareSection
+
+UNSCALED = {"rope": {"kind": "default"}}
+
+
+def read_comparison(recipe: str, overrides: Sequence[str] = ()) -> Comparison:
+    """Compose and resolve a comparison recipe; one error lists what is wrong with its keys and schemes."""
+    values = compose(recipe, overrides)
+    section = read_section(values.pop("compare", None), where=recipe)
+    if values.get("stages"):
+        told = f"got {len(values['stages'])}; remove them"
+        raise RecipeError(f"{recipe}: stages: must not be set beside compare, {told}")
+    base = model_facts(parse(UNSCALED | values, where=recipe)).bases[FULL]
+    raise_all(recipe, [*length_problems(section, base), *knob_problems(section)])
+    recipes = {}
+    for factor in section.factors:
+        length = round(factor * base.original_length)
+        composed = compose(recipe, [*overrides, f"target_length={length}"])
+        del composed["compare"]
+        recipes[factor] = parse(UNSCALED | composed, where=recipe)
+    contenders = {factor: contenders_at(section, base, factor, where=recipe) for factor in section.factors}
+    return Comparison(name=recipe, section=section, base=base, recipes=recipes, contenders=contenders)
+
+
+def read_section(values: Any, *, where: str) -> CompareSection:
+    """Type the `compare:` section; the error lists every problem with its key."""
+    if values is None:
+        raise RecipeError(
+            f"{where}: compare: must name the schemes and factors to compare, got none; "
+            "see ropewalk recipes show compare-tiny"
+        )
+    try:
+        return CompareSection.model_validate(values)
+    except ValidationError as error:
+        raise_all(where, [f"compare.{problem}" for problem in problems(error, CompareSection)])
+        raise  # not reached: pydantic has found at least one problem
+
+
+def length_problems(section: CompareSection, base: Base) -> Iterator[str]:
+    for index, factor in enumerate(section.factors):
+        if not (factor * base.original_length).is_integer():
+            yield (
+                f"compare.factors[{index}]: must give a whole number of tokens from the original "
+                f"{base.original_length}, got {factor:g}; round it"
+            )
+
+
+def knob_problems(section: CompareSection) -> Iterator[str]:
+    """Find the knobs that a comparison at equal stretch would overwrite."""
+    for index, entry in enumerate(section.schemes):
+        knob, value = knob_of(entry.scheme)
+        if section.stretch == "equal" and value is not None:
+            yield (
+                f"compare.schemes[{index}].{knob}: must be left to the comparison at equal stretch, "
+                f"got {value}; remove it or set compare.stretch: published"
+            )
+
+
+def contenders_at(section: CompareSection, base: Base, factor: float, *, where: str) -> list[Contender]:
+    """Set every scheme for a factor; those that cannot be are one error."""
+    found, made = [], []
+    for index, entry in enumerate(section.schemes):
+        try:
+            made.append(
+                contender(
+                    entry.label,
+                    entry.scheme,
+                    base,
+                    factor=factor,
+                    equal=section.stretch == "equal",
+                    trains=entry.trains,
+                )
+            )
+        except RopeError as error:
+            found.append(f"compare.schemes[{index}] at {factor:g}x: {error}")
+    raise_all(where, found)
+    return with_twins(made, base)
+
+
+def check_comparison(comparison: Comparison, world: int) -> None:
+    """Raise all problems that stand in the way of a real run on `world` ranks."""
+    raise_all(comparison.name, [*comparison_problems(comparison, world), *missing_files(comparison.template)])
+
+
+def comparison_problems(comparison: Comparison, world: int) -> list[str]:
+    """List what is wrong between the keys of any cell, each problem once."""
+    cells = [comparison.cell(one) for factor in comparison.recipes for one in comparison.contenders[factor]]
+    found = [problem for cell in cells for problem in recipe_problems(cell.recipe, world)]
+    if comparison.template.model.path is None:
+        found.append(
+            "model.path: must name trained weights to compare schemes on, got none; add path: FOLDER"
+        )
+    if not comparison.template.eval.tasks:
+        found.append("eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss")
+    return list(dict.fromkeys(found))
+
+
+def stages_to_prepare(recipe: str, overrides: Sequence[str] = ()) -> list[Recipe]:
+    """List what a recipe trains on: its stages, or of a comparison a stage for each factor and seed."""
+    values = compose(recipe, overrides)
+    if "compare" in values:
+        return list(read_comparison(recipe, overrides).plans().values())
+    return stages(parse(values, where=recipe))

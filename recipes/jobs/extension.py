@@ -1,0 +1,264 @@
+"""What happens in a run: measure the base, train, export, measure again, report.
+
+Each part is done once and kept in the run directory, so the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from ...data import Documents, Plan, beyond, open_documents, open_plan
+from ...eval import Evaluation, Subject, Task, build_report, evaluate, sentences, write_report
+from ...eval.result import pool
+from ...train import Mesh, TrainError
+from ...train.checkpoint import own_scheme
+from ...train.convert.huggingface import convert
+from ...train.loop import Callbacks, train
+from ...train.storage import write_json, write_text
+from ..language.check import model_facts, tasks_of
+from ..language.schema import Recipe
+from ..show.console import TrainingDisplay
+from ..show.plan import serving_lines
+from ..show.progress import phases
+from ..show.tables import print_report
+from .evaluation import load_subject, tokenizer_of
+from .stores import store_folder
+
+LEAST_DISTANT_PAIRS = 0.01
+"""Share of query-key pairs beyond the trained length below which a plan hardly trains the longer window."""
+
+
+class Extension:
+    """One run of a recipe on this rank; what is done already is read back from its run directory."""
+
+    def __init__(
+        self, name: str, stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console
+    ) -> None:
+        self.name, self.stages, self.last = name, list(stages), stages[-1]
+        self.mesh, self.console = mesh, console
+        self.plans = [open_plan(plan) for plan in plans]
+        self.run_dir = Path(self.last.run_dir)
+        self.eval_mesh = Mesh.of_world(sequence=self.last.eval.sequence)
+        self.trained_length = next(iter(model_facts(self.last).bases.values())).trained_length
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        """Do what is left to do; the same command on the same run directory goes on where it stopped."""
+        check_distance(self.stages, self.plans)
+        for line in serving_lines(self.last, model_facts(self.last)):
+            self.console.print(f"warning: {line}", markup=False, soft_wrap=True)
+        self.write_recipe()
+        measured = self.measure_base()
+        with TrainingDisplay(self.console) as display:
+            callbacks = Callbacks(on_step=display.on_step, on_evaluate=self.measure_on_the_way)
+            checkpoint = train(
+                [stage.stage for stage in self.stages], self.plans, self.mesh, self.run_dir, callbacks
+            )
+        exported = self.export(checkpoint)
+        if self.last.eval.tasks:
+            measured["extended"] = self.measured("extended", lambda: self.subject("extended", exported, None))
+            self.report(measured, exported)
+        self.console.print(f"\nmodel: {exported}", markup=False, soft_wrap=True)
+        if not self.last.model.from_scratch:
+            self.console.print(
+                commands_for_others(self.name, self.last, self.mesh), markup=False, soft_wrap=True
+            )
+
+    def write_recipe(self) -> None:
+        """Keep the resolved recipe beside its results."""
+        if self.mesh.is_main:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            plain = [stage.model_dump(mode="json", exclude={"stages"}) for stage in self.stages]
+            write_text(self.run_dir / "recipe.yaml", OmegaConf.to_yaml({"format": 1, "stages": plain}))
+        self.mesh.barrier()
+
+    def measure_base(self) -> dict[str, Evaluation]:
+        """Measure the model as it is and with the untrained scheme; from scratch there is neither."""
+        path, scheme = self.last.model.path, self.last.rope.scheme
+        if path is None or not self.last.eval.tasks:
+            return {}
+        with_scheme = f"base+{scheme.name}"
+        found = {"base": self.measured("base", lambda: self.subject("base", Path(path), None))}
+        found[with_scheme] = self.measured(with_scheme, lambda: self.subject(with_scheme, Path(path), scheme))
+        return found
+
+    def measured(self, name: str, make: Callable[[], Subject]) -> Evaluation:
+        """Evaluate a model, or read back what an earlier call of this run found."""
+        kept = self.run_dir / "evaluations" / f"{name}.json"
+        if kept.exists():
+            found = Evaluation.from_json(json.loads(kept.read_text(encoding="utf-8")))
+            if same_tasks(found, tasks_of(self.last)):
+                return found
+        with phases(self.console) as progress:
+            found = self.evaluate(make(), progress)
+        if self.mesh.is_main:
+            kept.parent.mkdir(exist_ok=True)
+            write_json(kept, found.json())
+        self.mesh.barrier()
+        self.console.print(
+            f"[{time.monotonic() - self.began:.0f} s] measured {name} in {found.seconds:.0f} s", markup=False
+        )
+        return found
+
+    def evaluate(self, subject: Subject, progress: Callable[[str, int, int], None]) -> Evaluation:
+        """Run the tasks one by one, and say what each found as soon as it has."""
+        found: Evaluation | None = None
+        for name, task in tasks_of(self.last).items():
+            part = evaluate(
+                subject,
+                {name: task},
+                documents=self.documents(),
+                corpus=self.plans[-1].corpus_fingerprint,
+                reference="extended" if self.last.model.from_scratch else "base",
+                mesh=self.eval_mesh,
+                seed=self.last.train.seed,
+                progress=progress,
+            )[subject.name]
+            self.say(part)
+            if found is not None:
+                part = replace(
+                    part, results=found.results | part.results, seconds=found.seconds + part.seconds
+                )
+            found = part
+        assert found is not None
+        return found
+
+    def documents(self) -> Documents:
+        return open_documents(store_folder(self.last), split="heldout")
+
+    def subject(self, name: str, folder: Path, scheme: object) -> Subject:
+        return load_subject(name, folder, scheme, self.last, self.mesh)  # type: ignore[arg-type]
+
+    def say(self, part: Evaluation) -> None:
+        """Say where a model stands at the end of the trained window, and at the end of the longer one."""
+        trained = self.trained_length
+        for name, result in part.results.items():
+            inside = [c for c in result.cells if c.length <= trained]
+            beyond = [c for c in result.cells if c.length > trained and (c.start >= trained or c.start == 0)]
+            if result.picture in ("curve", "grid") and inside and beyond:
+                ends = [[c for c in cells if c.length == cells[-1].length] for cells in (inside, beyond)]
+                near, far = (pool(cells).interval(result.unit).estimate for cells in ends)
+                since = time.monotonic() - self.began
+                self.console.print(
+                    f"[{since:.0f} s] {part.model}, {name}: {result.label} {near:.2f} at {inside[-1].length} "
+                    f"tokens, {far:.2f} at {beyond[-1].length}; the base was trained at {trained}",
+                    markup=False,
+                )
+
+    def measure_on_the_way(self, step: int, model: PreTrainedModel) -> None:
+        """Append the scores of a step to evaluations.jsonl."""
+        subject = Subject(
+            name="extended", model=model, tokenizer=tokenizer_of(self.last.model.tokenizer_folder)
+        )
+        found = self.evaluate(subject, lambda what, done, total: None)
+        if self.mesh.is_main:
+            scores = [vars(score) for score in found.scores]
+            with (self.run_dir / "evaluations.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "scores": scores}) + "\n")
+
+    def export(self, checkpoint: Path) -> Path:
+        """Convert the last checkpoint on the main rank; its folder stands only once it is verified.
+
+        A scheme that no other reader knows has no export: the checkpoint is the model.
+        """
+        if own_scheme(checkpoint):
+            self.console.print(
+                f"not exported: no Hugging Face config can say {self.last.rope.scheme.name}; ropewalk reads "
+                "the checkpoint itself",
+                markup=False,
+            )
+            return checkpoint
+        target = self.run_dir / "model"
+        if self.mesh.is_main and not target.exists():
+            done = convert(checkpoint, target)
+            self.console.print(
+                f"exported and verified: logits of plain transformers within {done.max_logit_difference:.1e}",
+                markup=False,
+            )
+        self.mesh.barrier()
+        return target
+
+    def report(self, measured: dict[str, Evaluation], exported: Path) -> None:
+        if not self.mesh.is_main:
+            return
+        told = build_report(
+            measured,
+            title=f"{self.last.model.tokenizer_folder.name}: a window of {self.last.target_length} tokens",
+            command=command_line(),
+        )
+        files = write_report(told, self.run_dir)
+        self.console.print()
+        print_report(told, self.console)
+        for line in sentences(told):
+            self.console.print(f"- {line}", markup=False, soft_wrap=True)
+        self.console.print(
+            f"\n[{time.monotonic() - self.began:.0f} s] report: {files[-1]}", markup=False, soft_wrap=True
+        )
+
+
+def same_tasks(found: Evaluation, tasks: Mapping[str, Task]) -> bool:
+    """Tell whether an evaluation answers these tasks, or others that the recipe had when it was made."""
+    asked = {name: asdict(task) for name, task in tasks.items()}
+    told = {name: result.settings for name, result in found.results.items()}
+    return json.dumps(asked, sort_keys=True) == json.dumps(told, sort_keys=True)
+
+
+def run_extension(
+    name: str, stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console
+) -> None:
+    """Run the stages of the recipe `name` on this rank; every rank of the world calls it."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    Extension(name, stages, plans, mesh, console).run()
+
+
+def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:
+    """Stop a plan that hardly trains the longer window: short documents in masked groups never reach it."""
+    for stage, plan in zip(stages, plans, strict=True):
+        if stage.model.from_scratch or stage.train.accept_short_documents:
+            continue
+        trained = next(iter(model_facts(stage).bases.values())).trained_length
+        share = beyond(plan, trained)
+        if share < LEAST_DISTANT_PAIRS:
+            raise TrainError(
+                f"data: at least {LEAST_DISTANT_PAIRS:.0%} of the plan's query-key pairs must lie further "
+                f"apart than the trained length of {trained} tokens, got {share:.2%}; raise "
+                "data.sources.*.long.share, or set train.accept_short_documents: true"
+            )
+
+
+def commands_for_others(name: str, recipe: Recipe, mesh: Mesh) -> str:
+    """Give the commands of this run for the reader's own model and text."""
+    source = next(iter(recipe.data.read))
+    values = [
+        "run_dir=runs/mine",
+        "model.path=MODEL_FOLDER",
+        f"data.sources.{source}.paths=[TEXT_FOLDER]",
+        f"data.sources.{source}.suffixes=[.txt]",
+        f"target_length={recipe.target_length}",
+    ]
+    line = shlex.join([name, *values])
+    return (
+        "\nThe same for a model and text of your own:\n"
+        f"  ropewalk prepare {line}\n"
+        f"  torchrun --nproc-per-node {mesh.layout.world} recipes/extend.py {line}"
+    )
+
+
+def command_line() -> str:
+    """Give the command of this run as a person would type it again."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    world = os.environ.get("WORLD_SIZE", "1")
+    launcher = ["torchrun", "--nproc-per-node", world] if world != "1" else ["python"]
+    return shlex.join([*launcher, f"recipes/{words[0]}", *words[1:]] if words[0].endswith(".py") else words)

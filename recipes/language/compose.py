@@ -1,0 +1,136 @@
+"""How does a recipe file become a Recipe? Bases below, the file over them, `key=value` on top, then types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .catalogue import LIBRARY, find, shipped
+from .errors import RecipeError
+from .merge import merge
+from .yaml_text import parse_yaml, read_yaml
+
+if TYPE_CHECKING:
+    from .schema import Recipe
+
+PLACES = {"assets": str(LIBRARY / "assets"), "corpora": "corpora"}
+"""What `${...}` may name beside a recipe's own keys."""
+KEY = re.compile(r"[A-Za-z_][\w-]*(\[\d+\]|\.[\w-]+)*")
+
+
+def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Compose, resolve and type a recipe; the error lists every problem with file and key."""
+    from .schema import parse
+
+    values = compose(recipe, overrides)
+    if "compare" in values:
+        raise RecipeError(
+            f"{recipe}: compare: must be absent from a recipe that is run by itself, got a comparison; "
+            f"run ropewalk compare {recipe}"
+        )
+    return parse(values, where=str(recipe))
+
+
+def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Resolve a recipe to plain values: bases merged in order, overrides on top, interpolations filled in.
+
+    `${assets}` is the folder of the shipped assets, wherever the package lies; `${corpora}` is `corpora`, or
+    what `corpora=FOLDER` says; a relative path is relative to the working directory. `${KEY}` takes another
+    key's value. A stage may have bases too.
+    """
+    file = find(recipe)
+    values = _with_bases(file, [])
+    for override in overrides:
+        values = merge(values, _override(values, override))
+    return _resolved(values, str(recipe))
+
+
+def _with_bases(file: Path, below: Iterable[Path]) -> dict[str, Any]:
+    """Merge the bases of a file in their order and the file over them, and so in each of its stages."""
+    chain = [*below, file]
+    values = _over_bases(read_yaml(file), file, chain, "base")
+    if isinstance(values.get("stages"), list):
+        values["stages"] = [
+            _over_bases(stage, file, chain, f"stages[{index}].base") if isinstance(stage, dict) else stage
+            for index, stage in enumerate(values["stages"])
+        ]
+    return values
+
+
+def _over_bases(values: dict[str, Any], file: Path, chain: list[Path], where: str) -> dict[str, Any]:
+    bases = values.pop("base", [])
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise RecipeError(
+            f"{file}: {where}: must be a list of file names, got {bases!r}; write base: [NAME.yaml]"
+        )
+    merged: dict[str, Any] = {}
+    for name in bases:
+        base = _find_base(name, file)
+        if base in chain:
+            circle = " -> ".join(link.name for link in [*chain[chain.index(base) :], base])
+            raise RecipeError(f"{file}: {where}: must not come back to itself, got {circle}; remove one link")
+        merged = merge(merged, _with_bases(base, chain))
+    return merge(merged, values)
+
+
+def _find_base(name: str, file: Path) -> Path:
+    """Find a base beside the file, in the library by its folder, or a shipped recipe by its name."""
+    named = [recipe for recipe in shipped() if recipe.name == name]
+    for base in (file.parent / name, LIBRARY / name, *named):
+        if base.is_file():
+            return base.resolve()
+    raise RecipeError(
+        f"{file}: base: must name a file beside it or in {LIBRARY}, got {name}; correct the name"
+    )
+
+
+def _override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """Read `train.steps=10` or `stages[0].train.steps=10` as a mapping to lay over the values."""
+    key, sign, text = override.partition("=")
+    if not sign or not KEY.fullmatch(key):
+        raise RecipeError(
+            f"{override}: an override must be key=value, got {override!r}; write train.steps=10"
+        )
+    value = parse_yaml(text, where=override)
+    parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
+    return _nested(parts, value, values, override)
+
+
+def _nested(parts: list[int | str], value: Any, below: Any, override: str) -> Any:
+    """Wrap a value in the mappings of its path; a step into a list copies the list with one item changed."""
+    if not parts:
+        return value
+    head, rest = parts[0], parts[1:]
+    if isinstance(below, list):
+        if not isinstance(head, int) or head >= len(below):
+            raise RecipeError(
+                f"{override}: must name an item 0..{len(below) - 1} of the list, got {head!r}; correct it"
+            )
+        item = _nested(rest, value, below[head], override)
+        changed = (
+            merge(below[head], item)
+            if isinstance(item, Mapping) and isinstance(below[head], Mapping)
+            else item
+        )
+        return [*below[:head], changed, *below[head + 1 :]]
+    under = below.get(str(head)) if isinstance(below, Mapping) else None
+    return {str(head): _nested(rest, value, under, override)}
+
+
+def _resolved(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Fill in `${...}` by OmegaConf; what it cannot resolve is an error with its key."""
+    try:
+        config = OmegaConf.create({**PLACES, **values})
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "recipe"
+        told = str(error).splitlines()[0]
+        raise RecipeError(f"{where}: {key}: must be resolvable, got: {told}; correct the ${{...}}") from error
+    resolved = OmegaConf.to_container(config)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items() if key in values and key != "corpora"}

@@ -1,0 +1,128 @@
+"""How does a person read what pydantic found wrong? A line a problem, with key, value and cure."""
+
+import difflib
+import re
+import types
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from ...train.errors import shown
+
+MUST_BE = {
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping of keys to values",
+    "model_attributes_type": "must be a mapping of keys to values",
+}
+SUFFIXES = {"k": 1024, "m": 1024**2}
+
+
+def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
+    """List `<key>: <what must hold>, got <value>; <cure>`, one line for each thing pydantic found."""
+    return [_located(key_path(found["loc"], schema), _sentence(found, schema)) for found in error.errors()]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Point at the known name most like this one, or list all of them."""
+    names = [str(known_name) for known_name in known]
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(names))}"
+
+
+def key_path(location: tuple[int | str, ...], schema: type[BaseModel]) -> str:
+    """Write a pydantic location as a recipe's key, `stages[0].train.steps`, without the tags of unions."""
+    path, reached = "", [schema]
+    for part in location:
+        reached, is_key = _step(reached, part)
+        if is_key:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.lstrip(".") or "recipe"
+
+
+def _located(path: str, sentence: str) -> str:
+    """Put the key before a sentence; one that names a key of its own is taken at its word."""
+    own = re.match(r"[a-z_][\w.\[\]]*: ", sentence)
+    if own is None:
+        return f"{path}: {sentence}"
+    return sentence if sentence.startswith(path) else f"{path}.{sentence}"
+
+
+def _sentence(found: Any, schema: type[BaseModel]) -> str:
+    kind, value, context = found["type"], found["input"], found.get("ctx", {})
+    if kind == "missing":
+        return "must be given, got nothing; add it"
+    if kind == "extra_forbidden":
+        return f"must be a known key, got {shown(found['loc'][-1])}; {_known_keys(found['loc'], schema)}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return f"must be one of {context['expected']}, got {shown(value)}"
+    if kind == "union_tag_invalid":
+        return f"must have a known kind, got {context['tag']!r}; known: {context['expected_tags']}"
+    if kind == "union_tag_not_found":
+        return f"must say its kind, got {shown(value)}; add kind: ..."
+    must_be = MUST_BE.get(kind) or found["msg"].replace("Input should be", "must be")
+    return f"{must_be}, got {shown(value)}{_number_cure(kind, value)}"
+
+
+def _number_cure(kind: str, value: Any) -> str:
+    """Say how a length such as 128k is written out, where that is what was meant."""
+    if kind in ("int_type", "float_type") and isinstance(value, str):
+        digits, factor = value[:-1], SUFFIXES.get(value[-1:].lower())
+        if factor and digits.isdigit():
+            return f"; write {int(digits) * factor} (or {int(digits) * 1000})"
+        return "; write a plain number without quotes"
+    return "; write true or false" if kind == "bool_type" else ""
+
+
+def _known_keys(location: tuple[int | str, ...], schema: type[BaseModel]) -> str:
+    reached = [schema]
+    for part in location[:-1]:
+        reached, _ = _step(reached, part)
+    known = [name for one in reached if _is_model(one) for name in one.model_fields]
+    return nearest(str(location[-1]), known)
+
+
+def _step(reached: list[Any], part: int | str) -> tuple[list[Any], bool]:
+    """Follow one part of a location through the annotations; False where it was a union's tag and no key."""
+    inside: list[Any] = []
+    for one in reached:
+        if _is_model(one) and part in one.model_fields:
+            inside += _members(one.model_fields[str(part)].annotation)
+        elif get_origin(one) in (list, tuple) and isinstance(part, int):
+            inside += [member for item in get_args(one) if item is not ... for member in _members(item)]
+        elif get_origin(one) in (dict, Mapping):
+            inside += _members(get_args(one)[1])
+    if inside:
+        return inside, True
+    tagged = [one for one in reached if _is_model(one) and part in (one.__name__, _tag(one))]
+    return (tagged, False) if tagged else ([], True)
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Take a union apart and drop `Annotated` around its members."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [member for one in get_args(annotation) for member in _members(one)]
+    return [annotation]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    """Read the `kind` literal by which a member of a discriminated union is chosen."""
+    kind = model.model_fields.get("kind")
+    tags = get_args(kind.annotation) if kind else ()
+    return tags[0] if tags else None

@@ -1,0 +1,1 @@
+"""show: what a person sees on screen: plans, progress, tables and pictures."""

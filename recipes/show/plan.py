@@ -1,0 +1,132 @@
+"""What would this recipe do? Its checks and its plan, from arithmetic and config files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ...rope import FULL, AttentionScheme
+from ...rope.engines import serving_warnings
+from ...train.layout import Layout
+from ..language.check import ModelFacts, missing_files, model_facts, raise_all, recipe_problems
+from ..language.schema import stages
+from .tables import print_rows
+
+if TYPE_CHECKING:
+    from ...rope import Base, Scheme
+    from ..language.schema import Recipe
+
+RANKS_SHOWN = 4
+
+
+def show_plan(recipe: Recipe, world: int | None, console: Console, *, where: str) -> None:
+    """Check a recipe for `world` ranks (if none is given, the fewest it runs on); print each stage."""
+    world = world or max(max(stage.train.sequence, stage.eval.sequence) for stage in stages(recipe))
+    raise_all(where, recipe_problems(recipe, world))
+    for index, stage in enumerate(stages(recipe)):
+        title = f"{where}, stage {index}" if recipe.stages else where
+        print_rows(plan_rows(stage, world), console, title=title)
+    for missing in missing_files(recipe):
+        console.print(f"not here yet: {missing}", markup=False)
+
+
+def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
+    """Describe a stage row by row: what, and how much of it."""
+    facts = model_facts(stage)
+    yield "model", _model(stage, facts)
+    yield from frequency_rows(stage.rope.scheme, facts.bases, stage.target_length)
+    yield from (("warning", line) for line in serving_lines(stage, facts))
+    train, layout = stage.train, Layout(world=world, sequence=stage.train.sequence)
+    packs = train.batch_tokens // stage.pack_length
+    accumulation = packs // (layout.data * train.micro_batch)
+    yield (
+        "layout",
+        f"world {world} = data {layout.data} x sequence {layout.sequence}, "
+        f"ZeRO {train.zero_stage}, {train.dtype}",
+    )
+    yield (
+        "step",
+        (
+            f"{train.batch_tokens:,} tokens = {packs:,} packs of {stage.pack_length:,} = "
+            f"{layout.data} data x {train.micro_batch} micro_batch x {accumulation:,} accumulation"
+        ),
+    )
+    yield (
+        "run",
+        f"{train.steps:,} steps, {train.steps * train.batch_tokens:,} tokens, {train.steps * packs:,} packs",
+    )
+    yield "spans", _spans(layout, stage.pack_length)
+    schedule = train.schedule
+    yield (
+        "rate",
+        (
+            f"{train.learning_rate:g} peak, {schedule.kind}, {schedule.warmup:,} steps of warm-up, "
+            + ("no decay" if schedule.kind == "constant" else f"down to {schedule.floor:g} of the peak")
+        ),
+    )
+    yield "measures", ", ".join(stage.eval.tasks) or "nothing"
+    yield "writes", f"{stage.run_dir} (recipe fingerprint {stage.fingerprint[:12]})"
+
+
+def _model(stage: Recipe, facts: ModelFacts) -> str:
+    config = facts.config
+    base = next(iter(facts.bases.values()))
+    origin = "from scratch" if stage.model.from_scratch else stage.model.path
+    window = f"{stage.target_length:,} tokens"
+    if not stage.model.from_scratch:
+        window = f"{base.trained_length:,} -> {window} ({stage.target_length / base.trained_length:g}x)"
+    return (
+        f"{origin}: {config.get('model_type')}, {config.get('num_hidden_layers')} layers, "
+        f"{base.query_heads} query and {base.kv_heads} kv heads of {base.head_dim}; {window}"
+    )
+
+
+def serving_lines(stage: Recipe, facts: ModelFacts) -> list[str]:
+    """Say which of the engines that the recipe names would not serve exactly what is trained."""
+    model_type = str(facts.config.get("model_type"))
+    return serving_warnings(stage.rope.scheme, facts.bases, stage.target_length, stage.serve, model_type)
+
+
+def frequency_rows(
+    scheme: Scheme, bases: Mapping[str, Base], target_length: int
+) -> Iterator[tuple[str, str]]:
+    """Describe a scheme, and what each layer type turns by."""
+    yield "scheme", scheme.name + "".join(f" {name}={_short(value)}" for name, value in scheme.knobs.items())
+    for layer_type, base in bases.items():
+        full = layer_type == FULL
+        own, length = (scheme, target_length) if full else (base.current, base.trained_length)
+        frequencies = own.frequencies(base, target_length=length)
+        if isinstance(own, AttentionScheme):
+            stretched = f"reach {own.reach(base, target_length=length):.4g}"
+        else:
+            stretched = f"stretch {frequencies.stretch(base):.4g}"
+        window = "" if base.window is None else f", window {base.window:,}"
+        yield (
+            "frequencies",
+            f"{layer_type}: theta {base.theta:g}, original length {base.original_length:,}{window}, "
+            f"factor {length / base.original_length:g}, {stretched}, "
+            f"attention scale {frequencies.attention_scale:.4g}, fingerprint {frequencies.fingerprint[:12]}",
+        )
+
+
+def _short(value: object) -> str:
+    """Show a knob, a long vector by its ends."""
+    if isinstance(value, tuple | list) and len(value) > 4:
+        return f"[{value[0]}, {value[1]}, ... {value[-1]}] ({len(value)})"
+    return str(value)
+
+
+def _spans(layout: Layout, length: int) -> str:
+    shown = [
+        f"rank {rank}: {_span(layout, rank, length)}" for rank in range(min(layout.sequence, RANKS_SHOWN))
+    ]
+    if layout.sequence > RANKS_SHOWN:
+        shown += ["...", f"rank {layout.sequence - 1}: {_span(layout, layout.sequence - 1, length)}"]
+    return ", ".join(shown)
+
+
+def _span(layout: Layout, rank: int, length: int) -> str:
+    start, stop = layout.span(rank, length)
+    return f"{start:,}..{stop:,}"

@@ -1,0 +1,120 @@
+"""What does llama.cpp compute? What its converter keeps of the config in a GGUF file, read by its own rules.
+
+A GGUF can hold any fixed frequencies, as divisors in `rope_freqs.weight`, for the model types that load it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base import Base
+from ..families import SLIDING
+from ..scheme import Frequencies
+from .reader import Config, Given, Question, Reader, Reading, longrope_scale, needed, static, yarn_scale
+from .transformers import resolve
+
+LOADS_DIVISORS = ("llama", "mistral")
+"model types that load rope_freqs.weight, and whose converter bakes llama3 into it"
+CONVERTS_LONGROPE = ("phi3", "phimoe", "minicpm")
+"model types whose converter writes the long and short factors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gguf:
+    """What a GGUF file says of position, in llama.cpp's words."""
+
+    scaling: str = "none"
+    "rope.scaling.type"
+    factor: float = 1.0
+    "rope.scaling.factor"
+    attn_factor: float = 1.0
+    "rope.scaling.attn_factor"
+    divisors: Any = None
+    "rope_freqs.weight, else by length"
+    long: Any = None
+    short: Any = None
+    original: int = 0
+    stated: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(config: Config, question: Question) -> Reading:
+    """Return what the converter and llama.cpp make of a config."""
+    _, given, _ = resolve(config, question)
+    # No scaling is kept for the layers with a window.
+    slides = question.layer_type == SLIDING
+    return run(Gguf() if slides else convert(str(config.get("model_type")), given), given, question)
+
+
+def convert(model_type: str, given: Given) -> Gguf:
+    """Return what the converter writes; what it has no words for it drops without an error."""
+    stated, kind = given.parameters, str(given.parameters["rope_type"])
+    original = int(stated.get("original_max_position_embeddings") or given.window)
+    if kind == "linear" and stated.get("factor") is not None:
+        return Gguf(scaling="linear", factor=stated["factor"])
+    if kind == "yarn" and stated.get("factor") is not None:
+        return Gguf(scaling="yarn", factor=stated["factor"], original=original, stated=stated)
+    if kind == "llama3" and model_type in LOADS_DIVISORS:
+        plain, blended = given.plain(), given.llama3()
+        return Gguf(divisors=(plain.inv_freq / blended.inv_freq)[0].tolist())
+    if kind in ("longrope", "su") and model_type in CONVERTS_LONGROPE:
+        return Gguf(
+            scaling="longrope",
+            attn_factor=longrope_scale(given.window / original, original),
+            long=needed(stated, "long_factor"),
+            short=needed(stated, "short_factor"),
+            original=original,
+        )
+    if kind in ("longrope", "su"):
+        return Gguf(scaling="longrope")
+    return Gguf()
+
+
+def run(gguf: Gguf, given: Given, question: Question) -> Reading:
+    """Return what llama.cpp computes from a GGUF file."""
+    window = question.max_length or given.window
+    return Reading(
+        kind=f"{gguf.scaling}, rope_freqs" if gguf.divisors else gguf.scaling,
+        theta=given.theta,
+        rotary_dim=given.rotary_dim,
+        window=window,
+        at=static(_frequencies(gguf, given, window)),
+        factor=None if gguf.factor == 1 else gguf.factor,
+    )
+
+
+def _frequencies(gguf: Gguf, given: Given, allocated: int) -> Frequencies:
+    """Return the one set in force; long or short is chosen by the tokens the server has room for."""
+    if gguf.scaling == "yarn":
+        # The stated attention factor is overwritten by YaRN's own; the ramp's ends are always whole.
+        return given.yarn(yarn_scale(gguf.factor) * gguf.attn_factor, truncate=True)
+    divisors = gguf.divisors or (gguf.long if allocated > gguf.original else gguf.short)
+    if divisors:
+        return given.divided(divisors, gguf.attn_factor)
+    return given.divided(float(gguf.factor), gguf.attn_factor)
+
+
+def gguf_with(base: Base, frequencies: Frequencies) -> dict[str, Any]:
+    """Return the metadata and the tensor of a GGUF that holds any one set of frequencies."""
+    return {
+        "metadata": {
+            "llama.rope.freq_base": base.theta,
+            "llama.rope.scaling.type": "none",
+            "llama.rope.scaling.attn_factor": frequencies.attention_scale,
+        },
+        "tensors": {"rope_freqs.weight": (base.unscaled() / frequencies.inv_freq[0]).tolist()},
+    }
+
+
+READER = Reader(
+    engine="llama.cpp",
+    version="(python 0.3.36)",
+    how="read",
+    sources={
+        "": "conversion/base.py, src/llama-context.cpp",
+        "none, rope_freqs": "conversion/llama.py",
+        "longrope": "conversion/phi.py, src/llama-model.cpp",
+        "yarn": "src/llama-context.cpp, ggml/src/ggml.c",
+    },
+    read=read,
+    max_length_flag="--ctx-size",
+)

@@ -1,0 +1,244 @@
+"""What will each reader compute from a folder, is it what was trained, and what is wrong with the folder?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..base import RopeError
+from ..families import FULL
+from .cures import cure, told
+from .faults import config_faults, theta_faults, tokenizer_faults, type_faults
+from .reader import CannotRead, Config, Question, Reader, Reading
+from .serving import ENGINES, READERS, VERDICTS, Serving, judge, serving_of, started
+from .trained import Trained, angle_error, frequency_error, trained_by_config, trained_by_us
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one reader computes in one kind of layer."""
+
+    reader: Reader
+    layer_type: str
+    reading: Reading | None
+    "None where it stops"
+    verdict: str
+    "exact, difference, no; or not compared, where nothing says what was trained"
+    why: str
+    flags: tuple[str, ...]
+    trained_error: float | None
+    "largest error of cos and sin near the end of the trained length"
+    target_error: float | None
+    "and of the target length"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the row as JSON values."""
+        read = self.reading
+        at = None if read is None else read.at(read.window)
+        return {
+            "reader": self.reader.engine,
+            "version": self.reader.version,
+            "how": self.reader.how,
+            "source": self.reader.source(read.kind if read else ""),
+            "layer_type": self.layer_type,
+            "kind": read and read.kind,
+            "theta": read and read.theta,
+            "factor": read and read.factor,
+            "attention_scale": at and at.attention_scale,
+            "window": read and read.window,
+            "angle_error_at_trained": self.trained_error,
+            "angle_error_at_target": self.target_error,
+            "verdict": self.verdict,
+            "why": self.why,
+            "flags": list(self.flags),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderReport:
+    """What was found in a folder."""
+
+    folder: str
+    rows: tuple[Row, ...]
+    faults: tuple[str, ...]
+    trained: Trained | None
+    target_length: int | None
+    engines: tuple[str, ...] = field(default=())
+    "engines that were named: their readers must compute what was trained"
+
+    @property
+    def verified(self) -> bool:
+        """Say whether nothing is wrong with the folder, for the engines that were named if any were."""
+        named = [row for row in self.rows if row.reader.engine in self.engines]
+        return not self.faults and self.trained is not None and all(row.verdict == "exact" for row in named)
+
+    def checks(self) -> dict[str, Any]:
+        """Return what the installed transformers reads, by the names that `convert` gives its checks."""
+        row = next((r for r in self.rows if r.reader is READERS[0] and r.layer_type == FULL), None)
+        if row is None or row.reading is None or self.trained is None:
+            return {}
+        length, trained = self.trained.target_length, self.trained
+        wanted, read = trained.frequencies(FULL, length), row.reading.at(length)
+        kept = trained.kept_fingerprint
+        return {
+            "window": row.reading.window,
+            "trained_frequencies": None if kept is None else trained.fingerprint == kept,
+            "frequency_error": frequency_error(read, wanted),
+            "attention_scale": read.attention_scale,
+            "angle_error_at_window": row.trained_error,
+        }
+
+
+def verify_folder(
+    folder: Path, *, engines: Sequence[str] = (), target_length: int | None = None
+) -> FolderReport:
+    """Read the texts of a folder as every reader does (or those of the named engines); load no weights."""
+    unknown = [engine for engine in engines if engine not in ENGINES]
+    if unknown:
+        raise RopeError(f"engine: must be one of {', '.join(ENGINES)}, got {unknown[0]}; name one of them")
+    config = _read(folder, "config.json")
+    if config is None:
+        raise RopeError(
+            f"{folder}: must be a Hugging Face folder, got no config.json in it; name the folder of one"
+        )
+    tokenizer = _read(folder, "tokenizer_config.json")
+    trained, faults = _trained(config, tokenizer, _read(folder, "ropewalk.json"))
+    length = (tokenizer or {}).get("model_max_length") if trained else None
+    rows = tuple(
+        _row(reader, config, Question(layer_type=layer_type, tokenizer_length=length), trained, target_length)
+        for reader in READERS
+        if not engines or reader.engine in engines
+        for layer_type in (trained.bases if trained else (FULL,))
+    )
+    if trained is not None:
+        faults += [*_too_long(trained, target_length), *_curable(rows, config, trained)]
+    return FolderReport(
+        folder=str(folder),
+        rows=rows,
+        faults=tuple(dict.fromkeys(faults)),
+        trained=trained,
+        target_length=target_length or (trained.target_length if trained else None),
+        engines=tuple(engines),
+    )
+
+
+def _too_long(trained: Trained, target_length: int | None) -> Iterator[str]:
+    """Yield it if more is asked for than was trained."""
+    if target_length is not None and target_length > trained.target_length:
+        yield (
+            f"target_length: must be at most the trained window of {trained.target_length} tokens, got "
+            f"{target_length}; extend the model first, or ask for less"
+        )
+
+
+def _read(folder: Path, name: str) -> dict[str, Any] | None:
+    try:
+        values = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RopeError(f"{folder / name}: must be JSON, got {error}; repair it") from error
+    if not isinstance(values, dict):
+        raise RopeError(f"{folder / name}: must hold an object, got {type(values).__name__}; repair it")
+    return values
+
+
+def _trained(
+    config: Config, tokenizer: Config | None, ours: Mapping[str, Any] | None
+) -> tuple[Trained | None, list[str]]:
+    """Return what the weights were trained with, and what is wrong before any reader is asked."""
+    faults = list(type_faults(config, tokenizer))
+    if faults:
+        return None, faults
+    trained = None
+    try:
+        trained = trained_by_config(config)
+    except RopeError as error:
+        faults.append(str(error))
+    except (TypeError, ValueError) as error:
+        faults.append(f"config.json: must hold values of the usual types, got {error}; repair its rope")
+    if ours is not None:
+        trained, doubts = _ours(config, ours)
+        faults += doubts
+    elif lost := list(theta_faults(config)):
+        trained, faults = None, faults + lost
+    window = trained.target_length if trained else config.get("max_position_embeddings")
+    return trained, [*faults, *config_faults(config, trained), *tokenizer_faults(tokenizer, window or 0)]
+
+
+def _ours(config: Config, ours: Mapping[str, Any]) -> tuple[Trained | None, list[str]]:
+    """Return what `ropewalk.json` says, and whether it belongs to itself."""
+    try:
+        trained = trained_by_us(config, ours)
+    except (RopeError, KeyError, TypeError) as error:
+        return None, [f"ropewalk.json: must say what was trained, got {error}; take the one of the run"]
+    if trained.fingerprint == trained.kept_fingerprint:
+        return trained, []
+    return trained, [
+        f"ropewalk.json: must keep the fingerprint of its own scheme, {trained.fingerprint[:12]}, got "
+        f"{str(trained.kept_fingerprint)[:12]}; take the file of the run that trained these weights"
+    ]
+
+
+def _row(
+    reader: Reader,
+    config: Config,
+    question: Question,
+    trained: Trained | None,
+    target_length: int | None,
+) -> Row:
+    """Ask one reader about one kind of layer."""
+    reading, errors, flags = None, (None, None), ()
+    verdict, why = "not compared", ""
+    try:
+        reading = reader.ask(config, question)
+        if trained is not None:
+            judged = judge(reader, config, trained, question)
+            verdict, why, flags = judged.verdict, judged.why, judged.flags
+            at_target, _ = started(reader, config, trained.target_length, question)
+            lengths = (trained.target_length, target_length or trained.target_length)
+            errors = tuple(
+                angle_error(at_target, trained.frequencies(question.layer_type, n), n) for n in lengths
+            )
+    except CannotRead as error:
+        verdict, why = "no", f"an error: {error}"
+    return Row(
+        reader=reader,
+        layer_type=question.layer_type,
+        reading=reading,
+        verdict=verdict,
+        why=why,
+        flags=flags,
+        trained_error=errors[0],
+        target_error=errors[1],
+    )
+
+
+def _curable(rows: Sequence[Row], config: Config, trained: Trained) -> Iterator[str]:
+    """Yield a fault where another config would serve better: what the reader computes, and what to write."""
+    best: dict[str, Serving] = {}
+    for row in rows:
+        engine = row.reader.engine
+        if engine not in best:
+            best[engine] = serving_of(trained, engine, str(config.get("model_type")))
+        could, question = best[engine], Question(layer_type=row.layer_type)
+        now = judge(row.reader, config, trained, question)
+        better = VERDICTS.index(could.verdict) < VERDICTS.index(now.verdict)
+        if better and could.config is not None and "gguf" not in could.config:
+            wanted = {**could.config, "head_dim": trained.bases[row.layer_type].head_dim}
+            changes = cure(config, wanted, trained, row.reader, question)
+            got = "; ".join([*_lost(row, could.config["rope_parameters"]), now.why])
+            if changes:
+                yield f"{row.reader.name}: must compute what was trained, got {got}; write {told(changes)}"
+
+
+def _lost(row: Row, wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Name the theta and the kind of scaling, where these are what was lost."""
+    wanted = wanted.get(row.layer_type, wanted)
+    if row.reading is not None and row.reading.theta != wanted["rope_theta"]:
+        yield f"theta {row.reading.theta:,.10g} and not {wanted['rope_theta']:,.10g}"
+    if row.reading is not None and row.reading.kind != wanted["rope_type"]:
+        yield f"type {row.reading.kind} and not {wanted['rope_type']}"

@@ -1,0 +1,330 @@
+"""What readers compute: against transformers itself, and against the rules in the engines' source."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ropewalk.rope import SCHEMES, RopeError, make_scheme
+from ropewalk.rope.engines import ENGINES, READERS, CannotRead, Question, serving, serving_warnings
+from ropewalk.rope.engines.transformers_4 import READER as OLD
+
+HEADS = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
+LLAMA: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 2048, "rope_theta": 5e5, **HEADS}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA3 |= {"original_max_position_embeddings": 512}
+LONG = {
+    "rope_type": "longrope",
+    "factor": 4.0,
+    "original_max_position_embeddings": 512,
+    "short_factor": [1 + pair / 32 for pair in range(32)],
+    "long_factor": [1 + pair / 4 for pair in range(32)],
+}
+PHI3 = LLAMA | {"model_type": "phi3", "partial_rotary_factor": 0.75, "original_max_position_embeddings": 512}
+PHI = {"type": "longrope", "short_factor": [1.0] * 24, "long_factor": [2.0] * 24}
+GEMMA3 = LLAMA | {"model_type": "gemma3_text", "head_dim": 64, "num_hidden_layers": 6, "sliding_window": 64}
+
+
+def scaled(stated: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return LLAMA | {"rope_scaling": stated} | more
+
+
+# every layout that a reader of transformers configs meets, by name
+CONFIGS: dict[str, dict[str, Any]] = {
+    "default": LLAMA,
+    "only the new layout": {**LLAMA, "rope_theta": None, "rope_parameters": YARN | {"rope_theta": 1e6}},
+    "linear": LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}},
+    "dynamic": LLAMA | {"rope_scaling": DYNAMIC},
+    "yarn": LLAMA | {"rope_scaling": YARN},
+    "yarn, written out": LLAMA | {"rope_scaling": YARN | {"attention_factor": 1.3, "truncate": False}},
+    "yarn with mscale": LLAMA | {"rope_scaling": YARN | {"mscale": 0.7, "mscale_all_dim": 1.0}},
+    "yarn without original": LLAMA | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+    "llama3": LLAMA | {"rope_scaling": LLAMA3},
+    "longrope": LLAMA | {"rope_scaling": LONG},
+    "longrope, original on top": LLAMA | {"rope_scaling": LONG, "original_max_position_embeddings": 512},
+    "longrope, written out": LLAMA | {"rope_scaling": LONG | {"attention_factor": 1.2}},
+    "two names": LLAMA | {"rope_scaling": YARN | {"type": "linear"}},
+    "unknown": LLAMA | {"rope_scaling": YARN | {"rope_type": "ntk"}},
+    "qwen3 without head_dim": LLAMA | {"model_type": "qwen3"},
+    "mistral": LLAMA | {"model_type": "mistral", "rope_scaling": YARN},
+    "mistral, head_dim": LLAMA | {"model_type": "mistral", "rope_scaling": YARN, "head_dim": 64},
+    "mistral, two names": LLAMA
+    | {"model_type": "mistral", "rope_scaling": YARN | {"type": "linear"}, "head_dim": 64},
+    "gemma3": GEMMA3 | {"rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+    "phi3": PHI3 | {"rope_scaling": PHI},
+    "phi3, four keys": PHI3 | {"rope_scaling": PHI | {"attention_factor": 1.2}},
+}
+LENGTHS = (512, 2048, 4096)
+
+
+def tidy(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def reader(name: str) -> Any:
+    return next(found for found in READERS if found.name.startswith(name))
+
+
+def ask(name: str, config: dict[str, Any], **question: Any) -> Any:
+    return reader(name).ask(tidy(config), Question(**question))
+
+
+@pytest.mark.parametrize(
+    "name", ["default", "only the new layout", "linear", "dynamic", "yarn", "phi3", "gemma3"]
+)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_transformers_5_is_what_its_own_module_computes(name: str, length: int) -> None:
+    config: dict[str, Any] = tidy(CONFIGS[name]) | {
+        "num_hidden_layers": 6,
+        "vocab_size": 8,
+        "intermediate_size": 8,
+    }
+    config |= {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    module = type(model.model.rotary_emb)(model.config)
+    layers = {"layer_type": "full_attention"} if name == "gemma3" else {}
+    module(torch.zeros(1), torch.arange(length)[None], **layers)
+    prefix = "full_attention_" if layers else ""
+    read = ask("transformers 5", CONFIGS[name]).at(length)
+    want = getattr(module, f"{prefix}inv_freq").double()
+    torch.testing.assert_close(read.inv_freq[0], want, rtol=1e-6, atol=0)
+    assert read.attention_scale == pytest.approx(getattr(module, f"{prefix}attention_scaling"))
+
+
+PROGRAM = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from importlib import import_module
+from transformers import CONFIG_MAPPING
+configs, lengths = json.load(open(sys.argv[2]))
+said = {}
+for name, fields in configs.items():
+    kind = fields["model_type"].replace("_text", "")
+    try:
+        config = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
+        code = import_module(f"transformers.models.{kind}.modeling_{kind}")
+        [rotary] = [getattr(code, key) for key in dir(code) if key.endswith("RotaryEmbedding")]
+        said[name] = []
+        for length in lengths:
+            module = rotary(config)
+            module(torch.zeros(1), torch.arange(length)[None])
+            said[name].append([module.inv_freq.tolist(), float(module.attention_scaling)])
+    except Exception as error:
+        said[name] = type(error).__name__
+json.dump(said, open(sys.argv[3], "w"))
+"""
+
+
+@pytest.mark.slow
+def test_transformers_4_is_what_it_computes(tmp_path: Path) -> None:
+    """The oldest supported reader, installed beside; skipped where pip reaches nothing."""
+    older = ("transformers==4.57.6", "tokenizers<0.23", "huggingface-hub<1")
+    needs = ("requests", "urllib3", "charset-normalizer", "certifi", "idna")
+    pip = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "older"))
+    if subprocess.run([*pip, *older, *needs], capture_output=True).returncode:
+        pytest.skip("pip cannot install transformers 4.57 here")
+    files = tmp_path / "asked.json", tmp_path / "said.json"
+    files[0].write_text(json.dumps([{name: tidy(config) for name, config in CONFIGS.items()}, LENGTHS]))
+    subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "older"), *map(str, files)], check=True)
+    for name, said in json.loads(files[1].read_text()).items():
+        if isinstance(said, str):
+            with pytest.raises(CannotRead, match=said):
+                OLD.ask(tidy(CONFIGS[name]), Question())
+            continue
+        read = OLD.ask(tidy(CONFIGS[name]), Question())
+        for length, (inv_freq, scale) in zip(LENGTHS, said, strict=True):
+            want = torch.tensor(inv_freq, dtype=torch.float64)
+            torch.testing.assert_close(read.at(length).inv_freq[0], want, rtol=1e-6, atol=0)
+            assert read.at(length).attention_scale == pytest.approx(scale)
+
+
+SU, SU_2048 = (math.sqrt(1 + math.log(4) / math.log(length)) for length in (512, 2048))
+YARN_SCALE = 0.1 * math.log(4) + 1
+
+
+def slowest(theta: float, divisor: float = 1.0) -> float:
+    return theta ** (-62 / 64) / divisor
+
+
+NTK = 5e5 * 13 ** (64 / 62)
+SHORT_END, LONG_END = 1 + 31 / 32, 1 + 31 / 4
+TRAINED_POSITIONS = scaled(DYNAMIC | {"max_trained_positions": 512})
+# reader, config, what is asked -> slowest frequency, attention scale, window: by hand from its source
+RULES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[float, float, int]]] = [
+    ("transformers 4", CONFIGS["only the new layout"], {}, (slowest(1e4), 1, 2048)),
+    ("transformers 4", CONFIGS["longrope"], {}, (slowest(5e5, SHORT_END), SU_2048, 2048)),
+    ("transformers 4", CONFIGS["longrope, original on top"], {}, (slowest(5e5, LONG_END), SU, 2048)),
+    ("transformers 4", CONFIGS["two names"], {}, (slowest(5e5, 4), 1, 2048)),
+    ("vllm", CONFIGS["linear"], {}, (slowest(5e5, 4), 1, 8192)),
+    ("vllm", CONFIGS["linear"], {"tokenizer_length": 1024}, (slowest(5e5, 4), 1, 4096)),
+    ("vllm", CONFIGS["gemma3"], {}, (slowest(5e5, 8), 1, 2048)),
+    ("vllm", CONFIGS["yarn, written out"], {}, (slowest(5e5, 4), 1.3, 2048)),
+    ("vllm", CONFIGS["dynamic"], {}, (slowest(5e5), 1, 8192)),
+    ("vllm", TRAINED_POSITIONS, {}, (slowest(NTK), 1, 8192)),
+    ("vllm", CONFIGS["longrope, written out"], {}, (slowest(5e5, LONG_END), SU, 2048)),
+    ("vllm", CONFIGS["longrope"], {"max_length": 512}, (slowest(5e5, SHORT_END), SU, 512)),
+    ("vllm", CONFIGS["longrope, original on top"], {}, (slowest(5e5, SHORT_END), SU, 512)),
+    ("vllm", scaled(LONG | {"long_mscale": 1.2}), {}, (slowest(5e5, LONG_END), 1.2, 2048)),
+    ("sglang", CONFIGS["linear"], {}, (slowest(5e5, 4), 1, 8192)),
+    ("sglang", CONFIGS["yarn, written out"], {}, (slowest(5e5, 4), YARN_SCALE, 2048)),
+    ("sglang", scaled(YARN | {"attn_factor": 1.1}), {}, (slowest(5e5, 4), 1.1 * YARN_SCALE, 2048)),
+    ("sglang", CONFIGS["dynamic"], {}, (slowest(NTK), 1, 8192)),
+    ("sglang", CONFIGS["longrope, written out"], {}, (slowest(5e5, LONG_END), SU, 2048)),
+    ("sglang", CONFIGS["gemma3"], {}, (slowest(5e5, 8), 1, 2048)),
+    ("llama.cpp", CONFIGS["linear"], {}, (slowest(5e5, 4), 1, 2048)),
+    ("llama.cpp", CONFIGS["yarn, written out"], {}, (slowest(5e5, 4), YARN_SCALE, 2048)),
+    ("llama.cpp", CONFIGS["llama3"], {}, (slowest(5e5, 8), 1, 2048)),
+    ("llama.cpp", CONFIGS["llama3"] | {"model_type": "qwen2"}, {}, (slowest(5e5), 1, 2048)),
+    ("llama.cpp", CONFIGS["dynamic"], {}, (slowest(5e5), 1, 2048)),
+    ("llama.cpp", CONFIGS["longrope"], {}, (slowest(5e5), 1, 2048)),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "asked", "want"), RULES)
+def test_rules(name: str, config: dict[str, Any], asked: dict[str, Any], want: tuple[float, ...]) -> None:
+    reading = ask(name, config, **asked)
+    at = reading.at(max(2048, reading.window))
+    assert (at.inv_freq[0, -1].item(), at.attention_scale, reading.window) == pytest.approx(want)
+
+
+def test_llama_cpp_rounds_the_ramp_whatever_is_stated() -> None:
+    rounded, stated = (ask("llama.cpp", CONFIGS[name]).at(1) for name in ("yarn", "yarn, written out"))
+    assert torch.equal(rounded.inv_freq, stated.inv_freq)
+    exact = ask("vllm", CONFIGS["yarn, written out"]).at(1)
+    assert not torch.allclose(exact.inv_freq, stated.inv_freq, rtol=1e-3)
+
+
+def test_phi3_of_llama_cpp_has_both_regimes() -> None:
+    for room, divisor in ((512, 1.0), (513, 2.0)):
+        read = ask("llama.cpp", CONFIGS["phi3"], max_length=room).at(room)
+        assert read.attention_scale == pytest.approx(SU)
+        assert read.inv_freq[0, -1].item() == pytest.approx(5e5 ** (-46 / 48) / divisor)
+
+
+def test_sglang_switches_after_the_original_length_has_passed() -> None:
+    read = ask("sglang", CONFIGS["longrope"])
+    assert torch.equal(read.at(513).inv_freq, read.at(512).inv_freq)
+    assert not torch.equal(read.at(514).inv_freq, read.at(513).inv_freq)
+
+
+def test_vllm_has_rows_for_the_factor_times_the_original_length() -> None:
+    assert ask("vllm", LLAMA | {"rope_scaling": YARN | {"factor": 2.0}}).rows == 1024
+    assert ask("vllm", CONFIGS["yarn"]).rows is None
+
+
+REFUSES = [
+    ("transformers 5", CONFIGS["unknown"], "'ntk'"),
+    ("transformers 5", LLAMA | {"model_type": "mine"}, "'mine'"),
+    ("transformers 5", LLAMA | {"rope_scaling": {"rope_type": "linear"}}, "factor"),
+    ("transformers 5", LLAMA | {"rope_scaling": LONG | {"long_factor": [1.0] * 31}}, "31"),
+    ("transformers 4", CONFIGS["mistral"], "NoneType"),
+    ("transformers 4", CONFIGS["phi3, four keys"], "three fields"),
+    ("vllm", CONFIGS["two names"], "conflicts"),
+    ("vllm", LLAMA | {"rope_scaling": {"type": "linear", "factor": 4}}, "factor 4, not 4.0"),
+    ("sglang", LLAMA | {"rope_scaling": {"type": "linear", "factor": 4}}, "factor 4, not 4.0"),
+    ("vllm", CONFIGS["unknown"], "ntk"),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "word"), REFUSES)
+def test_what_a_reader_refuses(name: str, config: dict[str, Any], word: str) -> None:
+    with pytest.raises(CannotRead, match=word):
+        ask(name, config)
+
+
+def test_an_engine_refuses_more_than_the_config_allows() -> None:
+    for name in ("vllm", "sglang"):
+        with pytest.raises(CannotRead, match="2048"):
+            ask(name, CONFIGS["yarn"], max_length=4096)
+
+
+SHORT = {"factors": LONG["long_factor"], "short_factors": LONG["short_factor"]}
+MATRIX = [
+    ("default", {}, dict.fromkeys(ENGINES, "exact")),
+    ("linear", {}, dict.fromkeys(ENGINES, "exact")),
+    ("ntk", {}, dict.fromkeys(ENGINES, "exact")),
+    ("abf", {}, dict.fromkeys(ENGINES, "exact")),
+    ("yarn", {}, dict.fromkeys(ENGINES, "exact")),
+    ("yarn", {"attention_scale": 1.3, "truncate": False}, dict.fromkeys(ENGINES, "exact")),
+    ("llama3", {}, dict.fromkeys(ENGINES, "exact")),
+    ("longrope", {"attention_scale": 1.3}, dict.fromkeys(ENGINES, "exact")),
+    ("resonance", {}, dict.fromkeys(ENGINES, "exact")),
+    ("longrope", SHORT, dict.fromkeys(ENGINES, "difference")),
+    ("dynamic", {}, dict.fromkeys(ENGINES, "difference")),
+    ("harpe", {}, dict.fromkeys(ENGINES, "no")),
+    ("self-extend", {}, dict.fromkeys(ENGINES, "no")),
+    ("dca", {}, dict.fromkeys(ENGINES, "no")),
+]
+
+
+@pytest.mark.parametrize(("name", "knobs", "want"), MATRIX)
+def test_who_serves_what(make_base: Callable[..., Any], name: str, knobs: Any, want: dict[str, str]) -> None:
+    base = make_base(original_length=512)
+    length = 512 if name == "default" else 4096
+    found = {e: serving(make_scheme(name, **knobs), base, target_length=length, engine=e) for e in ENGINES}
+    assert {engine: one.verdict for engine, one in found.items()} == want
+    assert all(bool(one.why) == (one.verdict != "exact") for one in found.values())
+    assert all((one.config is None) == (one.verdict == "no") for one in found.values())
+
+
+def test_every_scheme_is_in_the_matrix() -> None:
+    assert {name for name, _, _ in MATRIX} == set(SCHEMES)
+
+
+def test_the_universal_container_is_what_each_engine_wants(make_base: Callable[..., Any]) -> None:
+    scheme, base = make_scheme("longrope", attention_scale=1.3), make_base(original_length=512)
+    configs = {e: serving(scheme, base, target_length=4096, engine=e).config or {} for e in ENGINES}
+    divisors = (base.unscaled() / scheme.frequencies(base, target_length=4096).inv_freq[0]).tolist()
+    for engine in ("transformers", "vllm", "sglang"):
+        stated = configs[engine]["rope_parameters"]
+        assert stated["short_factor"] == stated["long_factor"] == pytest.approx(divisors)
+        assert stated["attention_factor"] == 1.3
+    assert configs["vllm"]["rope_parameters"]["long_mscale"] == 1.3
+    gguf = configs["llama.cpp"]["gguf"]
+    assert gguf["tensors"]["rope_freqs.weight"] == pytest.approx(divisors)
+    assert gguf["metadata"]["llama.rope.scaling.attn_factor"] == 1.3
+
+
+def test_llama_cpp_loads_divisors_for_some_models_only(make_base: Callable[..., Any]) -> None:
+    scheme, base = make_scheme("longrope"), make_base(original_length=512)
+    assert (
+        serving(scheme, base, target_length=4096, engine="llama.cpp", model_type="qwen3").verdict
+        == "difference"
+    )
+
+
+def test_an_old_version_that_fails_is_a_difference(make_base: Callable[..., Any]) -> None:
+    scheme, base = make_scheme("longrope", attention_scale=1.5), make_base(original_length=512)
+    found = serving(scheme, base, target_length=4096, engine="transformers", model_type="phi3")
+    assert (found.verdict, "only transformers 4.57" in found.why) == ("difference", True)
+    assert found.config is not None
+    assert found.config["rope_scaling"]["attention_factor"] == 1.5
+
+
+def test_a_server_is_started_for_the_window(make_base: Callable[..., Any]) -> None:
+    found = serving(make_scheme("linear"), make_base(original_length=512), target_length=2048, engine="vllm")
+    assert found.flags == ("--max-model-len 2048",)
+
+
+def test_warnings_before_training(make_base: Callable[..., Any]) -> None:
+    bases = {"full_attention": make_base(original_length=512)}
+    assert serving_warnings(make_scheme("yarn"), bases, 2048, ENGINES) == []
+    [line] = serving_warnings(make_scheme("harpe"), bases, 2048, ["vllm"])
+    assert line.startswith("serve: vllm cannot serve")
+
+
+def test_an_unknown_engine(make_base: Callable[..., Any]) -> None:
+    with pytest.raises(RopeError, match=r"engine: .*'ollama'; name one"):
+        serving(make_scheme("yarn"), make_base(), target_length=65536, engine="ollama")

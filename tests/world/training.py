@@ -1,0 +1,67 @@
+"""A training run on a plan in memory, for tests: its recipe, and its body on a rank, to be killed or not."""
+
+from pathlib import Path
+from typing import Any
+
+from world.packs import VOCABULARY, MemoryPlan
+
+from ropewalk.recipes.language.schema import Recipe, parse, stages
+from ropewalk.train import Mesh, join_world
+from ropewalk.train.loop import Callbacks, StepRecord, train
+
+MODEL = {
+    "model_type": "llama",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 8,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 32,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+
+
+class KilledError(Exception):
+    """Stand for a kill between two steps."""
+
+
+def recipe(run_dir: str, tokenizer: str, **train_section: Any) -> Recipe:
+    settings = {
+        "steps": 4,
+        "batch_tokens": 512,
+        "learning_rate": 1e-2,
+        "checkpoint_every": 2,
+        "loss_chunk": 24,
+    }
+    return parse(
+        {
+            "run_dir": run_dir,
+            "target_length": 64,
+            "model": {"config": MODEL, "tokenizer": tokenizer},
+            "rope": {"kind": "yarn"},
+            "data": {"sources": {"text": {"kind": "files", "paths": ["."], "weight": 1.0}}},
+            "train": settings | {"schedule": {"kind": "cosine", "warmup": 1}} | train_section,
+        }
+    )
+
+
+def run(
+    run_dir: str, tokenizer: str, kill_after: int, settings: dict[str, Any], plan: MemoryPlan
+) -> str | None:
+    """Train to the end or to a kill after a step; return the last checkpoint."""
+    join_world()
+
+    def on_step(record: StepRecord, total: int) -> None:
+        if record.step == kill_after:
+            raise KilledError
+
+    wanted = [stage.stage for stage in stages(recipe(run_dir, tokenizer, **settings))]
+    mesh = Mesh.of_world(sequence=wanted[0].train.sequence)
+    Path(run_dir).mkdir(exist_ok=True)
+    try:
+        return str(train(wanted, [plan], mesh, Path(run_dir), Callbacks(on_step=on_step)))  # type: ignore[list-item]
+    except KilledError:
+        return None

@@ -1,0 +1,203 @@
+"""Turn a checkpoint into a Hugging Face folder that all read alike, and prove it before it gets its name."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme, rotation_table
+from ..checkpoint import TOKENIZER_FILES, latest_checkpoint, write_text_json
+from ..errors import TrainError
+from ..loss import hidden_states
+from ..mesh import Mesh
+from ..model import DTYPES, load_model
+from ..storage import ShardWriter, atomic_folder, name_as_hugging_face, read_json, shard_index, write_json
+
+TOLERANCE = 1e-4
+"""Largest difference of float32 logits between plain transformers on the result and ropewalk on the source,
+both at the reader's angles."""
+FREQUENCY_TOLERANCE = 1e-5
+"""Largest relative difference of an inverse frequency or the attention scale as transformers reads them."""
+PROBE_TOKENS = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertReport:
+    """What was written and what was checked on it; `checks` maps a name to the value that was found."""
+
+    folder: str
+    verified: bool
+    max_logit_difference: float
+    checks: dict[str, Any] = field(default_factory=dict)
+
+
+def convert(source: Path, target: Path, *, dtype: str | None = None) -> ConvertReport:
+    """Write the Hugging Face form of a checkpoint (or of a run's newest one) into the new folder `target`.
+
+    `dtype` casts the weights. The folder appears only after its checks have passed.
+    """
+    folder = checkpoint_of(source)
+    reason = read_json(folder / "ropewalk.json")["rope"].get("not_expressible")
+    if reason:
+        raise TrainError(
+            f"{folder}: the scheme must be one that a Hugging Face config can say, got {reason}; load the "
+            "checkpoint itself with ropewalk (evaluate, rope.install), which reads its ropewalk.json"
+        )
+    if target.exists():
+        raise TrainError(
+            f"{target}: must not exist yet, got a {'folder' if target.is_dir() else 'file'}; name a new one"
+        )
+    with atomic_folder(target, Mesh.alone()) as writing:
+        names = copy_weights(folder, writing, DTYPES[dtype] if dtype else None)
+        copy_texts(folder, writing, dtype)
+        report = verify_against(folder, writing, names)
+        if not report.verified:
+            raise TrainError(
+                f"{target}: the export must compute what was trained, got logits "
+                f"{report.max_logit_difference:.2e} apart and {report.checks}; nothing was written, restore "
+                "the checkpoint's own config.json"
+            )
+    return replace(report, folder=str(target))
+
+
+def checkpoint_of(source: Path) -> Path:
+    """Accept a checkpoint, or a run directory for its newest one."""
+    if (source / "ropewalk.json").is_file() and (source / "config.json").is_file():
+        return source
+    folder = latest_checkpoint(source) if source.is_dir() else None
+    if folder is None:
+        raise TrainError(
+            f"{source}: must be a checkpoint or a run directory, got "
+            f"{'a folder without ropewalk.json and latest' if source.is_dir() else 'no folder'}; "
+            "name run_dir/checkpoints/step-N"
+        )
+    return folder
+
+
+def copy_weights(source: Path, target: Path, dtype: torch.dtype | None) -> list[str]:
+    """Stream the weights, one tensor in memory at a time beyond the open shard."""
+    writer = ShardWriter(target, "weights")
+    names = []
+    for name, tensor in tensors(source):
+        writer.add(name, tensor.to(dtype or tensor.dtype))
+        names.append(name)
+    writer.flush()
+    name_as_hugging_face(target)
+    return names
+
+
+def tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    for name, path in shard_index(folder).items():
+        with safe_open(path, "pt") as file:
+            yield name, file.get_tensor(name)
+
+
+def copy_texts(source: Path, target: Path, dtype: str | None) -> None:
+    """Copy config, tokenizer and provenance; the tokenizer learns the window too, or it would cut prompts."""
+    import json
+
+    told = read_json(source / "ropewalk.json")
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    if dtype:
+        config["dtype"] = dtype
+    write_text_json(target / "config.json", config)
+    for pattern in (*TOKENIZER_FILES, "generation_config.json"):
+        for file in source.glob(pattern):
+            shutil.copy(file, target / file.name)
+    settings = target / "tokenizer_config.json"
+    if settings.exists():
+        values = json.loads(settings.read_text(encoding="utf-8"))
+        values["model_max_length"] = told["rope"]["target_length"]
+        write_text_json(settings, values)
+    write_json(target / "ropewalk.json", told)
+
+
+@torch.no_grad()
+def verify_against(source: Path, target: Path, names: list[str]) -> ConvertReport:
+    """Compare plain transformers on `target` with ropewalk on `source`, both in float32.
+
+    Readers compute angles in float32, which drift with the position by themselves and not by the export. So
+    logits are compared at the reader's own angles, its frequencies with the trained ones; its drift is told.
+    """
+    rope = read_json(source / "ropewalk.json")["rope"]
+    scheme = make_scheme(rope["scheme"], **rope["knobs"])
+    lengths = {"target_length": rope["target_length"], "original_length": rope["original_length"]}
+    stock = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32, local_files_only=True).eval()
+    ours = install(load_model(source).eval(), scheme, replace=True, **lengths)
+    length = min(rope["target_length"], PROBE_TOKENS)
+    tokens = torch.randint(stock.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
+    wanted = stock(tokens, use_cache=False).logits
+    drift = (wanted - logits(ours, tokens)).abs().max().item()
+    # After the forward: transformers chooses by its length where the scheme depends on it.
+    layer_types = installed(ours).bases
+    read = {layer_type: read_frequencies(stock, layer_type) for layer_type in layer_types}
+    trained = {layer_type: installed(ours).at_length(layer_type, length) for layer_type in layer_types}
+    errors = [frequency_error(read[layer_type], trained[layer_type]) for layer_type in layer_types]
+    rotate_by(ours, {name: Rotary(told, angles_in=torch.float32) for name, told in read.items()})
+    difference = (wanted - logits(ours, tokens)).abs().max().item()
+    checks = {
+        "tensors": len(names),
+        "empty_tensors": sum(tensor.numel() == 0 for _, tensor in tensors(target)),
+        "window": stock.config.max_position_embeddings,
+        "trained_frequencies": installed(ours).fingerprint == rope["fingerprint"],
+        "frequency_error": max(errors),
+        "attention_scale": read[FULL].attention_scale,
+        "angle_error_at_window": angle_error(read[FULL], trained[FULL], rope["target_length"] - 1),
+        "drift_of_float32_angles": drift,
+        "probe_tokens": length,
+    }
+    cast = next(tensors(target))[1].dtype != next(tensors(source))[1].dtype
+    sound = (
+        checks["empty_tensors"] == 0
+        and checks["window"] == scheme.hf_window(layer_types[FULL], target_length=rope["target_length"])
+        and checks["trained_frequencies"]
+        and checks["frequency_error"] <= FREQUENCY_TOLERANCE
+    )
+    return ConvertReport(
+        folder=str(target),
+        verified=bool(sound and (cast or difference <= TOLERANCE)),
+        max_logit_difference=difference,
+        checks=checks,
+    )
+
+
+def logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
+    positions = torch.arange(tokens.shape[1])[None]
+    return model.lm_head(hidden_states(model, tokens, positions, None, None))
+
+
+def rotate_by(model: PreTrainedModel, rotaries: dict[str, Rotary]) -> None:
+    for module in model.modules():
+        if hasattr(module, "rotary"):
+            kind = getattr(module, "layer_type", None)
+            module.rotary = rotaries[kind if kind in rotaries else FULL]  # type: ignore[assignment,index]
+
+
+def read_frequencies(stock: PreTrainedModel, layer_type: str) -> Frequencies:
+    """Take the frequencies that transformers itself made of the exported config, as they are now."""
+    rotation = stock.base_model.rotary_emb
+    prefix = f"{layer_type}_" if hasattr(rotation, f"{layer_type}_inv_freq") else ""
+    return Frequencies(
+        inv_freq=getattr(rotation, f"{prefix}inv_freq").double()[None],
+        attention_scale=float(getattr(rotation, f"{prefix}attention_scaling")),
+    )
+
+
+def frequency_error(told: Frequencies, trained: Frequencies) -> float:
+    """Return the largest relative difference between two sets of frequencies, attention scale included."""
+    steps = (told.inv_freq / trained.inv_freq - 1).abs().max().item()
+    return max(steps, abs(told.attention_scale / trained.attention_scale - 1))
+
+
+def angle_error(told: Frequencies, trained: Frequencies, position: int) -> float:
+    """Return the largest error of a reader's cos or sin at `position`, of its frequencies and angles."""
+    at = torch.tensor([[position]])
+    exact = rotation_table(at, trained, torch.float64)
+    read = rotation_table(at, told, torch.float32, angles_in=torch.float32)
+    return max((a - b).abs().max().item() for a, b in ((exact.cos, read.cos), (exact.sin, read.sin)))

@@ -1,0 +1,168 @@
+"""What does the training room take from a recipe? Its own sections, and of one stage what the loop needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ..rope import Scheme
+from .errors import shown
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Betas = Annotated[
+    tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+]
+
+
+class Section(BaseModel):
+    """Refuse unknown keys, loose types and changes, in every part of a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """Name the model: a folder, the config of one trained from scratch, or a folder with its facts."""
+
+    path: str | None = None
+    """Hugging Face folder; null trains from scratch."""
+    config: dict[str, Any] | None = None
+    """Config fields: the model from scratch, or the facts of `path`, so that a plan needs no weights."""
+    tokenizer: str | None = None
+    """Folder of the tokenizer; null takes the model's own."""
+
+    @model_validator(mode="after")
+    def _is_one_model(self) -> ModelSection:
+        if self.path is None and self.config is None:
+            raise ValueError("must name a model, got neither path nor config; add path: FOLDER")
+        if self.path is None and self.tokenizer is None:
+            raise ValueError("must name a tokenizer from scratch, got none; add tokenizer: FOLDER")
+        return self
+
+    @property
+    def from_scratch(self) -> bool:
+        """Say whether the weights are drawn instead of read."""
+        return self.path is None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Point at the folder the tokenizer is read from."""
+        return Path(self.tokenizer or self.path or "")
+
+
+class OptimizerSection(Section):
+    """Set AdamW."""
+
+    betas: Betas = (0.9, 0.95)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    no_decay: list[str] = Field(default=["*norm*", "*bias", "*embed*"])
+    """Shell patterns of the parameter names that weight decay leaves alone."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the global gradient; 0 clips nothing."""
+
+    @model_validator(mode="after")
+    def _betas_are_rates(self) -> OptimizerSection:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(
+                f"betas: must lie in [0, 1), got {list(self.betas)}; the usual pair is [0.9, 0.95]"
+            )
+        return self
+
+
+class ScheduleSection(Section):
+    """Shape the learning rate as a pure function of the step."""
+
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear rise to the peak."""
+    floor: Fraction = 0.1
+    """Fraction of the peak that is left at the last step."""
+
+
+class TrainSection(Section):
+    """Set the optimizer's steps, their size in tokens and how ranks share them."""
+
+    steps: Positive
+    batch_tokens: Positive
+    """Tokens an optimizer step reads, over all ranks."""
+    micro_batch: Positive = 1
+    """Packs that a group of sequence ranks forwards at once."""
+    sequence: Positive = 1
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    optimizer: OptimizerSection = OptimizerSection()
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: ScheduleSection = ScheduleSection()
+    checkpoint_every: Positive
+    """Steps between checkpoints."""
+    keep: Positive = 2
+    """Checkpoints that stay; older ones are deleted."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    deterministic: bool = True
+    gradient_checkpointing: bool = True
+    loss_chunk: Positive = 1024
+    """Tokens whose logits exist at once."""
+    accept_short_documents: bool = False
+    """Train although almost no query-key pair of the plan lies beyond the trained length."""
+    kernel: Literal["auto", "sdpa", "varlen", "flex", "flash", "cudnn"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Hold what the loop needs of one stage; lengths in tokens."""
+
+    model: ModelSection
+    scheme: Scheme
+    replace: bool
+    """Replace the scheme that the model carries."""
+    original_length: int | None
+    """Window of the unscaled frequencies; None reads it from the model."""
+    trained_length: int | None
+    """Window the weights were last trained at; None reads it from the model."""
+    target_length: int
+    pack_length: int
+    """Tokens of a training sequence."""
+    train: TrainSection
+    evaluate_every: int
+    """Steps between evaluations; 0: none on the way."""
+    numbers: Mapping[str, Any]
+    """The recipe's values that decide the numbers of the run, as JSON values."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash the values that matter for the numbers: sha256 in hex, equal wherever the same run is made."""
+        canonical = json.dumps(self.numbers, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """List the leaves in which two mappings of JSON values differ: `<key>: <ours>, not <theirs>`."""
+    one, other = dict(_leaves(ours)), dict(_leaves(theirs))
+    return [
+        f"{key}: {_leaf(one, key)}, not {_leaf(other, key)}"
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key, ...) != other.get(key, ...)
+    ]
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(tree, list) and any(isinstance(item, Mapping) for item in tree):
+        for index, value in enumerate(tree):
+            yield from _leaves(value, f"{path}[{index}]")
+    else:
+        yield path, tree
+
+
+def _leaf(leaves: Mapping[str, Any], key: str) -> str:
+    return shown(leaves[key]) if key in leaves else "absent"
