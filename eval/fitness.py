@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ..data import Facts
 from ..rope import Scheme, install
-from ..train import Mesh, token_scores
+from ..train.mesh import Mesh
+from ..train.score import token_scores
 from .errors import EvalError
 from .forwards import gather
 from .haystack import choose_documents, document_name, draw

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from ..train import Mesh, token_scores
+from ..train.mesh import Mesh
+from ..train.score import token_scores
 from .errors import EvalError
 from .task import Context, Subject
 

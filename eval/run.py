@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..rope import installed
-from ..train import Mesh
+from ..train.mesh import Mesh
 from .errors import EvalError
 from .result import Result, Score
 from .task import Context, Progress, Subject, Task, silent

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..data import Document
-    from ..train import Mesh
+    from ..train.mesh import Mesh
 
 Progress = Callable[[str, int, int], None]
 

@@ -48,7 +48,7 @@ def compare(
     from ropewalk.recipes.jobs.comparison.run import run_comparison
     from ropewalk.recipes.jobs.comparison.show import print_comparison
     from ropewalk.recipes.jobs.extension import command_line
-    from ropewalk.train import Mesh, in_world
+    from ropewalk.train.mesh import Mesh, in_world
 
     with in_world():
         mesh = Mesh.of_world(sequence=comparison.template.train.sequence)

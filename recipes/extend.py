@@ -31,7 +31,7 @@ def extend(
     plans = require_prepared(resolved, recipe=recipe, overrides=overrides or [])
 
     from ropewalk.recipes.jobs.extension import run_extension
-    from ropewalk.train import Mesh, in_world
+    from ropewalk.train.mesh import Mesh, in_world
 
     with in_world():
         mesh = Mesh.of_world(sequence=resolved[0].train.sequence)

@@ -7,23 +7,12 @@ engine, state        DeepSpeed, told nothing of sequence parallelism; optimizer 
 batch, schedule      packs and learning rate as pure functions of the step
 loop, checkpoint     stages, metrics, atomic checkpoints, resume
 settings, convert    what a recipe says of training; a checkpoint as a Hugging Face folder
+
+What needs torch is imported from its own file, so that a recipe is checked without.
 """
 
 from .errors import TrainError
 from .layout import Layout, legal_degrees
-from .mesh import Mesh, in_world, join_world, leave_world
-from .score import TokenScores, token_scores
 from .settings import Stage
 
-__all__ = [
-    "Layout",
-    "Mesh",
-    "Stage",
-    "TokenScores",
-    "TrainError",
-    "in_world",
-    "join_world",
-    "leave_world",
-    "legal_degrees",
-    "token_scores",
-]
+__all__ = ["Layout", "Stage", "TrainError", "legal_degrees"]

@@ -10,11 +10,12 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ...data import open_documents, read_manifest
-from ...eval import Evaluation, Subject
-from ...eval import evaluate as run_tasks
+from ...eval import Subject
+from ...eval.run import Evaluation
+from ...eval.run import evaluate as run_tasks
 from ...rope import RopeError, Scheme, install
-from ...train import Mesh, in_world
 from ...train.checkpoint import own_scheme
+from ...train.mesh import Mesh, in_world
 from ...train.model import DTYPES, check_same_frequencies, load_model
 from ...train.settings import ModelSection
 from ..language.check import ModelFacts, model_facts, raise_all, sequence_problems, task_problems, tasks_of

@@ -20,12 +20,17 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from ...data import Documents, Plan, beyond, open_documents, open_plan
-from ...eval import Evaluation, Subject, Task, build_report, evaluate, sentences, write_report
+from ...eval import Subject, Task
+from ...eval.report.compare import build_report
+from ...eval.report.report import write_report
+from ...eval.report.wording import sentences
 from ...eval.result import pool
-from ...train import Mesh, TrainError
+from ...eval.run import Evaluation, evaluate
+from ...train import TrainError
 from ...train.checkpoint import own_scheme
 from ...train.convert.huggingface import convert
 from ...train.loop import Callbacks, train
+from ...train.mesh import Mesh
 from ...train.storage import write_json, write_text
 from ..language.check import model_facts, tasks_of
 from ..language.schema import Recipe

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ...data import open_documents, read_manifest
-from ...eval import Subject, model_fingerprint, paired_difference
+from ...eval import Subject, paired_difference
 from ...eval.fitness import Exam, Grader, needles, reading, split_documents
+from ...eval.run import model_fingerprint
 from ...rope import FULL, Base, Factors, RopeError, installed, write_factors
 from ...rope.search import ALGORITHMS, FIRST_TOKENS, METHODS, Candidate, Ledger, Space, published_schemes
-from ...train import Mesh, in_world
+from ...train.mesh import Mesh, in_world
 from ..language.check import missing_files, model_facts, raise_all, sequence_problems
 from ..language.errors import RecipeError
 from ..language.schema import Recipe

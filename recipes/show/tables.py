@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...eval import summary_rows
+from ...eval.report.wording import summary_rows
 
 
 def print_rows(rows: Iterable[tuple[str, str]], console: Console, *, title: str) -> None:

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from ropewalk import rope
 from ropewalk.data import Document, train_tokenizer
 from ropewalk.eval import Context, Subject
-from ropewalk.train import Mesh
+from ropewalk.train.mesh import Mesh
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 TEXTS = (

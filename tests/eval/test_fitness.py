@@ -14,7 +14,7 @@ from ropewalk import rope
 from ropewalk.data import Document
 from ropewalk.eval import EvalError, Subject
 from ropewalk.eval.fitness import Exam, Grader, needles, reading, split_documents
-from ropewalk.train import Mesh
+from ropewalk.train.mesh import Mesh
 
 LENGTH = 128
 SCHEMES = [rope.make_scheme("yarn"), rope.make_scheme("linear")]

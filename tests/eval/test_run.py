@@ -11,9 +11,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ropewalk import rope
 from ropewalk.data import Document
-from ropewalk.eval import EvalError, Evaluation, Subject, evaluate, make_task, model_fingerprint
+from ropewalk.eval import EvalError, Subject, make_task
 from ropewalk.eval.forwards import share
-from ropewalk.train import Layout, Mesh
+from ropewalk.eval.run import Evaluation, evaluate, model_fingerprint
+from ropewalk.train import Layout
+from ropewalk.train.mesh import Mesh
 
 TASKS = {
     "curve": make_task("position_loss", length=128, documents=5),

@@ -8,10 +8,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from world.packs import VOCABULARY
 
 from ropewalk.rope import install, make_scheme
-from ropewalk.train import Mesh, token_scores
 from ropewalk.train.attention.kernels import sdpa
 from ropewalk.train.attention.ulysses import GroupedAttention
 from ropewalk.train.loss import ChunkedHead, TokenLoss
+from ropewalk.train.mesh import Mesh
+from ropewalk.train.score import token_scores
 
 ROWS, LENGTH = 3, 40
 

@@ -13,12 +13,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.rope import install, make_scheme
-from ropewalk.train import Layout, Mesh
+from ropewalk.train import Layout
 from ropewalk.train.attention.kernels import Groups, sdpa
 from ropewalk.train.attention.ulysses import GroupedAttention
 from ropewalk.train.batch import Batches
 from ropewalk.train.engine import accumulate, gradient, make_engine, named_parameters, train_step
 from ropewalk.train.loss import TokenLoss
+from ropewalk.train.mesh import Mesh
 from ropewalk.train.model import for_training
 from ropewalk.train.settings import TrainSection
 from ropewalk.train.state import seed_states

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from world.packs import MemoryPlan
 from world.training import recipe, run
 
-from ropewalk.train import Mesh, TrainError
+from ropewalk.train import TrainError
 from ropewalk.train.checkpoint import latest_checkpoint
 from ropewalk.train.loop import Callbacks, make_batches, train
+from ropewalk.train.mesh import Mesh
 
 
 def run_both(run_dir: str, tokenizer: str, settings: dict[str, Any]) -> str | None:

@@ -11,11 +11,11 @@ from world.packs import VOCABULARY, MemoryPlan
 from world.slow import example
 
 from ropewalk.rope import SCHEMES, install, make_scheme
-from ropewalk.train import Mesh
 from ropewalk.train.attention.kernels import sdpa
 from ropewalk.train.attention.ulysses import GroupedAttention
 from ropewalk.train.batch import Batches
 from ropewalk.train.loss import TokenLoss
+from ropewalk.train.mesh import Mesh
 from ropewalk.train.model import check_same_frequencies, for_training
 
 SHAPE: dict[str, Any] = {

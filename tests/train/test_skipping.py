@@ -10,9 +10,9 @@ from world.small import recipe_of, write_world
 from ropewalk.data import beyond, open_plan, prepare
 from ropewalk.recipes.jobs.extension import check_distance
 from ropewalk.recipes.language.schema import Recipe, parse, stages
-from ropewalk.train import Mesh, join_world
 from ropewalk.train.batch import Batches
 from ropewalk.train.loop import Callbacks, train
+from ropewalk.train.mesh import Mesh, join_world
 
 
 def skipping(folder: Path) -> Recipe:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ropewalk.train import Mesh, TrainError
+from ropewalk.train import TrainError
+from ropewalk.train.mesh import Mesh
 from ropewalk.train.storage import ShardWriter, atomic_folder, name_as_hugging_face, read_json, shard_index
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.recipes.language.schema import Recipe, parse, stages
-from ropewalk.train import Mesh, join_world
 from ropewalk.train.loop import Callbacks, StepRecord, train
+from ropewalk.train.mesh import Mesh, join_world
 
 MODEL = {
     "model_type": "llama",

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....data.corpus.manifest import fingerprint
-from ....eval import Evaluation
 from ....eval.report.compare import split
 from ....eval.report.wording import number
 from ....eval.result import Cell as Values
 from ....eval.result import Result, pool
+from ....eval.run import Evaluation
 from ....train.storage import read_json, write_json
 from ...language.check import tasks_of
 from ...language.schema import numbers

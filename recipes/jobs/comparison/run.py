@@ -19,11 +19,12 @@ from rich.console import Console
 
 from ....data import open_documents, open_plan
 from ....data.corpus.manifest import fingerprint
-from ....eval import Evaluation, Subject, evaluate, make_task
+from ....eval import Subject, make_task
 from ....eval.result import Cell as Values
+from ....eval.run import Evaluation, evaluate
 from ....eval.task import silent
-from ....train import Mesh
 from ....train.loop import Callbacks, train
+from ....train.mesh import Mesh
 from ....train.model import build_model, install_scheme
 from ....train.storage import write_text
 from ...language.check import tasks_of

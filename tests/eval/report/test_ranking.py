@@ -6,11 +6,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ropewalk.eval import EvalError, Evaluation
+from ropewalk.eval import EvalError
 from ropewalk.eval.paired import expanded_tail
 from ropewalk.eval.report import ranking
 from ropewalk.eval.report.ranking import rank, ranking_sentence, rankings
 from ropewalk.eval.result import Cell
+from ropewalk.eval.run import Evaluation
 from ropewalk.eval.task import cell_of
 from ropewalk.eval.tasks.position_loss import PositionLoss
 

@@ -9,18 +9,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from ropewalk.eval import (
-    EvalError,
-    Evaluation,
-    build_report,
-    evaluate,
-    make_task,
-    paired_difference,
-    read_report,
-    sentences,
-    summary_rows,
-    write_report,
-)
+from ropewalk.eval import EvalError, make_task, paired_difference
+from ropewalk.eval.report.compare import build_report
+from ropewalk.eval.report.report import read_report, write_report
+from ropewalk.eval.report.wording import sentences, summary_rows
+from ropewalk.eval.run import Evaluation, evaluate
 from ropewalk.eval.task import cell_of
 from ropewalk.eval.tasks.position_loss import PositionLoss
 

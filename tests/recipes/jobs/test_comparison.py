@@ -17,7 +17,7 @@ from ropewalk.recipes.jobs.comparison.recipe import read_comparison
 from ropewalk.recipes.jobs.comparison.run import ComparisonRun
 from ropewalk.recipes.jobs.stores import plan_folder
 from ropewalk.recipes.language.errors import RecipeError
-from ropewalk.train import Mesh
+from ropewalk.train.mesh import Mesh
 
 Values = dict[str, Any]
 
@@ -46,7 +46,7 @@ def compared(recipe: str, overrides: list[str], kill_at: int | None = None) -> V
     from ropewalk.recipes.jobs.comparison import run as module
     from ropewalk.recipes.jobs.comparison.report import build_report
     from ropewalk.recipes.jobs.stores import require_prepared, stage_tokens, store_folder
-    from ropewalk.train import Mesh, join_world
+    from ropewalk.train.mesh import Mesh, join_world
 
     told = read_comparison(recipe, overrides)
     stages = told.plans()
