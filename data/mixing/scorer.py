@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .registry import Registry
+from ..registry import Registry
 
 Loss = Callable[[np.ndarray], np.ndarray]
 """Tokens of one window to each token's loss given those before it there, float [n]; the first is 0."""

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .registry import Registry
+from ..registry import Registry
 
 Encode = Callable[[str], np.ndarray]
 """Text to uint32 ids, without what stands before and after a document."""
