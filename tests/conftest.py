@@ -1,4 +1,4 @@
-"""What every test gets: no network, CPU unless a GPU is there, a pool of ranks, and shards of the suite."""
+"""What every test gets: no network, a pool of ranks, one Hypothesis profile; and shards of the suite."""
 
 import os
 import socket
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from world.ranks import Ranks
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -27,6 +28,13 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(dict.fromkeys(OFFLINE, "1"))
     sys.addaudithook(refuse_network)
+    # No test is a race with a clock; fixtures here hold files and tokenizers that no example changes.
+    settings.register_profile(
+        "ropewalk",
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    settings.load_profile("ropewalk")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
