@@ -47,6 +47,11 @@ class ModelSection(Section):
         return self
 
     @property
+    def stated(self) -> dict[str, Any]:
+        """Give the config fields that are stated, a Llama's where no type is."""
+        return {"model_type": "llama", **(self.config or {})}
+
+    @property
     def from_scratch(self) -> bool:
         """Say whether the weights are drawn instead of read."""
         return self.path is None

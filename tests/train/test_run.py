@@ -92,7 +92,7 @@ def test_checkpoints_beyond_keep_are_dropped(straight: Any) -> None:
         ({"plan": {"corpus_fingerprint": "other"}}, "corpus", "prepared data"),
         (
             {"plan": {"fingerprint": "other", "about": {"length": 64, "spec": {"seed": 1}}}},
-            "spec.seed (0",
+            "spec.seed: 0, not 1",
             "data",
         ),
         ({"plan": {"length": 32}}, "packs must have 64 tokens, got 32", "prepare"),
