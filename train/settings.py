@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..rope import Scheme
+from ..rope.scheme import Scheme
 from .errors import shown
 
 Positive = Annotated[int, Field(gt=0)]
