@@ -113,9 +113,7 @@ def train_step(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: 
             f"train: the loss must be finite, got {loss} at step {step}; the weights are still those before "
             "it: lower train.learning_rate or lengthen train.schedule.warmup"
         )
-    norm = gradient_norm(engine)
-    engine.step()
-    return StepResult(loss=loss, grad_norm=float(engine.get_global_grad_norm()) if norm is None else norm)
+    return StepResult(loss=loss, grad_norm=update(engine))
 
 
 def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention) -> float:
@@ -140,12 +138,14 @@ def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: 
     return mesh.sum([total])[0] / tokens
 
 
-def gradient_norm(engine: Any) -> float | None:
-    """Return the norm before clipping where DeepSpeed keeps none (stage 0), else None."""
-    if engine.zero_optimization_stage() > 0:
-        return None
-    grads = [p.grad for p in engine.module.parameters() if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(grads))
+def update(engine: Any) -> float:
+    """Update the weights; return the gradient's norm before clipping, which stage 0 does not keep."""
+    norm = None
+    if engine.zero_optimization_stage() == 0:
+        grads = [p.grad for p in engine.module.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+    engine.step()
+    return float(engine.get_global_grad_norm() if norm is None else norm)
 
 
 def set_learning_rate(engine: Any, rate: float) -> None:
