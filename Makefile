@@ -19,12 +19,11 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 install: $(VENV)/installed
 
-# The second half readies what is made once an environment: DeepSpeed's CPU operator, and a name for pyright.
+# The link is a name for pyright.
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV_ARGS) $(VENV)
 	DS_BUILD_OPS=0 $(VENV)/bin/python -m pip install $(PIP_ARGS) -e '.[dev]'
 	mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/ropewalk
-	python -c 'from ropewalk.train.accelerator import prepare_deepspeed; prepare_deepspeed()'
 	touch $@
 
 demo: export OMP_NUM_THREADS ?= 1

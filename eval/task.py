@@ -5,7 +5,7 @@ is edited. What it measures is a pure function of its settings, the seed and the
 model: so every model meets the same items, and differences are formed item by item (`paired.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -107,7 +107,14 @@ class Task:
             raise EvalError(f"{self.kind}.{setting}: {rule}, got {getattr(self, setting)}; {cure}")
 
 
-TASKS: dict[str, type[Task]] = {}
+class Tasks(dict[str, type[Task]]):
+    """The tasks by name."""
+
+    def validate(self, kind: str, settings: Mapping[str, Any]) -> Task:
+        return make_task(kind, **settings)
+
+
+TASKS = Tasks()
 T = TypeVar("T", bound=type[Task])
 
 

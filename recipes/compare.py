@@ -32,14 +32,16 @@ def compare(
     from ropewalk.recipes.jobs.comparison.recipe import check_comparison, read_comparison
     from ropewalk.recipes.jobs.comparison.show import show_comparison
     from ropewalk.recipes.jobs.stores import require_prepared
+    from ropewalk.train.model import config_problems
 
     given = [*(overrides or []), *([] if seeds is None else [f"compare.seeds={seeds}"])]
     comparison = read_comparison(recipe, given)
+    unread = list(config_problems(comparison.template.model))
     if dry_run:
-        show_comparison(comparison, world, screen())
+        show_comparison(comparison, world, screen(), more=unread)
         return
     refuse_world_without_dry_run(world)
-    check_comparison(comparison, world_size())
+    check_comparison(comparison, world_size(), more=unread)
     stages = comparison.plans()
     plans = require_prepared(list(stages.values()), recipe=recipe, overrides=given)
 

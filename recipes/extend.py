@@ -16,18 +16,20 @@ def extend(
 ) -> None:
     """Extend a model by a recipe: train on the prepared data, measure, report; the same command resumes."""
     from ropewalk.recipes.jobs.stores import require_prepared
-    from ropewalk.recipes.language.check import check_all
+    from ropewalk.recipes.language.check import check
     from ropewalk.recipes.language.compose import load
     from ropewalk.recipes.language.schema import stages
     from ropewalk.recipes.show.plan import show_plan
+    from ropewalk.train.model import config_problems
 
     loaded = load(recipe, overrides or [])
+    resolved = stages(loaded)
+    unread = [problem for stage in resolved for problem in config_problems(stage.model)]
     if dry_run:
-        show_plan(loaded, world, screen(), where=recipe)
+        show_plan(loaded, world, screen(), where=recipe, more=unread)
         return
     refuse_world_without_dry_run(world)
-    check_all(loaded, world_size(), where=recipe)
-    resolved = stages(loaded)
+    check(loaded, world_size(), where=recipe, more=unread)
     plans = require_prepared(resolved, recipe=recipe, overrides=overrides or [])
 
     from ropewalk.recipes.jobs.extension import run_extension

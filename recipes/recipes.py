@@ -15,7 +15,7 @@ def list_recipes(as_json: Json = False) -> None:
     """List the shipped recipes, each with what it does."""
     from rich.table import Table
 
-    from ropewalk.recipes.language.catalogue import headline, shipped
+    from ropewalk.recipes.language.compose import headline, shipped
 
     rows = [{"name": file.stem, "about": headline(file), "file": str(file)} for file in shipped()]
     if as_json:
@@ -58,9 +58,9 @@ def diff(
 ) -> None:
     """Print the fields in which two resolved recipes differ."""
     from ropewalk.recipes.language.compose import load
-    from ropewalk.recipes.language.schema import difference
+    from ropewalk.train.settings import differing
 
-    lines = difference(load(ours), load(theirs))
+    lines = differing(*(load(recipe).model_dump(mode="json") for recipe in (ours, theirs)))
     if as_json:
         print(json.dumps({"ours": ours, "theirs": theirs, "difference": lines}, indent=2))
         return

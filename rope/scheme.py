@@ -179,6 +179,11 @@ def scheme(name: str) -> Callable[[type[S]], type[S]]:
     return register
 
 
+def validate_scheme(name: str, knobs: Mapping[str, Any]) -> Scheme:
+    """Return the scheme `name` with the knobs of a recipe."""
+    return make_scheme(name, **knobs)
+
+
 def make_scheme(name: str, **knobs: Any) -> Scheme:
     """Return the scheme `name` with these knobs; unknown names and knobs are refused with the known ones."""
     if name not in SCHEMES:

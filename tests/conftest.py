@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
@@ -71,17 +70,6 @@ def keep_shard(config: pytest.Config, items: list[pytest.Item], shard: str) -> N
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Ranks]:
     """Run bodies on gloo ranks: `ranks(2)(body, *args)` returns the list of the ranks' results."""
-    build_operator_once()
     pools = Ranks()
     yield pools
     pools.close()
-
-
-def build_operator_once() -> None:
-    """Have DeepSpeed's operator built, as `make install` does: a build may outlast the time of a call."""
-    from ropewalk.train.accelerator import OPERATOR, extensions_folder, missing_for_a_build
-
-    if missing_for_a_build() or list((extensions_folder() / OPERATOR).glob("*.so")):
-        return
-    code = "from ropewalk.train.accelerator import prepare_deepspeed; prepare_deepspeed()"
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -61,13 +61,11 @@ def die_on(rank: int) -> None:
 
 
 def share_an_engine() -> tuple[str, int]:
-    from ropewalk.train.accelerator import prepare_deepspeed
+    from ropewalk.train.engine import load_deepspeed
 
-    prepare_deepspeed()
-    import deepspeed.comm
-
-    deepspeed.comm.init_distributed(verbose=False)
-    return os.environ["DS_ACCELERATOR"], deepspeed.comm.get_world_size()
+    comm = load_deepspeed().comm
+    comm.init_distributed(verbose=False)
+    return os.environ["DS_ACCELERATOR"], comm.get_world_size()
 
 
 @pytest.mark.parametrize("world", [2, 4])

@@ -1,12 +1,14 @@
 """Train: one step of a model whose packs are spread over ranks, and the run made of such steps.
 
+settings             what a recipe says of training; of one stage what the loop needs
 layout, mesh         who holds which tokens; the process groups of that on this rank
-attention, kernels   all-to-all around one attention kernel inside groups
+attention/           all-to-all around one attention kernel inside groups
 loss, score          chunked next-token loss for training; token scores for evaluation
 engine, state        DeepSpeed, told nothing of sequence parallelism; optimizer state free of layout
 batch, schedule      packs and learning rate as pure functions of the step
-loop, checkpoint     stages, metrics, atomic checkpoints, resume
-settings, convert    what a recipe says of training; a checkpoint as a Hugging Face folder
+model, loop          a model ready to train; stages, steps, metrics
+checkpoint, convert/ a folder that a run resumes from; the same as a Hugging Face folder
+storage, shards      files that are whole or absent; folders of tensors likewise
 
 What needs torch is imported from its own file, so that a recipe is checked without.
 """

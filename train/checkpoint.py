@@ -14,28 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ..data import Plan
-from ..data.plan import differing as differing_data
 from ..rope import FULL, Scheme, config_fields, installed, make_scheme
-from .engine import named_parameters
 from .errors import TrainError
 from .mesh import Mesh
 from .settings import Stage, differing
-from .state import KINDS, read_state, seed_states, write_state
-from .storage import (
-    FORMAT,
-    ShardWriter,
-    atomic_folder,
-    name_as_hugging_face,
-    read_json,
-    shard_index,
-    write_json,
-    write_text,
-)
+from .shards import atomic_folder, name_as_hugging_face
+from .state import KINDS, write_tensors
+from .storage import FORMAT, read_json, write_json, write_text
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "chat_template*")
 
@@ -44,12 +32,12 @@ TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.tx
 class Progress:
     """Where a run stands: all that a resume needs beside weights and optimizer state."""
 
-    step: int
+    step: int = 0
     """Optimizer steps done over all stages."""
-    stage: int
-    stage_step: int
+    stage: int = 0
+    stage_step: int = 0
     """Optimizer steps done in this stage; the data position is this times the packs of a step."""
-    tokens: int
+    tokens: int = 0
     """Tokens trained on so far."""
 
 
@@ -68,30 +56,14 @@ def save_checkpoint(
             name_as_hugging_face(writing)
             write_hugging_face_files(writing, model, stage.model.tokenizer_folder)
             write_json(writing / "ropewalk.json", description(model, stage, progress, plan))
-            write_json(
-                writing / "optimizer" / "state.json",
-                {"format": FORMAT, "kinds": KINDS, "step": progress.step},
-            )
+            states = {"format": FORMAT, "kinds": KINDS, "step": progress.step}
+            write_json(writing / "optimizer" / "state.json", states)
     if mesh.is_main:
         write_text(run_dir / "latest", folder.name + "\n")
         for old in sorted(folder.parent.glob("step-*"))[: -stage.train.keep]:
             shutil.rmtree(old)
     mesh.barrier()  # no rank may read `latest` before it points here, or it would train the stage again
     return folder
-
-
-def write_tensors(folder: Path, engine: Any, dtype: torch.dtype, mesh: Mesh) -> None:
-    """Stream weights and optimizer state, parameter by parameter, each written by one rank in turn."""
-    weights = ShardWriter(folder, f"rank-{mesh.rank:05d}")
-    states = ShardWriter(folder / "optimizer", f"part-{mesh.rank:05d}")
-    for number, (name, parameter) in enumerate(named_parameters(engine)):
-        state = read_state(engine, parameter)
-        if number % mesh.layout.world == mesh.rank:
-            weights.add(name, state["fp32"].to(dtype))
-            for kind, tensor in state.items():
-                states.add(f"{name}.{kind}", tensor)
-    weights.flush()
-    states.flush()
 
 
 def write_hugging_face_files(folder: Path, model: PreTrainedModel, tokenizer: Path) -> None:
@@ -101,9 +73,9 @@ def write_hugging_face_files(folder: Path, model: PreTrainedModel, tokenizer: Pa
     carried before, which is what other readers will compute.
     """
     rope = installed(model)
-    carried = rope.bases[FULL]
-    told = (rope.scheme, rope.target_length)
-    scheme, length = (carried.current, carried.trained_length) if rope.not_expressible else told
+    scheme, length = rope.scheme, rope.target_length
+    if rope.not_expressible:
+        scheme, length = rope.bases[FULL].current, rope.bases[FULL].trained_length
     config = config_fields(
         model.config.to_diff_dict()
         | {"model_type": model.config.model_type, "architectures": [type(model).__name__]},
@@ -112,18 +84,13 @@ def write_hugging_face_files(folder: Path, model: PreTrainedModel, tokenizer: Pa
         target_length=length,
     )
     config["dtype"] = str(model.dtype).removeprefix("torch.")
-    write_text_json(folder / "config.json", config)
+    write_json(folder / "config.json", config, sort_keys=True)
     if model.generation_config is not None:
-        write_text_json(folder / "generation_config.json", model.generation_config.to_diff_dict())
+        generation = model.generation_config.to_diff_dict()
+        write_json(folder / "generation_config.json", generation, sort_keys=True)
     for pattern in TOKENIZER_FILES:
         for file in tokenizer.glob(pattern):
             shutil.copy(file, folder / file.name)
-
-
-def write_text_json(path: Path, value: dict[str, Any]) -> None:
-    import json
-
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def description(model: PreTrainedModel, stage: Stage, progress: Progress, plan: Plan) -> dict[str, Any]:
@@ -176,11 +143,11 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
 
 def read_progress(folder: Path, stages: Sequence[Stage]) -> Progress:
     """Read where a checkpoint stands; values that matter must be those of the recipe that continues it."""
-    told = read_json(folder / "ropewalk.json")
-    progress = Progress(**told["progress"])
+    kept = read_json(folder / "ropewalk.json")
+    progress = Progress(**kept["progress"])
     stage = stages[progress.stage]
-    if told["recipe"] != stage.fingerprint:
-        lines = differing(stage.numbers, told["numbers"])
+    if kept["recipe"] != stage.fingerprint:
+        lines = differing(stage.numbers, kept["numbers"])
         raise TrainError(
             f"{folder}: the recipe must be the one this run began with, got {'; '.join(lines)}; "
             "restore these values or choose another run_dir"
@@ -189,29 +156,14 @@ def read_progress(folder: Path, stages: Sequence[Stage]) -> Progress:
 
 
 def check_same_data(folder: Path, plan: Plan) -> None:
-    """Refuse to continue on other tokens than the checkpoint was trained on; say in which fields they
-    differ."""
+    """Refuse to continue on other tokens than the checkpoint was trained on; say which fields differ."""
     kept = read_json(folder / "ropewalk.json")
-    found = {"plan": plan.fingerprint, "corpus": plan.corpus_fingerprint}
-    others = [name for name in found if kept[name] != found[name]]
+    prints = {"plan": plan.fingerprint, "corpus": plan.corpus_fingerprint}
+    others = [name for name in prints if kept[name] != prints[name]]
     if others:
-        was, now = (", ".join(f"{name} {these[name][:12]}" for name in others) for these in (kept, found))
+        was, now = (", ".join(f"{name} {these[name][:12]}" for name in others) for these in (kept, prints))
+        lines = "".join(f", {line}" for line in differing(plan.about, kept.get("data", {})))
         raise TrainError(
-            f"{folder}: the prepared data must be what this run began with, {was}, got {now}"
-            f"{differing_data(kept.get('data', {}), plan.about)}; "
+            f"{folder}: the prepared data must be what this run began with, {was}, got {now}{lines}; "
             "restore the prepared data of this run or choose another run_dir"
         )
-
-
-def load_states(engine: Any, folder: Path | None, step: int) -> None:
-    """Fill the engine's masters and moments from a checkpoint, or with zero moments where there is none."""
-    seed_states(engine, step)
-    if folder is None:
-        return
-    index = shard_index(folder / "optimizer")
-    for name, parameter in named_parameters(engine):
-        state = {}
-        for kind in KINDS:
-            with safe_open(index[f"{name}.{kind}"], "pt") as file:
-                state[kind] = file.get_tensor(f"{name}.{kind}")
-        write_state(engine, parameter, state)

@@ -5,16 +5,16 @@ To it every rank is a data rank, so it averages gradients over the world at ever
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .accelerator import prepare_deepspeed
-from .attention.kernels import Groups
 from .attention.ulysses import GroupedAttention
 from .batch import Batches
 from .errors import TrainError
@@ -24,32 +24,45 @@ from .settings import TrainSection
 LARGEST_BUCKET = 200_000_000
 """Elements of a gradient bucket: 0.8 GB in float32."""
 
-Attention = Callable[[Groups], GroupedAttention]
+Attention = Callable[..., GroupedAttention]
+"""Makes the forward keyword of a micro-batch: `attention(groups=...)`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What one optimizer step did: global token-mean loss in nats, gradient norm before clipping, tokens."""
+    """What one optimizer step did: global token-mean loss in nats, gradient norm before clipping."""
 
     loss: float
     grad_norm: float
-    tokens: int
+
+
+def load_deepspeed() -> ModuleType:
+    """Import DeepSpeed; on CPU without the C++ operator that it compiles when it takes over a process group.
+
+    Only its tensor-parallel inference calls that one. So training needs no compiler, and waits neither for a
+    build nor on the lock of one that was killed.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read at the first import
+    import deepspeed
+    import deepspeed.ops
+
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        deepspeed.ops.__dict__["__compatible_ops__"] = {}  # else it probes what could be compiled here
+    return deepspeed
 
 
 def make_engine(module: nn.Module, settings: TrainSection, *, accumulation: int) -> Any:
     """Wrap `module` for training; torch.distributed must be initialised."""
-    prepare_deepspeed()
-    import deepspeed
-
     optimizer = torch.optim.AdamW(
         parameter_groups(module, settings),
         lr=settings.learning_rate,
         betas=settings.optimizer.betas,
         eps=settings.optimizer.eps,
     )
-    engine, *_ = deepspeed.initialize(
+    engine, *_ = load_deepspeed().initialize(
         model=module,
-        optimizer=optimizer,  # type: ignore[arg-type]
+        optimizer=optimizer,
         config=deepspeed_config(settings, accumulation, sum(p.numel() for p in module.parameters())),
         dist_init_required=False,
     )
@@ -100,26 +113,20 @@ def train_step(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: 
             f"train: the loss must be finite, got {loss} at step {step}; the weights are still those before "
             "it: lower train.learning_rate or lengthen train.schedule.warmup"
         )
-    norm = gradient_norm(engine)
-    engine.step()
-    return StepResult(
-        loss=loss,
-        grad_norm=float(engine.get_global_grad_norm()) if norm is None else norm,
-        tokens=batches.trained_tokens(step),
-    )
+    return StepResult(loss=loss, grad_norm=update(engine))
 
 
 def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention) -> float:
     """Run forward and backward of a step's micro-batches; return the global token-mean loss in nats.
 
-    `attention(groups)` makes the forward keyword of one micro-batch. Each loss is divided by the token count
-    of the whole accumulation window, so unequal micro-batches and ranks weigh as their tokens do.
+    Each loss is divided by the token count of the whole accumulation window, so unequal micro-batches and
+    ranks weigh as their tokens do.
     """
     tokens = batches.trained_tokens(step)
     layers = engine.module.model.config.num_hidden_layers
     total = 0.0
     for batch in batches.of_rank(step, mesh.rank, mesh.device):
-        attend = attention(batch.groups)
+        attend = attention(groups=batch.groups)
         local = engine(batch.tokens, batch.positions, batch.lengths, batch.labels, attend)
         assert sorted(attend.layers) == list(range(layers)), (
             f"{len(attend.layers)} of {layers} layers came through ropewalk's attention"
@@ -131,12 +138,14 @@ def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: 
     return mesh.sum([total])[0] / tokens
 
 
-def gradient_norm(engine: Any) -> float | None:
-    """Return the norm before clipping where DeepSpeed keeps none (stage 0), else None."""
-    if engine.zero_optimization_stage() > 0:
-        return None
-    grads = [p.grad for p in engine.module.parameters() if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(grads))
+def update(engine: Any) -> float:
+    """Update the weights; return the gradient's norm before clipping, which stage 0 does not keep."""
+    norm = None
+    if engine.zero_optimization_stage() == 0:
+        grads = [p.grad for p in engine.module.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+    engine.step()
+    return float(engine.get_global_grad_norm() if norm is None else norm)
 
 
 def set_learning_rate(engine: Any, rate: float) -> None:
@@ -147,10 +156,3 @@ def set_learning_rate(engine: Any, rate: float) -> None:
 def named_parameters(engine: Any) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the model's parameters under the names of its own checkpoint."""
     yield from engine.module.model.named_parameters()
-
-
-def gradient(engine: Any, parameter: nn.Parameter) -> Tensor | None:
-    """Return the whole averaged gradient of `parameter`; a collective."""
-    from deepspeed.utils import safe_get_full_grad
-
-    return safe_get_full_grad(parameter)

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,18 @@ import torch
 from transformers import PreTrainedModel
 
 from ..data import Plan
-from .attention.kernels import Groups, choose_kernel
+from .attention.kernels import choose_kernel
 from .attention.ulysses import GroupedAttention
 from .batch import Batches
-from .checkpoint import (
-    Progress,
-    check_same_data,
-    latest_checkpoint,
-    load_states,
-    read_progress,
-    save_checkpoint,
-)
-from .engine import make_engine, set_learning_rate, train_step
+from .checkpoint import Progress, check_same_data, latest_checkpoint, read_progress, save_checkpoint
+from .engine import Attention, make_engine, set_learning_rate, train_step
 from .errors import TrainError
 from .loss import TokenLoss
 from .mesh import Mesh
 from .model import build_model, check_same_frequencies, for_training, install_scheme
 from .schedule import learning_rate
 from .settings import Stage
+from .state import load_states
 from .storage import write_text
 
 
@@ -63,104 +58,85 @@ def train(
     stages: Sequence[Stage], plans: Sequence[Plan], mesh: Mesh, run_dir: Path, callbacks: Callbacks
 ) -> Path:
     """Train all stages from the newest checkpoint of `run_dir`, or the start; return the last checkpoint."""
+    run = Run(mesh=mesh, run_dir=run_dir, callbacks=callbacks, steps=sum(s.train.steps for s in stages))
     while True:
         folder = latest_checkpoint(run_dir)
-        if folder is None:
-            progress = Progress(step=0, stage=0, stage_step=0, tokens=0)
-        else:
-            progress = read_progress(folder, stages)
+        progress = Progress() if folder is None else read_progress(folder, stages)
         if folder and progress.stage_step == stages[progress.stage].train.steps:
             if progress.stage + 1 == len(stages):
                 return folder
             progress = replace(progress, stage=progress.stage + 1, stage_step=0)
         elif folder:
             check_same_data(folder, plans[progress.stage])
-        StageRun(stages, plans[progress.stage], mesh, run_dir, callbacks).run(progress, folder)
+        run.train(stages[progress.stage], plans[progress.stage], progress, folder)
 
 
-class StageRun:
-    """One stage of a run: one model, one plan, one engine."""
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What all stages share: the ranks, where results lie, what is called out to, the steps in all."""
 
-    def __init__(
-        self, stages: Sequence[Stage], plan: Plan, mesh: Mesh, run_dir: Path, callbacks: Callbacks
-    ) -> None:
-        self.stages, self.plan, self.mesh, self.run_dir, self.callbacks = (
-            stages,
-            plan,
-            mesh,
-            run_dir,
-            callbacks,
-        )
+    mesh: Mesh
+    run_dir: Path
+    callbacks: Callbacks
+    steps: int
 
-    def run(self, progress: Progress, folder: Path | None) -> None:
-        stage = self.stages[progress.stage]
-        settings = stage.train
-        torch.use_deterministic_algorithms(settings.deterministic)
-        batches = make_batches(stage, self.plan, self.mesh)
+    def train(self, stage: Stage, plan: Plan, progress: Progress, folder: Path | None) -> None:
+        """Train one stage to its end, from `progress` and the weights of the checkpoint `folder`."""
+        torch.use_deterministic_algorithms(stage.train.deterministic)
+        batches = make_batches(stage, plan, self.mesh)
         engine = self.engine(stage, batches.accumulation, folder, progress.step)
-        kernel = choose_kernel(settings.kernel, self.mesh.device)
-
-        def attention(groups: Groups) -> GroupedAttention:
-            return GroupedAttention(groups=groups, kernel=kernel, sequence_group=self.mesh.sequence_group)
-
-        while progress.stage_step < settings.steps:
+        kernel = choose_kernel(stage.train.kernel, self.mesh.device)
+        attention = partial(GroupedAttention, kernel=kernel, sequence_group=self.mesh.sequence_group)
+        while progress.stage_step < stage.train.steps:
             progress = self.step(engine, stage, batches, attention, progress)
             done = progress.stage_step
-            if done % settings.checkpoint_every == 0 or done == settings.steps:
-                save_checkpoint(self.run_dir, engine, stage, progress, self.plan, self.mesh)
+            if done % stage.train.checkpoint_every == 0 or done == stage.train.steps:
+                save_checkpoint(self.run_dir, engine, stage, progress, plan, self.mesh)
             if stage.evaluate_every and done % stage.evaluate_every == 0:
                 self.callbacks.on_evaluate(progress.step, engine.module.model)
         engine.destroy()
 
     def engine(self, stage: Stage, accumulation: int, folder: Path | None, step: int) -> Any:
+        """Build the stage's model and engine, with the states of a checkpoint; cut the metrics to there."""
         model = install_scheme(build_model(stage, folder), stage)
         check_same_frequencies(model, self.mesh)
         model = for_training(model, gradient_checkpointing=stage.train.gradient_checkpointing)
         module = TokenLoss(model.to(self.mesh.device), chunk=stage.train.loss_chunk)  # type: ignore[arg-type]
         engine = make_engine(module, stage.train, accumulation=accumulation)
         load_states(engine, folder, step)
-        if folder is None and self.mesh.is_main:
-            write_text(self.run_dir / "metrics.jsonl", "")
-        elif self.mesh.is_main:
-            forget_after(self.run_dir / "metrics.jsonl", step)
+        if self.mesh.is_main:
+            keep_until(self.run_dir / "metrics.jsonl", step)
         return engine
 
     def step(
-        self, engine: Any, stage: Stage, batches: Batches, attention: Any, progress: Progress
+        self, engine: Any, stage: Stage, batches: Batches, attention: Attention, progress: Progress
     ) -> Progress:
+        """Take one optimizer step and write its line of metrics.jsonl."""
         settings = stage.train
         # Seeded by place and not by history, so that dropout too is the same after a resume.
         torch.manual_seed(hash((settings.seed, progress.step, self.mesh.rank)))
-        rate = learning_rate(
-            progress.stage_step,
-            peak=settings.learning_rate,
-            steps=settings.steps,
-            **settings.schedule.model_dump(),
-        )
+        schedule, done = settings.schedule.model_dump(), progress.stage_step
+        rate = learning_rate(done, peak=settings.learning_rate, steps=settings.steps, **schedule)
         set_learning_rate(engine, rate)
         began = time.perf_counter()
-        result = train_step(engine, batches, progress.stage_step, self.mesh, attention)
+        result = train_step(engine, batches, done, self.mesh, attention)
         seconds = time.perf_counter() - began
-        progress = replace(
-            progress,
-            step=progress.step + 1,
-            stage_step=progress.stage_step + 1,
-            tokens=progress.tokens + settings.batch_tokens,
-        )
+        tokens = progress.tokens + settings.batch_tokens
+        progress = replace(progress, step=progress.step + 1, stage_step=done + 1, tokens=tokens)
         record = StepRecord(
             step=progress.step,
             stage=progress.stage,
             loss=result.loss,
             grad_norm=result.grad_norm,
             learning_rate=rate,
-            tokens=progress.tokens,
+            tokens=tokens,
             tokens_per_second=settings.batch_tokens / seconds,
             seconds=seconds,
         )
         if self.mesh.is_main:
             with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(record)) + "\n")
-            self.callbacks.on_step(record, sum(stage.train.steps for stage in self.stages))
+            self.callbacks.on_step(record, self.steps)
         return progress
 
 
@@ -180,8 +156,8 @@ def make_batches(stage: Stage, plan: Plan, mesh: Mesh) -> Batches:
     return Batches(plan=plan, layout=mesh.layout, packs_per_step=packs, micro_batch=settings.micro_batch)
 
 
-def forget_after(metrics: Path, step: int) -> None:
-    """Drop the lines of steps that a resumed run will take again."""
-    if metrics.exists():
-        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(metrics, "".join(line for line in lines if json.loads(line)["step"] <= step))
+def keep_until(metrics: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, which will be taken again, and one that a kill cut short."""
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.exists() else []
+    whole = (line for line in lines if line.endswith("\n"))
+    write_text(metrics, "".join(line for line in whole if json.loads(line)["step"] <= step))

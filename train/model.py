@@ -1,15 +1,15 @@
 """A model ready to train: loaded or drawn, its scheme installed, its layers checkpointed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from transformers.models.auto import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..rope import install, layer_fingerprint
-from .errors import TrainError
+from .errors import TrainError, nearest
 from .mesh import Mesh
 from .settings import ModelSection, Stage
 
@@ -37,7 +37,7 @@ def install_scheme(model: PreTrainedModel, stage: Stage) -> PreTrainedModel:
         stage.scheme,
         target_length=stage.target_length,
         replace=stage.replace,
-        original_length=original_length(stage),
+        original_length=stage.original_length,
         trained_length=stage.trained_length,
     )
 
@@ -46,22 +46,14 @@ def check_same_frequencies(model: PreTrainedModel, mesh: Mesh) -> None:
     """Refuse to start where a rank's layers would turn q and k otherwise than rank 0's do; a collective."""
     if mesh.layout.world == 1:
         return
-    mine = layer_fingerprint(model)
-    found: list[str] = [""] * mesh.layout.world
-    dist.all_gather_object(found, mine)
-    others = [f"rank {rank} {told[:12]}" for rank, told in enumerate(found) if told != found[0]]
+    prints: list[str] = [""] * mesh.layout.world
+    dist.all_gather_object(prints, layer_fingerprint(model))
+    others = [f"rank {rank} {one[:12]}" for rank, one in enumerate(prints) if one != prints[0]]
     if others:
         raise TrainError(
-            f"rope: every rank must turn q and k alike, got {', '.join(others)} and rank 0 {found[0][:12]}; "
+            f"rope: every rank must turn q and k alike, got {', '.join(others)} and rank 0 {prints[0][:12]}; "
             "give every rank the same model folder, recipe and ropewalk"
         )
-
-
-def original_length(stage: Stage) -> int | None:
-    """Return the window of the unscaled frequencies where the recipe, and not the model, says it."""
-    if stage.original_length is None and stage.model.from_scratch:
-        return config_of(stage.model).max_position_embeddings
-    return stage.original_length
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = None) -> PreTrainedModel:
@@ -73,8 +65,24 @@ def config_of(model: ModelSection) -> Any:
     """Return the Hugging Face config of a model: its folder's, or the one it is drawn from."""
     if model.path is not None:
         return AutoConfig.from_pretrained(model.path, local_files_only=True)
-    values = dict(model.config or {})
-    return CONFIG_MAPPING[values.pop("model_type", "llama")](**values)
+    wrong = list(config_problems(model))
+    if wrong:
+        raise TrainError("\n".join(wrong))
+    return AutoConfig.for_model(**model.stated)
+
+
+def config_problems(model: ModelSection) -> Iterator[str]:
+    """Find the stated fields that no config of the model's kind has; transformers would keep them unread."""
+    if model.config is None:
+        return
+    kind = model.stated["model_type"]
+    if kind not in CONFIG_MAPPING:
+        yield f"model.config.model_type: must be a kind that transformers knows, got {kind!r}; correct it"
+        return
+    known = CONFIG_MAPPING[kind]().to_dict().keys() | {"rope_theta", "rope_scaling"}
+    for key in model.config:
+        if key not in known:
+            yield f"model.config.{key}: must be a field of {kind} configs, got {key!r}; {nearest(key, known)}"
 
 
 def for_training(model: PreTrainedModel, *, gradient_checkpointing: bool) -> PreTrainedModel:

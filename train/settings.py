@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..rope import Scheme
+from ..rope.scheme import Scheme
 from .errors import shown
 
 Positive = Annotated[int, Field(gt=0)]
@@ -45,6 +45,11 @@ class ModelSection(Section):
         if self.path is None and self.tokenizer is None:
             raise ValueError("must name a tokenizer from scratch, got none; add tokenizer: FOLDER")
         return self
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """Give the config fields that are stated, a Llama's where no type is."""
+        return {"model_type": "llama", **(self.config or {})}
 
     @property
     def from_scratch(self) -> bool:

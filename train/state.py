@@ -1,9 +1,11 @@
 """Optimizer state per parameter, free of any layout: fp32 weight, exp_avg, exp_avg_sq, and one step count.
 
 Read and written through DeepSpeed's per-parameter access, so world, ZeRO stage and sequence degree may
-differ between the run that wrote it and the run that reads it.
+differ between the run that wrote it and the run that reads it. DeepSpeed is imported where an engine is at
+hand, since its first import must find what `engine.load_deepspeed` sets.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,35 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from .engine import named_parameters
+from .mesh import Mesh
+from .shards import ShardWriter, read_tensor, shard_index
+
 KINDS = ("fp32", "exp_avg", "exp_avg_sq")
+
+
+def write_tensors(folder: Path, engine: Any, dtype: torch.dtype, mesh: Mesh) -> None:
+    """Stream weights into `folder` and states into its `optimizer/`, each parameter by one rank in turn."""
+    weights = ShardWriter(folder, f"rank-{mesh.rank:05d}")
+    states = ShardWriter(folder / "optimizer", f"part-{mesh.rank:05d}")
+    for number, (name, parameter) in enumerate(named_parameters(engine)):
+        state = read_state(engine, parameter)
+        if number % mesh.layout.world == mesh.rank:
+            weights.add(name, state["fp32"].to(dtype))
+            for kind, tensor in state.items():
+                states.add(f"{name}.{kind}", tensor)
+    weights.flush()
+    states.flush()
+
+
+def load_states(engine: Any, folder: Path | None, step: int) -> None:
+    """Fill the engine's masters and moments from a checkpoint, or with zero moments where there is none."""
+    seed_states(engine, step)
+    if folder is None:
+        return
+    index = shard_index(folder / "optimizer")
+    for name, parameter in named_parameters(engine):
+        write_state(engine, parameter, {kind: read_tensor(index, f"{name}.{kind}") for kind in KINDS})
 
 
 def seed_states(engine: Any, step: int) -> None:
@@ -19,29 +49,27 @@ def seed_states(engine: Any, step: int) -> None:
 
     Per-parameter access needs them before: a resumed run fills them in, a fresh one may save at step 0.
     """
-    base = base_optimizer(engine)
+    zero_stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
+    base = optimizer if zero_stage == 0 else optimizer.optimizer
     for tensor in master_tensors(engine):
         base.state[tensor] = {
             "step": torch.tensor(float(step)),
             "exp_avg": torch.zeros_like(tensor),
             "exp_avg_sq": torch.zeros_like(tensor),
         }
-    if engine.zero_optimization_stage() in (1, 2):
-        engine.optimizer._lazy_init_hp_params_optimizer_state()
-
-
-def base_optimizer(engine: Any) -> torch.optim.Optimizer:
-    return engine.optimizer if engine.zero_optimization_stage() == 0 else engine.optimizer.optimizer
+    if zero_stage in (1, 2):
+        optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def master_tensors(engine: Any) -> list[Tensor]:
     """List the flat fp32 tensors that the inner optimizer updates on this rank."""
-    stage = engine.zero_optimization_stage()
-    if stage == 3:
-        return list(engine.optimizer.fp32_partitioned_groups_flat)
-    if stage in (1, 2):
-        return list(engine.optimizer.single_partition_of_fp32_groups)
-    return [p for group in engine.optimizer.param_groups for p in group["params"]]
+    match engine.zero_optimization_stage():
+        case 0:
+            return [p for group in engine.optimizer.param_groups for p in group["params"]]
+        case 3:
+            return list(engine.optimizer.fp32_partitioned_groups_flat)
+        case _:
+            return list(engine.optimizer.single_partition_of_fp32_groups)
 
 
 def read_state(engine: Any, parameter: nn.Parameter) -> dict[str, Tensor]:
@@ -50,43 +78,36 @@ def read_state(engine: Any, parameter: nn.Parameter) -> dict[str, Tensor]:
 
     if engine.zero_optimization_stage() == 0:
         state = engine.optimizer.state[parameter]
-        found = [parameter.detach(), state["exp_avg"], state["exp_avg_sq"]]
+        tensors = [parameter, state["exp_avg"], state["exp_avg_sq"]]
     else:
-        found = [safe_get_full_fp32_param(parameter)]
-        found += [safe_get_full_optimizer_state(parameter, kind) for kind in KINDS[1:]]
-    whole = {}
-    for kind, tensor in zip(KINDS, found, strict=True):
-        assert tensor is not None, kind
-        whole[kind] = tensor.detach().float().cpu().clone()
-    return whole
+        tensors = [safe_get_full_fp32_param(parameter)]
+        tensors += [safe_get_full_optimizer_state(parameter, kind) for kind in KINDS[1:]]
+    return {
+        kind: tensor.detach().float().cpu().clone()  # type: ignore[union-attr]
+        for kind, tensor in zip(KINDS, tensors, strict=True)
+    }
 
 
 def write_state(engine: Any, parameter: nn.Parameter, state: dict[str, Tensor]) -> None:
     """Set the fp32 weight and moments of one parameter from whole tensors of its shape."""
-    from deepspeed.utils import (
-        safe_set_full_fp32_param,
-        safe_set_full_optimizer_state,
-        safe_set_local_fp32_param,
-        safe_set_local_optimizer_state,
-    )
+    from deepspeed import utils
 
-    state = {kind: value.to(parameter.device) for kind, value in state.items()}
+    fp32, *moments = (state[kind].to(parameter.device) for kind in KINDS)
     match engine.zero_optimization_stage():
         case 0:
-            parameter.data.copy_(state["fp32"])
-            for kind in KINDS[1:]:
-                engine.optimizer.state[parameter][kind].copy_(state[kind])
+            parameter.data.copy_(fp32)
+            for kind, moment in zip(KINDS[1:], moments, strict=True):
+                engine.optimizer.state[parameter][kind].copy_(moment)
         case 3:
             # The full setters slice past the end where the size is no multiple of the world
             # (DeepSpeed 0.19.8); the local ones take the padded partition.
-            mine = {kind: local_partition(parameter, value) for kind, value in state.items()}
-            safe_set_local_fp32_param(parameter, mine["fp32"])
-            for kind in KINDS[1:]:
-                safe_set_local_optimizer_state(parameter, mine[kind], kind)
+            utils.safe_set_local_fp32_param(parameter, local_partition(parameter, fp32))
+            for kind, moment in zip(KINDS[1:], moments, strict=True):
+                utils.safe_set_local_optimizer_state(parameter, local_partition(parameter, moment), kind)
         case _:
-            safe_set_full_fp32_param(parameter, state["fp32"])
-            for kind in KINDS[1:]:
-                safe_set_full_optimizer_state(parameter, state[kind], kind)
+            utils.safe_set_full_fp32_param(parameter, fp32)
+            for kind, moment in zip(KINDS[1:], moments, strict=True):
+                utils.safe_set_full_optimizer_state(parameter, moment, kind)
 
 
 def local_partition(parameter: nn.Parameter, value: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ class TransformSection(PluginSection):
 
     @property
     def made(self) -> Transform:
-        """Give the transform; a DataError where there is none of this name or it has no such knob."""
-        return transform.make(self.kind, self.knobs)
+        """Give the transform; what is wrong with its knobs is found each at its key."""
+        return transform.validate(self.kind, self.knobs)
 
     @model_validator(mode="after")
     def _can_be_made(self) -> TransformSection:
@@ -64,8 +64,8 @@ class ScoreSection(PluginSection):
 
     @property
     def made(self) -> Scorer:
-        """Give the scorer; a DataError where there is none of this name or it has no such knob."""
-        return scorer.make(self.kind, self.knobs)
+        """Give the scorer; what is wrong with its knobs is found each at its key."""
+        return scorer.validate(self.kind, self.knobs)
 
     @model_validator(mode="after")
     def _keeps_a_part(self) -> ScoreSection:

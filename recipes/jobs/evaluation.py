@@ -18,8 +18,8 @@ from ...train.checkpoint import own_scheme
 from ...train.mesh import Mesh, in_world
 from ...train.model import DTYPES, check_same_frequencies, load_model
 from ...train.settings import ModelSection
-from ..language.check import ModelFacts, model_facts, raise_all, sequence_problems, task_problems, tasks_of
-from ..language.errors import RecipeError
+from ..language.check import ModelFacts, model_facts, sequence_problems
+from ..language.errors import RecipeError, raise_all
 from ..language.schema import Recipe
 from ..options import screen, world_size
 from ..show.plan import frequency_rows
@@ -28,7 +28,7 @@ from ..show.progress import phases
 
 def check_evaluation(stage: Recipe, folder: Path, world: int, *, where: str) -> None:
     """Raise all problems of measuring this model on `world` ranks: tasks, model, tokenizer, degree."""
-    found = list(task_problems(stage))
+    found: list[str] = []
     if not stage.eval.tasks:
         found.append("eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss")
     try:
@@ -54,7 +54,7 @@ def evaluation_rows(
     else:
         yield from frequency_rows(scheme, facts.bases, stage.target_length)
     yield "layout", f"world {world} = data {world // stage.eval.sequence} x sequence {stage.eval.sequence}"
-    for name, task in tasks_of(stage).items():
+    for name, task in stage.tasks.items():
         yield name, task.protocol()
 
 
@@ -66,7 +66,7 @@ def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) 
             subject = load_subject(folder.name, folder, scheme, stage, mesh)
             return run_tasks(
                 subject,
-                tasks_of(stage),
+                stage.tasks,
                 documents=open_documents(store, split="heldout"),
                 corpus=read_manifest(store / "corpus", "corpus")["fingerprint"],
                 mesh=mesh,

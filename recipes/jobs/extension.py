@@ -32,7 +32,7 @@ from ...train.convert.huggingface import convert
 from ...train.loop import Callbacks, train
 from ...train.mesh import Mesh
 from ...train.storage import write_json, write_text
-from ..language.check import model_facts, tasks_of
+from ..language.check import model_facts
 from ..language.schema import Recipe
 from ..show.console import TrainingDisplay
 from ..show.plan import serving_lines
@@ -104,7 +104,7 @@ class Extension:
         kept = self.run_dir / "evaluations" / f"{name}.json"
         if kept.exists():
             found = Evaluation.from_json(json.loads(kept.read_text(encoding="utf-8")))
-            if same_tasks(found, tasks_of(self.last)):
+            if same_tasks(found, self.last.tasks):
                 return found
         with phases(self.console) as progress:
             found = self.evaluate(make(), progress)
@@ -120,7 +120,7 @@ class Extension:
     def evaluate(self, subject: Subject, progress: Callable[[str, int, int], None]) -> Evaluation:
         """Run the tasks one by one, and say what each found as soon as it has."""
         found: Evaluation | None = None
-        for name, task in tasks_of(self.last).items():
+        for name, task in self.last.tasks.items():
             part = evaluate(
                 subject,
                 {name: task},

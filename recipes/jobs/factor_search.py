@@ -16,8 +16,8 @@ from ...eval.run import model_fingerprint
 from ...rope import FULL, Base, Factors, RopeError, installed, write_factors
 from ...rope.search import ALGORITHMS, FIRST_TOKENS, METHODS, Candidate, Ledger, Space, published_schemes
 from ...train.mesh import Mesh, in_world
-from ..language.check import missing_files, model_facts, raise_all, sequence_problems
-from ..language.errors import RecipeError
+from ..language.check import missing_files, model_facts, sequence_problems
+from ..language.errors import RecipeError, raise_all
 from ..language.schema import Recipe
 from ..options import screen, world_size
 from ..show.progress import phases

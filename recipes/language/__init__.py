@@ -1,7 +1,9 @@
 """language: what a recipe is, from YAML text to a typed, frozen `Recipe` that has been checked.
 
-catalogue, yaml_text  which recipes there are; how YAML is read
-compose, merge        bases below, the file over them, `key=value` on top
-schema, problems      the types; what is wrong, a line a problem
-check                 what must hold between keys, model and world
+yaml_text         how YAML is read
+compose           which recipes there are; bases below, the file over them, `key=value` on top
+schema, problems  the types, plug-ins included; what is wrong, a line a problem
+check             what must hold between keys, model and world; which files must be there
+
+Neither torch nor transformers is imported, so that recipes are listed, shown and checked at once.
 """

@@ -1,18 +1,18 @@
 """Does a recipe hold together? The checks between its keys, the model and the world of ranks."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...eval import EvalError, Task, make_task
-from ...rope import AttentionScheme, Base, RopeError, read_base
+from ...rope import AttentionScheme
+from ...rope.hf import read_base
+from ...rope.scheme import Base, RopeError
 from ...train.errors import shown
 from ...train.layout import divisors, legal_degrees
 from ...train.settings import ModelSection
-from .errors import RecipeError
-from .problems import nearest
+from .errors import RecipeError, raise_all
 from .schema import Recipe, stages
 
 
@@ -28,74 +28,79 @@ class ModelFacts:
         """List the (query, kv) head counts, one of each kind."""
         return sorted({(base.query_heads, base.kv_heads) for base in self.bases.values()})
 
+    @property
+    def trained_length(self) -> int:
+        """Give the window the weights were last trained at, tokens."""
+        return max(base.trained_length for base in self.bases.values())
 
-def check(recipe: Recipe, world: int, *, where: str = "recipe") -> None:
-    """Raise one RecipeError with every problem of every stage on `world` ranks; touch no weights."""
-    found = problems_of(recipe, world)
-    if found:
-        raise RecipeError("\n".join(f"{where}: {problem}" for problem in found))
+
+def check(recipe: Recipe, world: int, *, where: str = "recipe", more: Iterable[str] = ()) -> None:
+    """Raise one RecipeError with all that stands in the way of a real run on `world` ranks; touch no weights.
+
+    `more` are problems that were found by other means.
+    """
+    raise_all(where, [*more, *problems_of(recipe, world), *missing_files(recipe)])
 
 
 def problems_of(recipe: Recipe, world: int) -> list[str]:
-    """List the problems of every stage, each once; a staged recipe's keys are named `stages[i].<key>`."""
-    found: dict[str, None] = {}
-    resolved = stages(recipe)
-    for index, stage in enumerate(resolved):
-        prefix = f"stages[{index}]." if recipe.stages else ""
-        for problem in _stage_problems(stage, world, previous=resolved[index - 1] if index else None):
-            shared = not problem.startswith(("target_length", "train.", "eval.", "data.")) or not prefix
-            found[problem if shared else prefix + problem] = None
-    return list(found)
+    """List what does not hold between keys, model and world; a stage's own keys as `stages[i].<key>`."""
+    lines: list[str] = []
+    previous = None
+    for index, stage in enumerate(stages(recipe)):
+        for problem in _stage_problems(stage, world, previous):
+            own = recipe.stages and problem.startswith(("target_length", "train.", "eval.", "data."))
+            lines.append(f"stages[{index}].{problem}" if own else problem)
+        previous = stage
+    return list(dict.fromkeys(lines))
 
 
 def missing_files(recipe: Recipe) -> list[str]:
     """List what a real run reads and does not find."""
-    found = []
-    if recipe.model.path is not None and not (Path(recipe.model.path) / "config.json").is_file():
-        told = f"got {recipe.model.path}; put the model there or correct the path"
-        found.append(f"model.path: must be a Hugging Face folder with a config.json, {told}")
-    if not any(recipe.model.tokenizer_folder.glob("tokenizer*")):
-        told = f"got {recipe.model.tokenizer_folder}; put the tokenizer there or correct the path"
-        found.append(f"model.tokenizer: must be a folder with a tokenizer, {told}")
-    return found
+    model, lines = recipe.model, []
+    if model.path is not None and not (Path(model.path) / "config.json").is_file():
+        lines.append(
+            f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
+            "put the model there or correct the path"
+        )
+    if not any(model.tokenizer_folder.glob("tokenizer*")):
+        lines.append(
+            f"model.tokenizer: must be a folder with a tokenizer, got {model.tokenizer_folder}; "
+            "put the tokenizer there or correct the path"
+        )
+    return lines
 
 
 def model_facts(recipe: Recipe) -> ModelFacts:
     """Read the model's config and its rotary facts; a kind of model that is not handled is a RopeError."""
     config = model_config(recipe.model)
-    original = recipe.original_length
-    if original is None and recipe.model.from_scratch:
-        original = config.get("max_position_embeddings")
-    bases = read_base(config, original_length=original, trained_length=recipe.trained_length)
-    return ModelFacts(config=config, bases=bases)
+    lengths = {"original_length": recipe.original_length, "trained_length": recipe.trained_length}
+    return ModelFacts(config=config, bases=read_base(config, **lengths))
 
 
 def model_config(model: ModelSection) -> dict[str, Any]:
-    """Give the config fields: config.json of the folder, or the section's own where there is no folder."""
-    stated = {"model_type": "llama", **model.config} if model.config is not None else None
+    """Give the config fields: config.json of the folder, or those stated where there is no folder."""
     if model.path is None:
-        assert stated is not None
-        return stated
+        return model.stated
     file = Path(model.path) / "config.json"
     if file.is_file():
         try:
             return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RecipeError(f"{file}: must be JSON, got {error}; restore the model's config") from error
-    if stated is None:
+    if model.config is None:
         raise RecipeError(
             f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
             "correct the path (a plan without weights needs the facts in model.config)"
         )
-    return stated
+    return model.stated
 
 
-def _stage_problems(recipe: Recipe, world: int, *, previous: Recipe | None) -> Iterator[str]:
-    yield from _config_problems(recipe.model)
+def _stage_problems(recipe: Recipe, world: int, previous: Recipe | None) -> Iterator[str]:
     yield from _schedule_problems(recipe)
     yield from _batch_problems(recipe, world)
     yield from _pack_problems(recipe)
     try:
+        yield from _stated_problems(recipe.model)
         facts = model_facts(recipe)
     except RecipeError as error:
         yield str(error)
@@ -111,28 +116,15 @@ def _stage_problems(recipe: Recipe, world: int, *, previous: Recipe | None) -> I
         yield from _scheme_problems(recipe, facts)
 
 
-def _config_problems(model: ModelSection) -> Iterator[str]:
-    """Find facts that no config of the model's kind has, or that its folder contradicts."""
-    from transformers import CONFIG_MAPPING
-
-    if model.config is None:
-        return
-    kind = model.config.get("model_type", "llama")
-    if kind not in CONFIG_MAPPING:
-        yield f"model.config.model_type: must be a kind that transformers knows, got {kind!r}; correct it"
-        return
-    known = CONFIG_MAPPING[kind]().to_dict().keys() | {"rope_theta", "rope_scaling"}
-    for key in model.config:
-        if key not in known:
-            yield f"model.config.{key}: must be a field of {kind} configs, got {key!r}; {nearest(key, known)}"
-    if model.path is not None and (Path(model.path) / "config.json").is_file():
-        real = model_config(model)
-        for key, value in model.config.items():
-            if key in real and real[key] != value:
-                yield (
-                    f"model.config.{key}: must be what {model.path} says, {shown(real[key])}, "
-                    f"got {shown(value)}; remove it"
-                )
+def _stated_problems(model: ModelSection) -> Iterator[str]:
+    """Find stated facts that the model's folder contradicts."""
+    config = model_config(model)
+    for key, value in (model.config or {}).items():
+        if key in config and config[key] != value:
+            yield (
+                f"model.config.{key}: must be what {model.path} says, {shown(config[key])}, "
+                f"got {shown(value)}; remove it"
+            )
 
 
 def _schedule_problems(recipe: Recipe) -> Iterator[str]:
@@ -200,7 +192,7 @@ def _length_problems(recipe: Recipe, facts: ModelFacts, previous: Recipe | None)
     length = recipe.target_length
     if recipe.model.from_scratch:
         return
-    trained = max(base.trained_length for base in facts.bases.values())
+    trained = facts.trained_length
     if length <= trained:
         yield (
             f"target_length: must be greater than the model's trained length of {trained} tokens, "
@@ -231,34 +223,3 @@ def _scheme_problems(recipe: Recipe, facts: ModelFacts) -> Iterator[str]:
             recipe.rope.scheme.frequencies(base, target_length=recipe.target_length)
         except RopeError as error:
             yield f"rope ({layer_type}): {error}"
-
-
-def check_all(recipe: Recipe, world: int, *, where: str) -> None:
-    """Raise all problems that stand in the way of a real run: keys, model, world, files."""
-    raise_all(where, [*recipe_problems(recipe, world), *missing_files(recipe)])
-
-
-def raise_all(where: str, problems: list[str]) -> None:
-    """Raise one error that lists all problems, if there are any."""
-    if problems:
-        raise RecipeError("\n".join(f"{where}: {problem}" for problem in problems))
-
-
-def recipe_problems(recipe: Recipe, world: int) -> list[str]:
-    """List what is wrong between the keys, and with the settings of the evaluation tasks."""
-    tasks = dict.fromkeys(problem for stage in stages(recipe) for problem in task_problems(stage))
-    return [*problems_of(recipe, world), *tasks]
-
-
-def tasks_of(stage: Recipe) -> dict[str, Task]:
-    """Make the evaluation tasks of a stage by name."""
-    return {name: make_task(section.kind, **section.settings) for name, section in stage.eval.tasks.items()}
-
-
-def task_problems(stage: Recipe) -> Iterator[str]:
-    """Find the tasks that cannot be made from their settings."""
-    for name, section in stage.eval.tasks.items():
-        try:
-            make_task(section.kind, **section.settings)
-        except EvalError as error:
-            yield f"eval.tasks.{name}: {error}"

@@ -1,14 +1,13 @@
 """How does a person read what pydantic found wrong? A line a problem, with key, value and cure."""
 
-import difflib
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ...train.errors import shown
+from ...train.errors import nearest, shown
 
 MUST_BE = {
     "int_type": "must be an integer",
@@ -29,13 +28,6 @@ SUFFIXES = {"k": 1024, "m": 1024**2}
 def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """List `<key>: <what must hold>, got <value>; <cure>`, one line for each thing pydantic found."""
     return [_located(key_path(found["loc"], schema), _sentence(found, schema)) for found in error.errors()]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Point at the known name most like this one, or list all of them."""
-    names = [str(known_name) for known_name in known]
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(names))}"
 
 
 def key_path(location: tuple[int | str, ...], schema: type[BaseModel]) -> str:

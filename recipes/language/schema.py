@@ -4,23 +4,17 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ...data.spec import DataSpec
-from ...rope import Scheme, make_scheme
+from ...eval.task import TASKS, Task
 from ...rope.engines import ENGINES
+from ...rope.scheme import Scheme, validate_scheme
 from ...train.errors import shown
-from ...train.settings import ModelSection, Positive, Section, Stage, TrainSection, differing
-from .errors import RecipeError
-from .merge import merge
+from ...train.settings import ModelSection, Positive, Section, Stage, TrainSection
+from .errors import raise_all
 from .problems import problems
 
 LAYOUT_AND_MEMORY = (
@@ -35,42 +29,60 @@ def _is_engine(name: str) -> str:
     return name
 
 
-class RopeSection(Section):
-    """Name the scheme and its knobs; the other keys are the scheme's own."""
+class PluginSection(Section):
+    """Name a plug-in by its kind; the keys that are not the section's are the plug-in's own."""
 
     model_config = ConfigDict(extra="allow")
 
     kind: str
-    replace: bool = False
-    """Replace the scheme the model carries (stacking one on another is refused)."""
-
-    @model_validator(mode="after")
-    def _is_a_scheme(self) -> "RopeSection":
-        self.scheme  # noqa: B018  builds it, so that a wrong knob is found with the other problems
-        return self
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """Give the scheme's own knobs as written."""
+        """Give the plug-in's own keys as written."""
         return dict(self.model_extra or {})
+
+    def make(self) -> Any:
+        """Make the plug-in; pydantic takes up what its registry finds wrong, each problem at its key."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        try:
+            self.make()
+        except ValidationError:
+            raise
+        except ValueError as error:  # a room's own error names the plug-in, where a recipe has the key
+            raise ValueError(str(error).removeprefix("rope.").removeprefix(f"{self.kind}.")) from error
+        return self
+
+
+class SchemeSection(PluginSection):
+    """Name a scheme and its knobs."""
+
+    def make(self) -> Scheme:
+        return validate_scheme(self.kind, self.knobs)
 
     @cached_property
     def scheme(self) -> Scheme:
-        """Build the scheme; a wrong name or knob is a RopeError."""
-        return make_scheme(self.kind, **self.knobs)
+        return self.make()
 
 
-class TaskSection(Section):
-    """Name an evaluation task; the other keys are the task's own."""
+class RopeSection(SchemeSection):
+    """Name the scheme of the run."""
 
-    model_config = ConfigDict(extra="allow")
+    replace: bool = False
+    """Replace the scheme the model carries (stacking one on another is refused)."""
 
-    kind: str
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Give the task's own settings as written."""
-        return dict(self.model_extra or {})
+class TaskSection(PluginSection):
+    """Name an evaluation task and its settings."""
+
+    def make(self) -> Task:
+        return TASKS.validate(self.kind, self.knobs)
+
+    @cached_property
+    def task(self) -> Task:
+        return self.make()
 
 
 class EvalSection(Section):
@@ -106,6 +118,11 @@ class Recipe(Section):
         return self.data.length or self.target_length
 
     @property
+    def tasks(self) -> dict[str, Task]:
+        """Give the evaluation tasks by name."""
+        return {name: section.task for name, section in self.eval.tasks.items()}
+
+    @property
     def fingerprint(self) -> str:
         """Hash the values that matter for the numbers: sha256 in hex, equal wherever the same run is made."""
         return self.stage.fingerprint
@@ -130,14 +147,14 @@ class Recipe(Section):
 def parse(values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     """Turn resolved values into a Recipe; a RecipeError lists all problems, those of the stages too."""
     filled, found = _filled(dict(values))
+    recipe = None
     try:
         recipe = Recipe.model_validate(filled)
+        found += _stage_problems(recipe)
     except ValidationError as error:
         found += problems(error, Recipe)
-    else:
-        found += _stage_problems(recipe)
-    if found:
-        raise RecipeError("\n".join(f"{where}: {problem}" for problem in found))
+    raise_all(where, found)
+    assert recipe is not None
     return recipe
 
 
@@ -146,9 +163,20 @@ def stages(recipe: Recipe) -> list[Recipe]:
     return [Recipe.model_validate(values) for values in _stage_values(recipe)]
 
 
-def difference(ours: Recipe, theirs: Recipe) -> list[str]:
-    """List the fields in which two recipes differ: `<key>: <ours>, not <theirs>`."""
-    return differing(_plain(ours), _plain(theirs))
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a mapping over another: mappings merge, all else replaces; a new `rope.kind` drops old knobs.
+
+    The one rule for bases, overrides and stages.
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            if key == "rope" and value.get("kind", under.get("kind")) != under.get("kind"):
+                under = {name: under[name] for name in ("kind", "replace") if name in under}
+            value = merge(under, value)
+        merged[key] = value
+    return merged
 
 
 def numbers(recipe: Recipe) -> dict[str, Any]:
@@ -157,7 +185,7 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
     Left out: where things lie (of the model only the folder's name stays), what is measured, what is kept,
     and how ranks and memory share the work, since a run may continue on another layout.
     """
-    values = _plain(recipe)
+    values = recipe.model_dump(mode="json")
     model = values["model"]
     values["model"] = {
         "path": Path(model["path"]).name if model["path"] else None,
@@ -205,24 +233,18 @@ def _at(tree: Any, *path: str) -> Any:
 
 def _stage_values(recipe: Recipe) -> Iterator[dict[str, Any]]:
     values: dict[str, Any] = recipe.model_dump(exclude={"stages"}, exclude_unset=True)
-    for difference_ in recipe.stages or [{}]:
-        values = merge(values, difference_)
+    for difference in recipe.stages or [{}]:
+        values = merge(values, difference)
         yield values
 
 
 def _stage_problems(recipe: Recipe) -> list[str]:
     found = []
-    for index, values in enumerate(_stage_values(recipe)):
-        nested = {"stages", "run_dir"} & recipe.stages[index].keys() if recipe.stages else set()
-        found += [
-            f"stages[{index}].{key}: must not be set in a stage, got a value; remove it" for key in nested
-        ]
+    for index, (difference, values) in enumerate(zip(recipe.stages, _stage_values(recipe), strict=False)):
+        for key in difference.keys() & {"stages", "run_dir"}:
+            found.append(f"stages[{index}].{key}: must not be set in a stage, got a value; remove it")
         try:
             Recipe.model_validate(values)
         except ValidationError as error:
             found += [f"stages[{index}].{problem}" for problem in problems(error, Recipe)]
     return found
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json")

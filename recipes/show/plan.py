@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,7 +10,8 @@ from rich.console import Console
 from ...rope import FULL, AttentionScheme
 from ...rope.engines import serving_warnings
 from ...train.layout import Layout
-from ..language.check import ModelFacts, missing_files, model_facts, raise_all, recipe_problems
+from ..language.check import ModelFacts, missing_files, model_facts, problems_of
+from ..language.errors import raise_all
 from ..language.schema import stages
 from .tables import print_rows
 
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 RANKS_SHOWN = 4
 
 
-def show_plan(recipe: Recipe, world: int | None, console: Console, *, where: str) -> None:
-    """Check a recipe for `world` ranks (if none is given, the fewest it runs on); print each stage."""
+def show_plan(
+    recipe: Recipe, world: int | None, console: Console, *, where: str, more: Iterable[str] = ()
+) -> None:
+    """Check a recipe for `world` ranks (if none is given, the fewest it runs on); print each stage.
+
+    `more` are problems that were found by other means.
+    """
     world = world or max(max(stage.train.sequence, stage.eval.sequence) for stage in stages(recipe))
-    raise_all(where, recipe_problems(recipe, world))
+    raise_all(where, [*more, *problems_of(recipe, world)])
     for index, stage in enumerate(stages(recipe)):
         title = f"{where}, stage {index}" if recipe.stages else where
         print_rows(plan_rows(stage, world), console, title=title)

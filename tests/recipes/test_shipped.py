@@ -8,9 +8,8 @@ import pytest
 import yaml
 from typer.testing import Result
 
-from ropewalk.recipes.language.catalogue import BASES, LIBRARY, shipped
-from ropewalk.recipes.language.check import recipe_problems
-from ropewalk.recipes.language.compose import load
+from ropewalk.recipes.language.check import problems_of
+from ropewalk.recipes.language.compose import BASES, LIBRARY, load, shipped
 from ropewalk.recipes.language.schema import stages
 
 EVERY = sorted(file for file in LIBRARY.rglob("*.yaml") if "assets" not in file.parts)
@@ -31,7 +30,7 @@ def test_there_are_recipes_each_in_a_folder_of_its_kind():
 def test_every_recipe_checks_and_plans(file: Path, run: Callable[..., Result]):
     recipe = load(file)
     world = WORLDS.get(file.stem, 2)
-    assert recipe_problems(recipe, world) == []
+    assert problems_of(recipe, world) == []
     result = run("extend", file.stem, "--dry-run", "--world", world)
     assert result.exit_code == 0, result.output
     assert result.stdout.count("world ") == len(stages(recipe))
@@ -73,7 +72,7 @@ def test_every_base_is_used(file: Path):
 
 @pytest.mark.parametrize("kind", ["default", "linear", "ntk", "abf", "yarn", "llama3"])
 def test_the_default_recipe_takes_any_scheme(kind: str):
-    assert recipe_problems(load("tiny-512-4k-yarn", [f"rope.kind={kind}"]), 2) == []
+    assert problems_of(load("tiny-512-4k-yarn", [f"rope.kind={kind}"]), 2) == []
 
 
 def test_the_published_thetas_and_batches_of_prolong():

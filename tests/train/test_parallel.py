@@ -17,7 +17,7 @@ from ropewalk.train import Layout
 from ropewalk.train.attention.kernels import Groups, sdpa
 from ropewalk.train.attention.ulysses import GroupedAttention
 from ropewalk.train.batch import Batches
-from ropewalk.train.engine import accumulate, gradient, make_engine, named_parameters, train_step
+from ropewalk.train.engine import accumulate, make_engine, named_parameters, update
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.model import for_training
@@ -82,11 +82,15 @@ def attention_of(mesh: Mesh) -> Any:
     return attention
 
 
-CASES = [Case(), Case(kv_heads=8, tied=False), Case(kv_heads=4, checkpointing=False)]
+CASES = [
+    (Case(), 4, 4),  # fewer kv heads than ranks
+    (Case(kv_heads=8, tied=False), 2, 2),
+    (Case(kv_heads=4, checkpointing=False), 4, 2),
+    (Case(kv_heads=8, tied=False, checkpointing=False), 4, 4),
+]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize(("world", "sequence"), [(2, 2), (4, 4), (4, 2)])
+@pytest.mark.parametrize(("case", "world", "sequence"), CASES, ids=str)
 def test_float64_gradients_do_not_depend_on_the_layout(
     ranks: Any, case: Case, world: int, sequence: int
 ) -> None:
@@ -112,18 +116,18 @@ def settings(stage: int, sequence: int, dtype: str = "float32") -> TrainSection:
 
 
 def engine_gradients(stage: int, sequence: int, dtype: str) -> tuple[float, float, dict[str, torch.Tensor]]:
-    """Loss, gradient norm and gradients of the token mean, as the engine holds them before its step."""
+    """Loss, gradient norm and gradients of the token mean, as the engine holds them in its step."""
     case = Case(dtype=torch.float32 if dtype == "float32" else torch.bfloat16)
     mesh = Mesh.of_world(sequence=sequence)
     batches = Batches(plan=MemoryPlan(), layout=mesh.layout, packs_per_step=PACKS, micro_batch=1)  # type: ignore[arg-type]
     engine = make_engine(tiny(case), settings(stage, sequence, dtype), accumulation=batches.accumulation)
     seed_states(engine, 0)
     loss = accumulate(engine, batches, 0, mesh, attention_of(mesh))
-    found = {name: gradient(engine, p) for name, p in named_parameters(engine)}
+    from deepspeed.utils import safe_get_full_grad  # the engine has set what its first import reads
+
+    found = {name: safe_get_full_grad(p) for name, p in named_parameters(engine)}
     found = {name: grad.float().cpu().clone() for name, grad in found.items() if grad is not None}
-    engine.destroy()
-    engine = make_engine(tiny(case), settings(stage, sequence, dtype), accumulation=batches.accumulation)
-    norm = train_step(engine, batches, 0, mesh, attention_of(mesh)).grad_norm
+    norm = update(engine)
     engine.destroy()
     return loss, norm, found
 
@@ -141,7 +145,7 @@ def token_mean() -> tuple[float, dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize(
     ("world", "sequence", "stage"),
-    [(2, 2, 0), (2, 2, 1), (2, 2, 2), (2, 2, 3), (4, 2, 2), (4, 4, 3), (2, 1, 1)],
+    [(2, 2, 0), (2, 2, 1), (4, 2, 2), (4, 4, 3), (2, 1, 1)],
 )
 def test_engine_gradients_are_those_of_the_token_mean(
     ranks: Any, world: int, sequence: int, stage: int

@@ -10,7 +10,8 @@ from safetensors import safe_open
 
 from ropewalk.train import TrainError
 from ropewalk.train.mesh import Mesh
-from ropewalk.train.storage import ShardWriter, atomic_folder, name_as_hugging_face, read_json, shard_index
+from ropewalk.train.shards import ShardWriter, atomic_folder, name_as_hugging_face, shard_index
+from ropewalk.train.storage import read_json, write_bytes, write_json
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -49,6 +50,24 @@ def half_write(folder: Path, error: Exception) -> None:
     with atomic_folder(folder, Mesh.alone()) as writing:
         (writing / "half").write_text("x")
         raise error
+
+
+def test_a_file_is_replaced_whole_and_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep" / "x.json"
+    write_json(path, {"format": 1, "b": 1, "a": 2}, sort_keys=True)
+    assert path.read_text() == '{\n  "a": 2,\n  "b": 1,\n  "format": 1\n}\n'
+
+    def full(*_: object) -> None:
+        assert read_json(path)["a"] == 2
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(TrainError, match=r"x\.json: must be writable, got No space left .*; free space"):
+        write_bytes(path, b"half")
+    assert read_json(path)["a"] == 2
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
 
 
 def test_unknown_format_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Turn a checkpoint into a Hugging Face folder that all read alike, and prove it before it gets its name."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -7,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme, rotation_table
-from ..checkpoint import TOKENIZER_FILES, latest_checkpoint, write_text_json
+from ..checkpoint import TOKENIZER_FILES, latest_checkpoint
 from ..errors import TrainError
 from ..loss import hidden_states
 from ..mesh import Mesh
 from ..model import DTYPES, load_model
-from ..storage import ShardWriter, atomic_folder, name_as_hugging_face, read_json, shard_index, write_json
+from ..shards import ShardWriter, atomic_folder, name_as_hugging_face, read_tensor, shard_index
+from ..storage import read_json, write_json
 
 TOLERANCE = 1e-4
 """Largest difference of float32 logits between plain transformers on the result and ropewalk on the source,
@@ -93,29 +94,27 @@ def copy_weights(source: Path, target: Path, dtype: torch.dtype | None) -> list[
 
 
 def tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    for name, path in shard_index(folder).items():
-        with safe_open(path, "pt") as file:
-            yield name, file.get_tensor(name)
+    index = shard_index(folder)
+    for name in index:
+        yield name, read_tensor(index, name)
 
 
 def copy_texts(source: Path, target: Path, dtype: str | None) -> None:
     """Copy config, tokenizer and provenance; the tokenizer learns the window too, or it would cut prompts."""
-    import json
-
-    told = read_json(source / "ropewalk.json")
+    about = read_json(source / "ropewalk.json")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     if dtype:
         config["dtype"] = dtype
-    write_text_json(target / "config.json", config)
+    write_json(target / "config.json", config, sort_keys=True)
     for pattern in (*TOKENIZER_FILES, "generation_config.json"):
         for file in source.glob(pattern):
             shutil.copy(file, target / file.name)
     settings = target / "tokenizer_config.json"
     if settings.exists():
         values = json.loads(settings.read_text(encoding="utf-8"))
-        values["model_max_length"] = told["rope"]["target_length"]
-        write_text_json(settings, values)
-    write_json(target / "ropewalk.json", told)
+        values["model_max_length"] = about["rope"]["target_length"]
+        write_json(settings, values, sort_keys=True)
+    write_json(target / "ropewalk.json", about)
 
 
 @torch.no_grad()

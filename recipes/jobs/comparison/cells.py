@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ....rope import Base
-from ...language.merge import merge
-from ...language.schema import Recipe
+from ...language.schema import Recipe, merge
 from ..stores import store_folder
 from .schemes import Contender
 from .section import CompareSection

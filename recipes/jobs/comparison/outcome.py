@@ -17,7 +17,6 @@ from ....eval.result import Cell as Values
 from ....eval.result import Result, pool
 from ....eval.run import Evaluation
 from ....train.storage import read_json, write_json
-from ...language.check import tasks_of
 from ...language.schema import numbers
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def dependencies(cell: Cell, base: Base, plan: Plan, *, weights: str, seed: int)
         "corpus": plan.corpus_fingerprint,
         "selection": SELECTION,
         "seed": seed,
-        "tasks": {name: {"kind": task.kind, **asdict(task)} for name, task in tasks_of(recipe).items()},
+        "tasks": {name: {"kind": task.kind, **asdict(task)} for name, task in recipe.tasks.items()},
         "dtype": recipe.train.dtype,
         "lengths": [base.original_length, base.trained_length, recipe.target_length],
         "scheme": [scheme.name, scheme.knobs, frequencies.fingerprint],

@@ -6,15 +6,15 @@ follows. It has no `rope:`; the section's schemes take its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from ....rope import FULL, Base, RopeError
-from ...language.check import missing_files, model_facts, raise_all, recipe_problems
+from ...language.check import missing_files, model_facts, problems_of
 from ...language.compose import compose
-from ...language.errors import RecipeError
+from ...language.errors import RecipeError, raise_all
 from ...language.problems import problems
 from ...language.schema import Recipe, parse, stages
 from .cells import Comparison
@@ -98,15 +98,16 @@ def contenders_at(section: CompareSection, base: Base, factor: float, *, where: 
     return with_twins(made, base)
 
 
-def check_comparison(comparison: Comparison, world: int) -> None:
-    """Raise all problems that stand in the way of a real run on `world` ranks."""
-    raise_all(comparison.name, [*comparison_problems(comparison, world), *missing_files(comparison.template)])
+def check_comparison(comparison: Comparison, world: int, *, more: Iterable[str] = ()) -> None:
+    """Raise all problems that stand in the way of a real run on `world` ranks, and those found before."""
+    here = [*comparison_problems(comparison, world), *missing_files(comparison.template)]
+    raise_all(comparison.name, [*more, *here])
 
 
 def comparison_problems(comparison: Comparison, world: int) -> list[str]:
     """List what is wrong between the keys of any cell, each problem once."""
     cells = [comparison.cell(one) for factor in comparison.recipes for one in comparison.contenders[factor]]
-    found = [problem for cell in cells for problem in recipe_problems(cell.recipe, world)]
+    found = [problem for cell in cells for problem in problems_of(cell.recipe, world)]
     if comparison.template.model.path is None:
         found.append(
             "model.path: must name trained weights to compare schemes on, got none; add path: FOLDER"

@@ -27,7 +27,6 @@ from ....train.loop import Callbacks, train
 from ....train.mesh import Mesh
 from ....train.model import build_model, install_scheme
 from ....train.storage import write_text
-from ...language.check import tasks_of
 from ...language.errors import RecipeError
 from ...show.console import TrainingDisplay
 from ...show.progress import Report, phases
@@ -176,7 +175,7 @@ class ComparisonRun:
         """Run the recipe's tasks on the reported documents, the same for every cell of a factor."""
         return evaluate(
             subject,
-            tasks_of(cell.recipe),
+            cell.recipe.tasks,
             documents=self.reported,
             corpus=self.plans[cell.contender.factor, 0].corpus_fingerprint,
             reference="base",

@@ -9,36 +9,28 @@ compare:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ....rope import Scheme, make_scheme
 from ....train.settings import Positive, Section
+from ...language.schema import SchemeSection
 
 
-class SchemeEntry(Section):
-    """Name a scheme that takes part; the keys that are not here are its knobs."""
+class SchemeEntry(SchemeSection):
+    """Name a scheme that takes part."""
 
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
     trained: bool | None = None
     """Train with it too; null: yes, unless it is meant for weights that were never trained with it."""
 
     @model_validator(mode="after")
-    def _can_be_made_and_trained(self) -> SchemeEntry:
+    def _can_be_trained(self) -> SchemeEntry:
         if self.scheme.training_free and self.trained:
             raise ValueError(
                 f"trained: must be left out for {self.kind}, which is for untrained weights, got true; "
                 "remove it"
             )
         return self
-
-    @cached_property
-    def scheme(self) -> Scheme:
-        return make_scheme(self.kind, **(self.model_extra or {}))
 
     @property
     def trains(self) -> bool:
@@ -47,7 +39,7 @@ class SchemeEntry(Section):
     @property
     def label(self) -> str:
         """Name the scheme with the knobs that the recipe states."""
-        return " ".join([self.kind, *(f"{name}={value}" for name, value in (self.model_extra or {}).items())])
+        return " ".join([self.kind, *(f"{name}={value}" for name, value in self.knobs.items())])
 
 
 class CompareSection(Section):

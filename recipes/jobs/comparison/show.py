@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,8 +11,9 @@ from rich.text import Text
 
 from ....eval import Task
 from ....eval.report.schemes import measurements, settings_table
-from ...language.check import missing_files, raise_all, tasks_of
+from ...language.check import missing_files
 from ...language.compose import compose, load
+from ...language.errors import raise_all
 from ...show.plan import show_plan
 from ...show.tables import print_rows
 from .cells import Comparison
@@ -22,11 +23,13 @@ from .recipe import comparison_problems, read_comparison
 Report = Mapping[str, Any]
 
 
-def show_comparison(comparison: Comparison, world: int | None, console: Console) -> None:
+def show_comparison(
+    comparison: Comparison, world: int | None, console: Console, *, more: Iterable[str] = ()
+) -> None:
     """Check a comparison for `world` ranks and print what it would do, by arithmetic alone."""
     template = comparison.template
     world = world or max(template.train.sequence, template.eval.sequence)
-    raise_all(comparison.name, comparison_problems(comparison, world))
+    raise_all(comparison.name, [*more, *comparison_problems(comparison, world)])
     print_rows(plan_rows(comparison, world), console, title=comparison.name)
     factors = [f"{factor:g}" for factor in comparison.section.factors]
     settings = {
@@ -55,7 +58,7 @@ def plan_rows(comparison: Comparison, world: int) -> Iterator[tuple[str, str]]:
     train, section = comparison.template.train, comparison.section
     trained_all = scored_all = 0
     for factor, (free, trained) in comparison.count().items():
-        tasks = tasks_of(comparison.recipes[factor])
+        tasks = comparison.recipes[factor].tasks
         scored = sum(tokens_scored(task) for task in tasks.values())
         steps = train.steps * train.batch_tokens
         trained_all, scored_all = trained_all + trained * steps, scored_all + (free + trained) * scored

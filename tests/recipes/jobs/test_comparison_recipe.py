@@ -29,7 +29,7 @@ def test_each_factor_is_composed_anew(recipe: Path):
     lengths = {factor: own.target_length for factor, own in told.recipes.items()}
     assert lengths == {2: 128, 4: 256}
     for factor, own in told.recipes.items():
-        assert own.eval.tasks["needles"].settings["lengths"] == [lengths[factor]]
+        assert own.eval.tasks["needles"].knobs["lengths"] == [lengths[factor]]
 
 
 def test_what_is_prepared_is_every_factor_and_seed(recipe: Path):

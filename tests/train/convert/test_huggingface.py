@@ -3,26 +3,20 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
-from world.packs import VOCABULARY, MemoryPlan
-from world.training import run
+from world.packs import VOCABULARY
 
-from ropewalk.data import train_tokenizer
 from ropewalk.train import TrainError
 from ropewalk.train.convert.huggingface import convert
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, ranks: Any) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    train_tokenizer(["rope walk 12"], 300, folder / "tokenizer")
-    ranks(1)(run, str(folder / "run"), str(folder / "tokenizer"), -1, {"zero_stage": 1}, MemoryPlan())
-    return folder / "run"
+@pytest.fixture
+def trained(straight: tuple[Path, str]) -> Path:
+    return straight[0]
 
 
 def test_plain_transformers_loads_what_was_trained(trained: Path, tmp_path: Path) -> None:
