@@ -1,37 +1,69 @@
 """rope: where does a token stand? Schemes as pure functions, and the one place where q and k are turned.
 
-    base.py       what a model brings: `Base`
-    scheme.py     what a scheme is: `Scheme`, `Frequencies`, the registry, `make_scheme`
-    schemes/      one file a scheme, found by being there
-    families.py   the models we handle, and what their configs leave unsaid
-    factors.py    files of LongRoPE factors, our own and published ones
-    container.py  any static frequencies in words that every reader knows
-    stretch.py    `at_stretch`: schemes at the same effective scale
-    hf.py         Hugging Face's configs: `read_base` in, `config_fields` out
-    rotation.py   exact angles, and the turn of q and k
-    bands.py      schemes that change relative positions: bands of keys, in tiles (tiles.py)
-    attention.py  the attention function that transformers calls, and its mask that is not built
-    requests.py   schemes that depend on the length, outside of training: each request by its own
-    readers/      what transformers, vLLM, SGLang and llama.cpp compute from a folder
-    search/       factors found by measuring: spaces, ledger, the published search and ours
-    install.py    `install` a scheme on a loaded model; `installed` says which
-    analysis.py   what a scheme does to a model's frequencies, in numbers to look at
+    scheme.py        what a model brings, `Base`; what a scheme is, `Scheme`, `Frequencies`; `make_scheme`
+    relative.py      schemes that change relative positions: bands of keys
+    schemes/         one file a scheme, found by being there
+    families.py      the models we handle, and what their configs leave unsaid
+    factors.py       files of LongRoPE factors, our own and published ones
+    hf.py            Hugging Face's configs: `read_base` in, `config_fields` out
+    analysis.py      what a scheme does to a model's frequencies, in numbers; `at_stretch`
+    record.py        what a model was given, and its fingerprint
+    search/          factors found by measuring: spaces, ledger, the published search and ours
+    engines/         what transformers, vLLM, SGLang and llama.cpp compute from a folder
 
-Imports torch and transformers, nothing else of ours.
+Up to here numbers are numpy's. What meets a model needs torch and transformers, and is loaded when it is
+asked for by name:
+
+    rotation.py      exact angles, and the turn of q and k
+    bands.py         attention by bands, in tiles (tiles.py)
+    hook.py          the attention function that transformers calls, and its mask that is not built
+    generation.py    schemes that depend on the length, outside of training: each request by its own
+    installation.py  `install` a scheme on a loaded model; `installed` says which
+
+Imports nothing else of ours.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import schemes
-from .analysis import Analysis, analyse, attention_decay, base_lower_bound, critical_dimension
-from .bands import AttentionScheme, BandedAttention
-from .base import Base, RopeError
+from .analysis import (
+    Analysis,
+    analyse,
+    at_stretch,
+    attention_decay,
+    base_lower_bound,
+    critical_dimension,
+)
 from .factors import Factors, read_factors, write_factors
 from .families import FULL, SLIDING
 from .hf import config_fields, read_base
-from .hook import LazyMask
-from .install import Installed, install, installed, layer_fingerprint, stated_lengths
-from .rotation import Rotary, Table, rotate, rotation_table
-from .scheme import SCHEMES, Frequencies, NotExpressible, Scheme, make_scheme
-from .stretch import at_stretch
+from .record import Installed
+from .relative import AttentionScheme
+from .scheme import (
+    SCHEMES,
+    Base,
+    Frequencies,
+    NotExpressible,
+    RopeError,
+    Scheme,
+    make_scheme,
+    validate_scheme,
+)
+
+if TYPE_CHECKING:
+    from .bands import BandedAttention
+    from .hook import LazyMask
+    from .installation import install, installed, layer_fingerprint, stated_lengths
+    from .rotation import Rotary, Table, rotate, rotation_table
+
+LATER = {
+    "bands": ("BandedAttention",),
+    "hook": ("LazyMask",),
+    "installation": ("install", "installed", "layer_fingerprint", "stated_lengths"),
+    "rotation": ("Rotary", "Table", "rotate", "rotation_table"),
+}
+"names by the module that is loaded when one of them is asked for: these need torch or transformers"
 
 __all__ = [
     "FULL",
@@ -66,5 +98,13 @@ __all__ = [
     "rotation_table",
     "schemes",
     "stated_lengths",
+    "validate_scheme",
     "write_factors",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in LATER.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

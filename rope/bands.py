@@ -1,72 +1,26 @@
 """How does a token attend whose distances are no plain differences? In bands, summed as one softmax.
 
-An attention scheme gives every query a few contiguous ranges of keys and says at which positions the two
-stand there: a `Band`. A band's queries and keys are turned once; blocks of queries then meet their keys in
-tiles that need no mask. Nothing the size of queries x keys is ever held.
+The queries and keys of each `Band` of an attention scheme are turned once; blocks of queries then meet their
+keys in tiles that need no mask. Nothing the size of queries x keys is ever held.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .base import Base, RopeError
+from .relative import AttentionScheme
 from .rotation import Table, rotate, rotation_table
-from .scheme import Frequencies, Scheme
+from .scheme import Base, Frequencies, RopeError
 from .tiles import ROWS, Tile, Turned, attend
 
 Groups = Sequence[Sequence[tuple[int, int]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Band:
-    """Say which keys a query at place m of its request meets, and at which positions the two then stand."""
-
-    keys: Callable[[int], tuple[int, int]]
-    "m to the half-open range of key places, inside [0, m + 1); (0, 0) where there are none"
-    query: Callable[[Tensor], Tensor]
-    "places of queries, int64, to the positions they are turned by"
-    key: Callable[[Tensor], Tensor]
-    "places of keys, int64, to the positions they are turned by"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionScheme(Scheme):
-    """Choose relative positions, not frequencies: those the model was pretrained with, within its window."""
-
-    training_free: ClassVar[bool] = True
-
-    def bands(self, base: Base, *, target_length: int) -> tuple[Band, ...]:
-        """Return the bands; every key up to m is in exactly one of them, m itself in the first."""
-        raise NotImplementedError
-
-    def period(self, base: Base, *, target_length: int) -> int:
-        """Return the tokens after which the shape of the bands repeats.
-
-        While m is in [i * period, (i + 1) * period), each end of a band's range stands still or moves with m,
-        and a range whose ends both move is at least a period wide.
-        """
-        raise NotImplementedError
-
-    def largest_position(self, base: Base, *, target_length: int) -> int:
-        """Return the largest relative position among `target_length` tokens."""
-        raise NotImplementedError
-
-    def reach(self, base: Base, *, target_length: int) -> float:
-        """Return largest distance / largest relative position, for attention what `stretch` is."""
-        largest = self.largest_position(base, target_length=target_length)
-        return max(target_length - 1, 1) / max(largest, 1)
-
-    def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
-        """Return the unscaled frequencies."""
-        return Frequencies(inv_freq=base.unscaled()[None])
 
 
 class BandedAttention:
@@ -157,12 +111,6 @@ class BandedAttention:
             positions = torch.arange(1 << largest.bit_length(), device=device)[None]
             known = self._tables[dtype, device] = rotation_table(positions, self.frequencies, dtype)
         return known
-
-
-def check_whole(where: str, value: object, *, at_least: int, cure: str) -> None:
-    """Raise RopeError unless `value` is a whole number within the bound."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise RopeError(f"{where}: must be a whole number of at least {at_least}, got {value!r}; {cure}")
 
 
 def _check(query: Tensor, key: Tensor, groups: Groups) -> None:

@@ -10,56 +10,66 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from .base import RopeError
-from .scheme import check_number
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from .scheme import Positive, RopeError, Tokens, checked
 
 FORMAT = 1
+Count = Annotated[int, Field(ge=0)]
+Divisor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Divisors = Annotated[tuple[Divisor, ...], Field(strict=False, min_length=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True))
 class Factors:
     """Hold divisors of the unscaled frequencies, and the model they were searched for."""
 
-    long: tuple[float, ...]
+    long: Divisors
     "lambda [rotary_dim / 2], each at least 1"
-    short: tuple[float, ...] | None = None
+    short: Divisors | None = None
     "lambda up to original_length tokens; None: `long` holds there too"
-    first_tokens: int = 0
+    first_tokens: Count = 0
     "positions below this rotate unscaled"
-    attention_scale: float | None = None
+    attention_scale: Positive | None = None
     "scalar on cos and sin; None: the scheme's own formula"
-    rotary_dim: int | None = None
-    original_length: int | None = None
+    rotary_dim: Tokens | None = None
+    original_length: Tokens | None = None
     "tokens"
-    target_length: int | None = None
+    target_length: Tokens | None = None
     "tokens the factors were searched at"
-    theta: float | None = None
+    theta: Positive | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     "how they were found: model, corpus, fitness, settings, seed, tokens spent; JSON values"
 
     def __post_init__(self) -> None:
-        """Check every value."""
-        object.__setattr__(self, "long", divisor_tuple("long", self.long))
-        if self.short is not None:
-            object.__setattr__(self, "short", divisor_tuple("short", self.short))
-            if len(self.short) != len(self.long):
-                raise RopeError(
-                    f"short: must hold as many values as long, {len(self.long)}, got {len(self.short)}; "
-                    "take both from one model"
-                )
+        """Check what values must be to one another."""
+        for name, divisors in (("long", self.long), ("short", self.short or ())):
+            check_divisors(name, divisors, at_least=1)
+        if self.short is not None and len(self.short) != len(self.long):
+            raise RopeError(
+                f"short: must hold as many values as long, {len(self.long)}, got {len(self.short)}; "
+                "take both from one model"
+            )
         if self.rotary_dim not in (None, 2 * len(self.long)):
             raise RopeError(
                 f"long: must hold rotary_dim / 2 values, got {len(self.long)} for rotary_dim "
                 f"{self.rotary_dim}; search again for this model"
             )
-        check_first_tokens("first_tokens", self.first_tokens)
-        for name in ("attention_scale", "rotary_dim", "original_length", "target_length", "theta"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), above=0, cure="write null if it is not known")
+
+
+def check_divisors(where: str, divisors: Iterable[float], *, at_least: float) -> None:
+    """Refuse a divisor below the bound."""
+    for index, value in enumerate(divisors):
+        if value < at_least:
+            raise RopeError(
+                f"{where}[{index}]: must be at least {at_least:.4g}, got {value}; factors divide the "
+                "unscaled frequencies, take the reciprocal of multipliers"
+            )
 
 
 def read_factors(path: str | os.PathLike[str]) -> Factors:
@@ -69,7 +79,8 @@ def read_factors(path: str | os.PathLike[str]) -> Factors:
     if path.suffix not in readers:
         raise RopeError(f"{path}: must end in .json or .csv, got {path.name!r}; name a factor file")
     try:
-        return readers[path.suffix](path.read_text(encoding="utf-8"))
+        with checked(Factors):
+            return readers[path.suffix](path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RopeError(
             f"{path}: must be a readable file, got {error.strerror}; paths start from the working folder"
@@ -120,21 +131,3 @@ def _from_csv(text: str) -> Factors:
         got = f"{len(set(rows))} different rows" if rows else "no rows"
         raise RopeError(f"rows: must be one vector repeated for every layer, got {got}; keep one")
     return Factors(long=rows[0], rotary_dim=2 * len(rows[0]))
-
-
-def divisor_tuple(where: str, values: Any, *, at_least: float = 1) -> tuple[float, ...]:
-    """Return divisors as a tuple of floats, refusing what is no list or holds a value below the bound."""
-    if isinstance(values, str | Mapping) or not isinstance(values, Iterable) or not (held := tuple(values)):
-        raise RopeError(
-            f"{where}: must be a list of numbers, got {values!r}; name a factor file or list them"
-        )
-    for index, value in enumerate(held):
-        cure = "factors divide the unscaled frequencies, take the reciprocal of multipliers"
-        check_number(f"{where}[{index}]", value, at_least=at_least, cure=cure)
-    return tuple(map(float, held))
-
-
-def check_first_tokens(where: str, value: Any) -> None:
-    """Refuse what is no count of tokens."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise RopeError(f"{where}: must be a whole number of at least 0 tokens, got {value!r}; usually 0")

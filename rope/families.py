@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import RopeError
+from .scheme import RopeError
 
 SUPPORTED = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
 PARTIAL = ("phi3",)

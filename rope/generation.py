@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from .base import RopeError
 from .hook import LazyMask
 from .rotation import ByLength
+from .scheme import RopeError
 
 CACHE = "cache" if hasattr(BaseModelOutputWithPast, "cache") else "past_key_values"
 "what transformers calls a cache, in a forward and in its output: `cache` since 5.24"

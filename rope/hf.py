@@ -2,22 +2,22 @@
 
 Transformers 4 has `rope_theta` and `rope_scaling`, transformers 5 has `rope_parameters` with both inside, and
 the older silently falls back to theta 10000 on the newer's files. So we read both, refuse where they differ
-or say nothing, and write both.
+or say nothing, and write both. A scheme without a `rope_type` of its own goes into the longrope type.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from .base import Base, RopeError
-from .container import static_container
 from .families import DEFAULT_THETA, FULL, ONLY_LONGROPE, SLIDING, check_supported, heads, whole, windows
-from .scheme import SCHEMES, NotExpressible, Scheme
+from .scheme import SCHEMES, Base, Frequencies, NotExpressible, RopeError, Scheme, checked
 
 _COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
 _ORIGINAL = "original_max_position_embeddings"
+ROPE_TYPE = "longrope"
+"the type that holds any frequencies which are the same for every head and position"
 
 
 def read_base(
@@ -108,10 +108,10 @@ def _older(scaling: Mapping[str, Any], model_type: str, base: Base) -> dict[str,
     gives back; where it does not, all keys stay, and that reader stops instead of computing something else.
     """
     kind, factor = scaling["rope_type"], scaling.get("factor", 1.0)
-    formula = math.sqrt(1 + math.log(factor) / math.log(base.original_length)) if factor > 1 else 1.0
-    told = {key: scaling[key] for key in ("short_factor", "long_factor") if key in scaling}
-    if model_type in ONLY_LONGROPE and told and math.isclose(scaling["attention_factor"], formula):
-        return {"type": kind, **told}
+    lists = {key: scaling[key] for key in ("short_factor", "long_factor") if key in scaling}
+    formula = longrope_scale(factor, base.original_length)
+    if model_type in ONLY_LONGROPE and lists and math.isclose(scaling["attention_factor"], formula):
+        return {"type": kind, **lists}
     return {**scaling, "type": kind}
 
 
@@ -201,4 +201,67 @@ def _current(parameters: Mapping[str, Any], original: int, trained: int) -> Sche
             f"config.rope_parameters: must hold only what the {kind} scheme reads, got {', '.join(unknown)}; "
             "remove these keys if they have no effect"
         )
-    return kinds[kind].from_hf(parameters, original_length=original, trained_length=trained)
+    with checked(kinds[kind], where=f"rope.{kinds[kind].name}."):
+        return kinds[kind].from_hf(parameters, original_length=original, trained_length=trained)
+
+
+def static_container(
+    base: Base, frequencies: Frequencies, target_length: int, *, short: Frequencies | None = None
+) -> dict[str, Any]:
+    """Return longrope `rope_parameters` that give these frequencies at every length.
+
+    That type is two lists of divisors and one attention factor, so it holds any frequencies that are the same
+    for every head and position: equal lists make it static. Divisors may fall below 1, which no reader minds.
+    With `short`, those hold up to original_length tokens. Raises NotExpressible where heads or first tokens
+    rotate by frequencies of their own.
+    """
+    long_factors = divisors(base, frequencies)
+    return container(
+        base,
+        long_factors=long_factors,
+        short_factors=long_factors if short is None else divisors(base, short),
+        attention_scale=frequencies.attention_scale,
+        factor=max(1.0, target_length / base.original_length),
+    )
+
+
+def container(
+    base: Base,
+    *,
+    long_factors: Sequence[float],
+    short_factors: Sequence[float],
+    attention_scale: float,
+    factor: float,
+) -> dict[str, Any]:
+    """Write every key out: without attention_factor readers compute one, each from other lengths.
+
+    vLLM and SGLang read the mscale pair in its place.
+    """
+    return Scheme().written(
+        base,
+        rope_type=ROPE_TYPE,
+        factor=factor,
+        original_max_position_embeddings=base.original_length,
+        attention_factor=attention_scale,
+        short_mscale=attention_scale,
+        long_mscale=attention_scale,
+        short_factor=list(short_factors),
+        long_factor=list(long_factors),
+    )
+
+
+def divisors(base: Base, frequencies: Frequencies) -> list[float]:
+    """Return lambda, unscaled / scaled inverse frequency [rotary_dim / 2]."""
+    rows = len(frequencies.inv_freq)
+    if rows != 1 or frequencies.first_tokens:
+        got = f"{rows} rows" if rows != 1 else f"{frequencies.first_tokens} first tokens unscaled"
+        raise NotExpressible(
+            f"rope.to_hf: must be one row of frequencies for every position, got {got}; no engine reads "
+            "more, serve it with ropewalk.rope.install"
+        )
+    return (base.unscaled() / frequencies.inv_freq[0]).tolist()
+
+
+def longrope_scale(factor: float, original_length: float) -> float:
+    """Return sqrt(1 + ln s / ln L), LongRoPE's attention scale, above a factor of 1 (2402.13753)."""
+    return math.sqrt(1 + math.log(factor) / math.log(original_length)) if factor > 1 else 1.0

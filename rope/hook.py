@@ -17,8 +17,8 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 from .bands import BandedAttention
-from .base import RopeError
 from .rotation import Rotary
+from .scheme import RopeError
 
 NAME = "ropewalk"
 Attend = Callable[..., Tensor]

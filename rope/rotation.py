@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Base, RopeError
-from .scheme import Frequencies, Scheme
+from .scheme import Base, Frequencies, RopeError, Scheme
 
 CHUNK = 1 << 16
 "positions turned into angles at a time: bounds the float64 scratch to 32 MiB a chunk at 64 frequencies"
@@ -42,7 +41,9 @@ def rotation_table(
     `angles_in` float32 gives what common readers compute, to measure how far they drift.
     """
     inv_freq, first = (
-        None if part is None else part.to(positions.device, angles_in)[None, :, None, :]
+        None
+        if part is None
+        else torch.as_tensor(part, device=positions.device, dtype=angles_in)[None, :, None, :]
         for part in (frequencies.inv_freq, frequencies.first_inv_freq)
     )
     assert inv_freq is not None

@@ -1,7 +1,8 @@
-"""How does a scheme turn a model's `Base` into frequencies, and how is it found by name?
+"""How does a scheme turn what a model brings, its `Base`, into frequencies, and how is it found by name?
 
-A scheme is a frozen dataclass of its own knobs in a file of its own under `schemes/`; `@scheme("name")` is
-all the registration there is.
+A scheme is a class of its own knobs in a file of its own under `schemes/`; `@scheme("name")` is all the
+registration there is. The types of its knobs, `Annotated` with pydantic's constraints, are what every value
+is checked against, whoever makes the scheme.
 """
 
 from __future__ import annotations
@@ -9,57 +10,129 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
 
-from torch import Tensor, float64
-
-from .base import Base, RopeError
+import numpy as np
+import pydantic.dataclasses
+from numpy.typing import NDArray
+from pydantic import ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import Field as Bound
 
 SCHEMES: dict[str, type[Scheme]] = {}
 S = TypeVar("S", bound="Scheme")
+Array = NDArray[np.float64]
+
+
+class RopeError(ValueError):
+    """A setting, config or model that cannot be used, with what must hold and how to get there."""
 
 
 class NotExpressible(RopeError):  # noqa: N818
     """Hugging Face's `rope_parameters` have no words for this scheme."""
 
 
+def _as_given(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Keep 8 as 8: knobs are hashed as they are written, and 8.0 would be another fingerprint."""
+    check(value)
+    return value
+
+
+AsGiven = WrapValidator(_as_given)
+Positive = Annotated[float, Bound(gt=0, allow_inf_nan=False), AsGiven]
+Factor = Annotated[float, Bound(ge=1, allow_inf_nan=False), AsGiven]
+Theta = Annotated[float, Bound(gt=1, allow_inf_nan=False), AsGiven]
+Tokens = Annotated[int, Bound(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """Describe the rotary position encoding of one layer type, before any scheme."""
+
+    head_dim: int
+    "channels of one attention head"
+    rotary_dim: int
+    "channels of a head that rotate (even, at most head_dim); the rest carry no position"
+    theta: float
+    "RoPE base of the unscaled frequencies"
+    original_length: int
+    "tokens; the window in which the unscaled frequencies were pretrained"
+    trained_length: int
+    "tokens; the window the weights were last trained at"
+    query_heads: int
+    kv_heads: int
+    window: int | None = None
+    "tokens that a layer of this type sees, its own included; None: all"
+    current: Scheme
+    "the scheme the model carries, its factor written out"
+
+    def __post_init__(self) -> None:
+        """Refuse values no scheme could compute from."""
+        if self.rotary_dim < 2 or self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
+            raise RopeError(
+                f"base.rotary_dim: must be even, at least 2 and at most head_dim {self.head_dim}, "
+                f"got {self.rotary_dim}; check head_dim and partial_rotary_factor of the config"
+            )
+        if not 1 < self.theta < float("inf"):
+            raise RopeError(
+                f"base.theta: must be a finite number above 1, got {self.theta}; "
+                "write the RoPE base the model was trained with, often 10000 or 500000"
+            )
+        for name in ("original_length", "trained_length"):
+            if (got := getattr(self, name)) < 1:
+                raise RopeError(
+                    f"base.{name}: must be at least 1 token, got {got}; write the window in tokens"
+                )
+        if self.kv_heads < 1 or self.query_heads % self.kv_heads:
+            raise RopeError(
+                f"base.kv_heads: must divide the {self.query_heads} query heads, got {self.kv_heads}; "
+                "check num_attention_heads and num_key_value_heads of the config"
+            )
+
+    def unscaled(self) -> Array:
+        """Return theta^(-2i/d), radians a token, float64 [rotary_dim / 2] (Su et al., 2104.09864)."""
+        return inverse_frequencies(self.theta, self.rotary_dim)
+
+
+def inverse_frequencies(theta: float, rotary_dim: int) -> Array:
+    """Return theta^(-2i/d) for i in [0, d/2), float64."""
+    # One scalar power at a time: a vectorised one's last bit, and so the fingerprint, depends on the machine.
+    return np.array([float(theta) ** (-2 * i / rotary_dim) for i in range(rotary_dim // 2)])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frequencies:
     """Hold what rotates: inverse frequencies (radians a token) and the one scalar on cos and sin."""
 
-    inv_freq: Tensor
+    inv_freq: Array
     "float64 [1 or kv_heads, rotary_dim / 2]"
     attention_scale: float = 1.0
     first_tokens: int = 0
     "positions below this rotate by `first_inv_freq`, unscaled (LongRoPE's n-hat, 2402.13753)"
-    first_inv_freq: Tensor | None = None
+    first_inv_freq: Array | None = None
     "float64, shaped as `inv_freq`; given exactly where `first_tokens` is above 0"
 
     def __post_init__(self) -> None:
         """Assert the shape and type that the rotation relies on."""
-        assert self.inv_freq.dtype == float64, self.inv_freq.dtype
+        assert isinstance(self.inv_freq, np.ndarray), type(self.inv_freq)
+        assert self.inv_freq.dtype == np.float64, self.inv_freq.dtype
         assert self.inv_freq.ndim == 2, self.inv_freq.shape
         assert (self.first_tokens > 0) == (self.first_inv_freq is not None), self.first_tokens
 
     def stretch(self, base: Base) -> float:
         """Return unscaled / scaled inverse frequency at the lowest rotary frequency, median over heads."""
-        return float(base.unscaled()[-1] / self.inv_freq[:, -1].quantile(0.5))
+        return float(base.unscaled()[-1] / np.median(self.inv_freq[:, -1]))
 
     @property
     def fingerprint(self) -> str:
         """Return the sha256 of every value, in hex."""
         digest = hashlib.sha256(struct.pack("<qqd", *self.inv_freq.shape, self.attention_scale))
-        digest.update(_bytes(self.inv_freq))
+        digest.update(self.inv_freq.astype("<f8").tobytes())
         if self.first_inv_freq is not None:
-            digest.update(struct.pack("<q", self.first_tokens) + _bytes(self.first_inv_freq))
+            digest.update(struct.pack("<q", self.first_tokens) + self.first_inv_freq.astype("<f8").tobytes())
         return digest.hexdigest()
-
-
-def _bytes(values: Tensor) -> bytes:
-    """Return float64 values as bytes that are the same on every machine."""
-    return values.contiguous().cpu().numpy().astype("<f8").tobytes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +200,8 @@ class Factored(Scheme):
 
     stretch_knob = "factor"
 
-    factor: float | None = None
+    factor: Factor | None = None
     "times the original length; None: target_length / original_length"
-
-    def __post_init__(self) -> None:
-        """Check the factor."""
-        if self.factor is not None:
-            check_number(
-                f"rope.{self.name}.factor", self.factor, at_least=1, cure="leave it out to derive it"
-            )
 
     def factor_for(self, base: Base, target_length: int) -> float:
         """Return the factor in force, at least 1."""
@@ -152,19 +218,9 @@ def target_factor(name: str, base: Base, target_length: int) -> float:
     return target_length / base.original_length
 
 
-def check_number(
-    where: str, value: Any, *, at_least: float | None = None, above: float | None = None, cure: str
-) -> None:
-    """Raise RopeError unless `value` is a finite number within the bound."""
-    bound = f"of at least {at_least}" if above is None else f"above {above}"
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    high = number and (above is None or value > above) and (at_least is None or value >= at_least)
-    if not high:
-        raise RopeError(f"{where}: must be a finite number {bound}, got {value!r}; {cure}")
-
-
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 def scheme(name: str) -> Callable[[type[S]], type[S]]:
-    """Register the decorated class under `name`."""
+    """Register the decorated class under `name`, a frozen dataclass that checks its knobs by their types."""
 
     def register(cls: type[S]) -> type[S]:
         if name in SCHEMES:
@@ -172,6 +228,8 @@ def scheme(name: str) -> Callable[[type[S]], type[S]]:
                 f"rope.{name}: must be registered once, got {SCHEMES[name].__module__} and {cls.__module__}; "
                 "rename one, and import the package only as ropewalk.rope"
             )
+        config = ConfigDict(strict=True, extra="forbid")
+        cls = pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=config)
         cls.name = name
         SCHEMES[name] = cls
         return cls
@@ -180,12 +238,11 @@ def scheme(name: str) -> Callable[[type[S]], type[S]]:
 
 
 def validate_scheme(name: str, knobs: Mapping[str, Any]) -> Scheme:
-    """Return the scheme `name` with the knobs of a recipe."""
-    return make_scheme(name, **knobs)
+    """Return the scheme `name` with these knobs.
 
-
-def make_scheme(name: str, **knobs: Any) -> Scheme:
-    """Return the scheme `name` with these knobs; unknown names and knobs are refused with the known ones."""
+    Unknown names and knobs are a RopeError that lists the known ones; pydantic's ValidationError holds all
+    that is wrong with the others, each at its knob.
+    """
     if name not in SCHEMES:
         raise RopeError(
             f"rope.kind: must be a known scheme, got {name!r}; use one of {', '.join(sorted(SCHEMES))}"
@@ -197,3 +254,33 @@ def make_scheme(name: str, **knobs: Any) -> Scheme:
         has = f"{name} has {', '.join(known)}" if known else f"{name} has no knobs"
         raise RopeError(f"rope.{name}: must be given only knobs it has, got {', '.join(unknown)}; {has}")
     return cls(**knobs)
+
+
+def make_scheme(name: str, **knobs: Any) -> Scheme:
+    """Return the scheme `name` with these knobs; all that is wrong with them is one RopeError."""
+    with checked(SCHEMES.get(name, Scheme), where=f"rope.{name}."):
+        return validate_scheme(name, knobs)
+
+
+@contextmanager
+def checked(cls: type, *, where: str = "") -> Iterator[None]:
+    """Raise what pydantic finds wrong with the fields of a class as one RopeError, a line a problem."""
+    try:
+        yield
+    except ValidationError as error:
+        defaults = {field.name: field.default for field in fields(cls)}
+        raise RopeError("\n".join(_said(where, one, defaults) for one in error.errors())) from error
+
+
+def _said(where: str, problem: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Say where, what must hold, the value and the cure."""
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, RopeError):
+        return str(cause)
+    knob, *place = problem["loc"]
+    at = "".join(f"[{part}]" for part in place if isinstance(part, int))
+    must = problem["msg"].partition("should ")[2]
+    usual = defaults[knob]
+    cure = "leave it out to derive it" if usual is None else f"usually {str(usual).lower()}"
+    cure = "list the numbers" if usual is MISSING else cure
+    return f"{where}{knob}{at}: must {must}, got {problem['input']!r}; {cure}"

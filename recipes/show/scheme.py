@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-import torch
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -55,7 +55,7 @@ def numbers(scheme: Scheme, base: Base, *, target_length: int, length: int | Non
         "lambda": told.divisor.tolist(),
         "turns": {"original": told.turns_original.tolist(), "target": told.turns_target.tolist()},
         "regions": told.regions,
-        "unseen": [row.nonzero().flatten().tolist() for row in told.unseen],
+        "unseen": [row.nonzero()[0].tolist() for row in told.unseen],
         "decay": _decay(scheme, base, frequencies, window),
         "engines": {engine: _served(scheme, base, target_length, engine) for engine in ENGINES},
     }
@@ -63,8 +63,8 @@ def numbers(scheme: Scheme, base: Base, *, target_length: int, length: int | Non
 
 def _decay(scheme: Scheme, base: Base, frequencies: Frequencies, window: int) -> dict[str, Any]:
     """Tell how q.k of like tokens fades with distance, by the scheme and without it."""
-    points = torch.logspace(0, math.log10(max(window - 1, 1)), POINTS, dtype=torch.float64)
-    distances = points.round().long().unique()
+    points = np.logspace(0, math.log10(max(window - 1, 1)), POINTS)
+    distances = np.unique(points.round().astype(np.int64))
     relative = relative_positions(scheme, base, distances, target_length=window)
     unscaled = Frequencies(inv_freq=base.unscaled()[None])
     return {

@@ -1,13 +1,13 @@
-"""readers: who will compute what from a folder, and who can serve a scheme?
+"""engines: who will compute what from a folder, and who can serve a scheme?
 
-reading.py         what a reader is, and the formulas readers share
-transformers_5.py  the installed transformers, asked
-transformers_4.py  transformers 4.57 and all that ask `config.rope_theta`
+reader.py        what a reader is, and the formulas that readers share
+transformers.py  transformers 5 and 4.57 by their rules
+installed.py     the installed transformers itself, asked; nothing else here loads it
 vllm.py sglang.py llama_cpp.py   the engines' own rules
-serving.py         a scheme against every engine: exact, different or not served, and the config to write
-trained.py         what a folder's weights were trained with, and how far a reading is from it
-faults.py          what is wrong with a config, with the cure
-folder.py          a whole folder: every reader, every fault
+serving.py       a scheme against every engine: exact, different or not served, and the config to write
+trained.py       what a folder's weights were trained with, and what a reading has otherwise
+faults.py        what is wrong with a config, and the fewest changes that cure it
+verify.py        a whole folder: every reader, every fault
 """
 
 from .reader import CannotRead, Question, Reader, Reading

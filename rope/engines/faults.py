@@ -1,19 +1,23 @@
-"""What is wrong with a config.json, whoever reads it? Each fault with what must hold and the cure."""
+"""What is wrong with a config.json, whoever reads it, and the fewest changes that cure a reader of it?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..families import FULL
-from .reader import Config
+from .reader import ORIGINAL, Config, Question, Reader
+from .serving import READERS, VERDICTS, judge
 from .trained import Trained
 
+Change = tuple[tuple[str, ...], Any]
+"where a value goes, and the value"
 SCALED_FROM = ("linear", "yarn", "longrope")
 "types whose factor is the new length over the original (llama3's is not: 8 x 8,192 serves 131,072)"
 NEED_ORIGINAL = ("yarn", "longrope", "llama3")
-NUMBERS = ("rope_theta", "max_position_embeddings", "original_max_position_embeddings", "factor")
-NUMBERS += ("model_max_length",)
+NUMBERS = ("rope_theta", "max_position_embeddings", ORIGINAL, "factor", "model_max_length")
 DEFAULT_THETA, ITS_WINDOW = 10_000, 4096
 "theta of Llama 1 and 2, whose configs did not state it, and the longest window it was pretrained in"
 
@@ -47,11 +51,11 @@ def type_faults(config: Config, tokenizer: Mapping[str, Any] | None) -> Iterator
 
 def tokenizer_faults(tokenizer: Mapping[str, Any] | None, window: int) -> Iterator[str]:
     """Yield it if the tokenizer would warn of prompts, or cut them, before the window ends."""
-    told = (tokenizer or {}).get("model_max_length")
-    if told is not None and told < window:
+    longest = (tokenizer or {}).get("model_max_length")
+    if longest is not None and longest < window:
         yield (
             f"tokenizer_config.json model_max_length: must be at least the window of {window} tokens, got "
-            f"{told:g}; write {window}"
+            f"{longest:g}; write {window}"
         )
 
 
@@ -72,7 +76,7 @@ def theta_faults(config: Config) -> Iterator[str]:
     nested = [layout.get(FULL) or {} for layout in layouts[1:]]
     if any(layout.get("rope_theta") is not None for layout in [*layouts, *nested]):
         return
-    original = stated.get("original_max_position_embeddings") or config.get("max_position_embeddings") or 0
+    original = stated.get(ORIGINAL) or config.get("max_position_embeddings") or 0
     if original > ITS_WINDOW:
         yield (
             f"config.rope_theta: must be stated for a model pretrained on {original} tokens, got none, which "
@@ -83,19 +87,17 @@ def theta_faults(config: Config) -> Iterator[str]:
 
 def _original(config: Config, stated: Mapping[str, Any]) -> Iterator[str]:
     """Find an original length that readers fill with the extended one."""
-    name, kind = "original_max_position_embeddings", stated.get("rope_type")
-    if kind in NEED_ORIGINAL and stated.get(name) is None and config.get(name) is None:
+    kind = stated.get("rope_type")
+    if kind in NEED_ORIGINAL and stated.get(ORIGINAL) is None and config.get(ORIGINAL) is None:
         yield (
-            f"config.{name}: must be stated for {kind}, got none, for which readers take "
+            f"config.{ORIGINAL}: must be stated for {kind}, got none, for which readers take "
             f"{config.get('max_position_embeddings')}, the extended one; write the window of pretraining"
         )
 
 
 def _factor(config: Config, stated: Mapping[str, Any]) -> Iterator[str]:
     """Find a factor that leads to another window than the one stated."""
-    original = stated.get("original_max_position_embeddings") or config.get(
-        "original_max_position_embeddings"
-    )
+    original = stated.get(ORIGINAL) or config.get(ORIGINAL)
     factor, window = stated.get("factor"), config.get("max_position_embeddings")
     if stated.get("rope_type") not in SCALED_FROM or not (original and factor and window):
         return
@@ -110,11 +112,78 @@ def _factor(config: Config, stated: Mapping[str, Any]) -> Iterator[str]:
 def _window(config: Config, trained: Trained) -> Iterator[str]:
     """Find a max_position_embeddings other than what was trained needs."""
     wanted = trained.scheme.hf_window(trained.bases[FULL], target_length=trained.target_length)
-    told = config.get("max_position_embeddings")
-    if told != wanted:
-        why = (
-            " (dynamic grows from it: the extended length switches it off)"
-            if wanted != trained.target_length
-            else ""
-        )
-        yield f"config.max_position_embeddings: must be {wanted}{why}, got {told}; write {wanted}"
+    window = config.get("max_position_embeddings")
+    if window != wanted:
+        grows = " (dynamic grows from it: the extended length switches it off)"
+        why = grows if wanted != trained.target_length else ""
+        yield f"config.max_position_embeddings: must be {wanted}{why}, got {window}; write {wanted}"
+
+
+def cure(
+    config: Config, wanted: Mapping[str, Any], trained: Trained, reader: Reader, question: Question
+) -> list[Change]:
+    """Return the fewest changes towards `wanted` that serve a reader as well as all of them.
+
+    No other reader may end worse than it is now; where that cannot be, there is no cure.
+    """
+    kept, here = list(_changes(config, wanted)), [other.name for other in READERS].index(reader.name)
+    allowed = ranks(config, trained, question)
+    allowed[here] = ranks(changed(config, kept), trained, question)[here]
+
+    def harmless(changes: list[Change]) -> bool:
+        after = ranks(changed(config, changes), trained, question)
+        return all(rank <= most for rank, most in zip(after, allowed, strict=True))
+
+    if not harmless(kept):
+        return []
+    for change in list(kept):
+        fewer = [other for other in kept if other is not change]
+        kept = fewer if harmless(fewer) else kept
+    return kept
+
+
+def ranks(config: Config, trained: Trained, question: Question) -> list[int]:
+    """Return every reader's verdict on a config, 0 the best."""
+    return [VERDICTS.index(judge(reader, config, trained, question).verdict) for reader in READERS]
+
+
+def _changes(config: Config, wanted: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield what to write, whole layouts first: they are the first to be given up."""
+    missing = [key for key, value in wanted.items() if isinstance(value, Mapping) and not config.get(key)]
+    for key in [*missing, *(key for key in wanted if key not in missing)]:
+        value = wanted[key]
+        there = config.get(key)
+        if isinstance(value, Mapping) and isinstance(there, Mapping) and not set(there) - set(value):
+            yield from (((key, *path), new) for path, new in _changes(there, value))
+        elif text(there) != text(value):
+            yield (key,), value
+
+
+def changed(config: Config, changes: Sequence[Change]) -> dict[str, Any]:
+    """Return a config with values written into it."""
+    new = copy.deepcopy(dict(config))
+    for path, value in changes:
+        place = new
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+    return new
+
+
+def written(changes: Sequence[Change]) -> str:
+    """Return changes as a person would write them."""
+    return ", ".join(f"{'.'.join(path)} = {short(value)}" for path, value in changes)
+
+
+def text(value: Any) -> str:
+    """Return a value as JSON, in which 4 and 4.0 differ."""
+    return json.dumps(value, sort_keys=True)
+
+
+def short(value: Any) -> str:
+    """Return a value as JSON, a long list as its size."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f'"{key}": {short(inner)}' for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple) and len(value) > 4:
+        return f"[{len(value)} numbers]"
+    return json.dumps(value)

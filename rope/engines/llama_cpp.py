@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base import Base
 from ..families import SLIDING
-from ..scheme import Frequencies
-from .reader import Config, Given, Question, Reader, Reading, longrope_scale, needed, static, yarn_scale
+from ..hf import longrope_scale
+from ..scheme import Base, Frequencies
+from ..schemes.yarn import scale_at
+from .reader import ORIGINAL, Config, Given, Question, Reader, Reading, static
 from .transformers import resolve
 
 LOADS_DIVISORS = ("llama", "mistral")
@@ -39,7 +40,7 @@ class Gguf:
 
 def read(config: Config, question: Question) -> Reading:
     """Return what the converter and llama.cpp make of a config."""
-    _, given, _ = resolve(config, question)
+    given = resolve(config, question)
     # No scaling is kept for the layers with a window.
     slides = question.layer_type == SLIDING
     return run(Gguf() if slides else convert(str(config.get("model_type")), given), given, question)
@@ -47,8 +48,8 @@ def read(config: Config, question: Question) -> Reading:
 
 def convert(model_type: str, given: Given) -> Gguf:
     """Return what the converter writes; what it has no words for it drops without an error."""
-    stated, kind = given.parameters, str(given.parameters["rope_type"])
-    original = int(stated.get("original_max_position_embeddings") or given.window)
+    stated, kind = given.parameters, given.kind
+    original = int(stated.get(ORIGINAL) or given.window)
     if kind == "linear" and stated.get("factor") is not None:
         return Gguf(scaling="linear", factor=stated["factor"])
     if kind == "yarn" and stated.get("factor") is not None:
@@ -60,8 +61,8 @@ def convert(model_type: str, given: Given) -> Gguf:
         return Gguf(
             scaling="longrope",
             attn_factor=longrope_scale(given.window / original, original),
-            long=needed(stated, "long_factor"),
-            short=needed(stated, "short_factor"),
+            long=given.needed("long_factor"),
+            short=given.needed("short_factor"),
             original=original,
         )
     if kind in ("longrope", "su"):
@@ -72,12 +73,10 @@ def convert(model_type: str, given: Given) -> Gguf:
 def run(gguf: Gguf, given: Given, question: Question) -> Reading:
     """Return what llama.cpp computes from a GGUF file."""
     window = question.max_length or given.window
-    return Reading(
+    return given.reading(
+        static(_frequencies(gguf, given, window)),
         kind=f"{gguf.scaling}, rope_freqs" if gguf.divisors else gguf.scaling,
-        theta=given.theta,
-        rotary_dim=given.rotary_dim,
         window=window,
-        at=static(_frequencies(gguf, given, window)),
         factor=None if gguf.factor == 1 else gguf.factor,
     )
 
@@ -86,7 +85,7 @@ def _frequencies(gguf: Gguf, given: Given, allocated: int) -> Frequencies:
     """Return the one set in force; long or short is chosen by the tokens the server has room for."""
     if gguf.scaling == "yarn":
         # The stated attention factor is overwritten by YaRN's own; the ramp's ends are always whole.
-        return given.yarn(yarn_scale(gguf.factor) * gguf.attn_factor, truncate=True)
+        return given.yarn(scale_at(gguf.factor) * gguf.attn_factor, truncate=True)
     divisors = gguf.divisors or (gguf.long if allocated > gguf.original else gguf.short)
     if divisors:
         return given.divided(divisors, gguf.attn_factor)

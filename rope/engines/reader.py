@@ -6,17 +6,18 @@ fields of the config, and each has its own rules for them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+import numpy as np
 
-from ..base import Base, RopeError, inverse_frequencies
 from ..families import FULL
-from ..scheme import Frequencies, make_scheme
+from ..hf import longrope_scale
+from ..scheme import Base, Frequencies, RopeError, inverse_frequencies, make_scheme
+from ..schemes.yarn import scale_at, stated_scale
 
+ORIGINAL = "original_max_position_embeddings"
 Config = Mapping[str, Any]
 "the fields of a config.json"
 
@@ -92,7 +93,7 @@ class Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What a config states of one layer type, as a reader finds it, before any formula."""
+    """What a config states of one layer type, as a reader finds it, and the formulas that readers share."""
 
     theta: float
     head_dim: int
@@ -100,6 +101,22 @@ class Given:
     window: int
     "max_position_embeddings"
     parameters: Mapping[str, Any]
+    top_original: int | None = None
+    "original_max_position_embeddings at the top level"
+
+    @property
+    def kind(self) -> str:
+        """Return the rope_type."""
+        return str(self.parameters["rope_type"])
+
+    def needed(self, key: str) -> Any:
+        """Return a parameter the reader cannot do without."""
+        return needed(self.parameters, key)
+
+    @property
+    def original(self) -> int:
+        """Return the original length, which must be stated."""
+        return int(self.needed(ORIGINAL))
 
     def plain(self, theta: float | None = None, scale: float = 1.0) -> Frequencies:
         """Return the unscaled frequencies of the stated theta, or of another."""
@@ -108,33 +125,36 @@ class Given:
 
     def divided(self, divisors: Sequence[float] | float, scale: float = 1.0) -> Frequencies:
         """Return the unscaled frequencies divided one by one, or all by one number."""
-        by = torch.tensor(divisors, dtype=torch.float64)
+        by = np.array(divisors, dtype=np.float64)
         if by.ndim and len(by) != self.rotary_dim // 2:
             raise CannotRead(f"{len(by)} divisors for {self.rotary_dim // 2} frequencies")
         return Frequencies(inv_freq=self.plain().inv_freq / by, attention_scale=scale)
 
-    def grown(self, inner: float) -> Frequencies:
+    def grown(self, times: float) -> Frequencies:
+        """Return dynamic NTK's frequencies at `times` the window: theta (s t - (s - 1))^(d / (d - 2))."""
+        factor = self.needed("factor")
+        return self.raised(factor * times - (factor - 1))
+
+    def raised(self, inner: float) -> Frequencies:
         """Return NTK's frequencies: theta times inner^(d / (d - 2))."""
         return self.plain(self.theta * inner ** (self.rotary_dim / (self.rotary_dim - 2)))
 
-    def by_scheme(self, name: str, original_length: int, **knobs: Any) -> Frequencies:
+    def by_scheme(self, name: str, **knobs: Any) -> Frequencies:
         """Return what one of our schemes gives, for the readers that share its formula."""
         # Heads and the trained window enter no formula.
         base = Base(
             head_dim=self.head_dim, rotary_dim=self.rotary_dim, theta=self.theta,
-            original_length=original_length, trained_length=original_length, query_heads=1, kv_heads=1,
+            original_length=self.original, trained_length=self.original, query_heads=1, kv_heads=1,
             current=make_scheme("default"),
         )  # fmt: skip
-        scheme = make_scheme(name, **knobs)
-        return scheme.frequencies(base, target_length=original_length)
+        return make_scheme(name, **knobs).frequencies(base, target_length=self.original)
 
     def yarn(self, scale: float | None, *, truncate: bool | None = None) -> Frequencies:
         """Return YaRN with the stated factor, original length and betas."""
         stated = self.parameters
         return self.by_scheme(
             "yarn",
-            int(needed(stated, "original_max_position_embeddings")),
-            factor=needed(stated, "factor"),
+            factor=self.needed("factor"),
             beta_fast=stated.get("beta_fast") or 32,
             beta_slow=stated.get("beta_slow") or 1,
             attention_scale=scale,
@@ -144,30 +164,34 @@ class Given:
     def llama3(self) -> Frequencies:
         """Return Llama 3.1's blend of the stated factor and bounds."""
         names = ("factor", "low_freq_factor", "high_freq_factor")
-        original = needed(self.parameters, "original_max_position_embeddings")
-        return self.by_scheme(
-            "llama3", int(original), **{name: needed(self.parameters, name) for name in names}
-        )
+        return self.by_scheme("llama3", **{name: self.needed(name) for name in names})
 
-    def mscale(self, *, honour: bool = True) -> float:
+    def yarn_scale(self, *, honour: bool = True) -> float:
         """Return YaRN's attention scale: stated and honoured, else by the mscale pair, else 0.1 ln s + 1."""
-        stated, factor = self.parameters, needed(self.parameters, "factor")
-        if honour and stated.get("attention_factor") is not None:
-            return float(stated["attention_factor"])
-        pair = stated.get("mscale"), stated.get("mscale_all_dim")
-        if all(pair):
-            return yarn_scale(factor, pair[0]) / yarn_scale(factor, pair[1])  # type: ignore[arg-type]
-        return yarn_scale(factor)
+        factor = self.needed("factor")
+        scale = stated_scale(self.parameters, factor, honour=honour)
+        return scale_at(factor) if scale is None else float(scale)
 
+    def longrope(self, regime: str) -> Frequencies:
+        """Return the long or the short set as vLLM and SGLang scale it."""
+        scale = self.parameters.get(f"{regime}_mscale")
+        scale = scale or longrope_scale(self.window / self.original, self.original)
+        return self.divided(self.needed(f"{regime}_factor"), float(scale))
 
-def yarn_scale(factor: float, weight: float = 1.0) -> float:
-    """Return 0.1 w ln s + 1 above a factor of 1 (2309.00071)."""
-    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+    def linear(self) -> Frequencies:
+        """Return linear scaling as vLLM and SGLang do it: a factor of 4 in JSON is an error, 4.0 is none."""
+        factor = self.needed("factor")
+        if not isinstance(factor, float):
+            raise CannotRead(
+                f"TypeError: 'int' object is not iterable (factor {factor}, not {float(factor)})"
+            )
+        return self.divided(factor)
 
-
-def longrope_scale(factor: float, original_length: float) -> float:
-    """Return sqrt(1 + ln s / ln L) above a factor of 1 (2402.13753)."""
-    return math.sqrt(1 + math.log(factor) / math.log(original_length)) if factor > 1 else 1.0
+    def reading(self, at: Callable[[int], Frequencies], **more: Any) -> Reading:
+        """Return a reading of what is stated, and `more`."""
+        facts = {"kind": self.kind, "theta": self.theta, "rotary_dim": self.rotary_dim}
+        facts |= {"window": self.window, "factor": self.parameters.get("factor"), "at": at}
+        return Reading(**facts | more)
 
 
 def needed(stated: Mapping[str, Any], key: str) -> Any:
@@ -175,6 +199,15 @@ def needed(stated: Mapping[str, Any], key: str) -> Any:
     if stated.get(key) is None:
         raise CannotRead(f"no {key} for type {stated.get('rope_type', stated.get('type'))}")
     return stated[key]
+
+
+def within(longest: int, question: Question) -> int | None:
+    """Return the tokens a server asks for, which an engine refuses beyond what it derives from the config."""
+    if question.max_length is not None and question.max_length > longest:
+        raise CannotRead(
+            f"ValueError: {question.max_length} tokens asked for, {longest} derived from the config"
+        )
+    return question.max_length
 
 
 def static(frequencies: Frequencies) -> Callable[[int], Frequencies]:

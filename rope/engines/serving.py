@@ -10,45 +10,46 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..base import Base, RopeError
 from ..families import FULL, ONLY_LONGROPE
 from ..hf import config_fields
-from ..scheme import NotExpressible, Scheme
-from . import llama_cpp, sglang, transformers_4, vllm
-from . import transformers as transformers_5
-from .reader import CannotRead, Config, Question, Reader, Reading, yarn_scale
+from ..scheme import Base, NotExpressible, RopeError, Scheme
+from ..schemes.yarn import scale_at
+from .llama_cpp import LOADS_DIVISORS, gguf_with
+from .llama_cpp import READER as LLAMA_CPP
+from .reader import CannotRead, Config, Question, Reader, Reading
+from .sglang import READER as SGLANG
 from .trained import Trained, differences
+from .transformers import READER_4, READER_5
+from .vllm import READER as VLLM
 
-READERS = (transformers_5.READER, transformers_4.READER, vllm.READER, sglang.READER, llama_cpp.READER)
+READERS = (READER_5, READER_4, VLLM, SGLANG, LLAMA_CPP)
 ENGINES: tuple[str, ...] = tuple(dict.fromkeys(reader.engine for reader in READERS))
 VERDICTS = ("exact", "difference", "no")
 "from best to worst"
 
 BY_LENGTH = {
-    (
-        "transformers",
-        "dynamic",
-    ): "theta follows the longest sequence seen so far, cached keys keep an older one",
-    ("transformers", "longrope"): "the longest row of a batch chooses for all, keys cached before the switch "
-    "keep the short factors (Phi-3's own class makes them anew)",
-    ("vllm", "dynamic"): "one theta for all lengths",
-    ("vllm", "longrope"): "long factors at every length",
-    ("sglang", "dynamic"): "one theta for all lengths",
-    (
-        "sglang",
-        "longrope",
-    ): "the longest request of a batch chooses for all, the token at original_length is not "
-    "rotated when it is decoded, cached keys keep the short factors",
-    ("llama.cpp", "none"): "the converter drops it without a word",
-    ("llama.cpp", "longrope"): "the room the server has, not the sequence, chooses the factors",
+    "transformers": {
+        "dynamic": "theta follows the longest sequence seen so far, cached keys keep an older one",
+        "longrope": "the longest row of a batch chooses for all, keys cached before the switch keep the "
+        "short factors (Phi-3's own class makes them anew)",
+    },
+    "vllm": {"dynamic": "one theta for all lengths", "longrope": "long factors at every length"},
+    "sglang": {
+        "dynamic": "one theta for all lengths",
+        "longrope": "the longest request of a batch chooses for all, the token at original_length is not "
+        "rotated when it is decoded, cached keys keep the short factors",
+    },
+    "llama.cpp": {
+        "none": "the converter drops it without a word",
+        "longrope": "the room the server has, not the sequence, chooses the factors",
+    },
 }
 "what else happens where frequencies depend on the length, by engine and the kind of scaling it reads"
 BY_ITSELF = {
-    (
-        "llama.cpp",
-        "self-extend",
-    ): "only llama-completion has it (--grp-attn-n, --grp-attn-w), the server has not",
-    ("vllm", "dca"): "its rotary class is there, an attention backend for it is not",
+    "llama.cpp": {
+        "self-extend": "only llama-completion has it (--grp-attn-n, --grp-attn-w), the server has not"
+    },
+    "vllm": {"dca": "its rotary class is there, an attention backend for it is not"},
 }
 "what an engine has of a scheme that no config can express"
 
@@ -90,7 +91,7 @@ def serving_of(trained: Trained, engine: str, model_type: str) -> Serving:
     try:
         written = config_fields(fields, trained.bases, trained.scheme, **lengths)
     except NotExpressible as error:
-        why = BY_ITSELF.get((engine, trained.scheme.name), str(error))
+        why = BY_ITSELF.get(engine, {}).get(trained.scheme.name, str(error))
         return _answer(readers[0], "no", why)
     tried = []
     for config in _variants(written, trained):
@@ -99,13 +100,13 @@ def serving_of(trained: Trained, engine: str, model_type: str) -> Serving:
     if engine == "llama.cpp":
         tried += ([served] for served in _as_gguf(written, trained, model_type))
     # Among equals the fewest differences count, and then the ordinary config, which comes first.
-    best = min(tried, key=lambda found: (_rank(_together(found)), found[0].why.count(";")))
-    told = _together(best)
-    return replace(told, config=None) if told.verdict == "no" else told
+    best = min(tried, key=lambda answers: (_rank(_together(answers)), answers[0].why.count(";")))
+    answer = _together(best)
+    return replace(answer, config=None) if answer.verdict == "no" else answer
 
 
-def _rank(found: Serving) -> int:
-    return VERDICTS.index(found.verdict)
+def _rank(answer: Serving) -> int:
+    return VERDICTS.index(answer.verdict)
 
 
 def _fields(base: Base, model_type: str) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def _variants(written: dict[str, Any], trained: Trained) -> Iterator[dict[str, A
     stated = written["rope_parameters"].get(FULL, written["rope_parameters"])
     scale = trained.frequencies(FULL, target).attention_scale
     if stated["rope_type"] == "yarn":
-        yield with_rope(written, {"attn_factor": scale / yarn_scale(stated["factor"])})
+        yield with_rope(written, {"attn_factor": scale / scale_at(stated["factor"])})
     if stated["rope_type"] == "longrope" and written["model_type"] in ONLY_LONGROPE:
         three = {key: stated[key] for key in ("short_factor", "long_factor")}
         yield written | {"rope_scaling": {"type": "longrope", **three}}
@@ -162,7 +163,7 @@ def judge(reader: Reader, config: Config, trained: Trained, question: Question =
     if reader.max_length_flag and reading.window < trained.target_length and question.layer_type == FULL:
         why.insert(0, f"room for {reading.window:,} of {trained.target_length:,} tokens")
     if trained.scheme.depends_on_length and question.layer_type == FULL:
-        why.insert(0, BY_LENGTH.get((reader.engine, reading.kind), "one set of frequencies for all lengths"))
+        why.insert(0, BY_LENGTH[reader.engine].get(reading.kind, "one set of frequencies for all lengths"))
     verdict = "difference" if why else "exact"
     return replace(_answer(reader, verdict, "; ".join(why), reading.kind), flags=flags)
 
@@ -175,28 +176,28 @@ def started(
     if reading.window == target_length or not reader.max_length_flag:
         return reading, ()
     try:
-        told = reader.ask(config, replace(question, max_length=target_length))
+        stretched = reader.ask(config, replace(question, max_length=target_length))
     except CannotRead:
         return reading, ()
-    return told, (f"{reader.max_length_flag} {target_length}",)
+    return stretched, (f"{reader.max_length_flag} {target_length}",)
 
 
 def _as_gguf(written: dict[str, Any], trained: Trained, model_type: str) -> Iterator[Serving]:
     """Yield how a GGUF with divisors of its own serves the frequencies of the target length."""
     frequencies = trained.frequencies(FULL, trained.target_length)
     by_length = trained.scheme.depends_on_length
-    if model_type not in llama_cpp.LOADS_DIVISORS or len(frequencies.inv_freq) > 1:
+    if model_type not in LOADS_DIVISORS or len(frequencies.inv_freq) > 1:
         return
-    gguf = llama_cpp.gguf_with(trained.bases[FULL], frequencies)
+    gguf = gguf_with(trained.bases[FULL], frequencies)
     why = "the frequencies of the target length at every length" if by_length else ""
-    served = _answer(llama_cpp.READER, "difference" if by_length else "exact", why)
+    served = _answer(LLAMA_CPP, "difference" if by_length else "exact", why)
     yield replace(served, config={"max_position_embeddings": trained.target_length, "gguf": gguf})
 
 
-def _together(found: Sequence[Serving]) -> Serving:
+def _together(answers: Sequence[Serving]) -> Serving:
     """Return the answer for all versions of an engine, newest first: an older one's error is a difference."""
-    worst = max(found, key=_rank)
-    if worst is found[0] or found[0].verdict == worst.verdict:
+    worst = max(answers, key=_rank)
+    if worst is answers[0] or answers[0].verdict == worst.verdict:
         return worst
     return replace(worst, verdict="difference", why=f"only {worst.source.partition(':')[0]}; {worst.why}")
 
@@ -217,8 +218,8 @@ def serving_warnings(
     trained = Trained(bases=bases, scheme=scheme, target_length=target_length, told_by="recipe")
     lines = []
     for engine in engines:
-        found = serving_of(trained, engine, model_type)
-        if found.verdict != "exact":
-            says = "cannot serve" if found.verdict == "no" else "serves otherwise than trained"
-            lines.append(f"serve: {engine} {says}: {scheme.name}: {found.why}")
+        answer = serving_of(trained, engine, model_type)
+        if answer.verdict != "exact":
+            says = "cannot serve" if answer.verdict == "no" else "serves otherwise than trained"
+            lines.append(f"serve: {engine} {says}: {scheme.name}: {answer.why}")
     return lines

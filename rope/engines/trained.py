@@ -9,23 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from ..base import Base
+from ..analysis import frequency_error, scale_error
 from ..families import FULL, SLIDING
 from ..hf import read_base
-from ..install import Installed
-from ..rotation import rotation_table
-from ..scheme import Frequencies, Scheme, make_scheme
-from .reader import Config, Reading
+from ..record import Installed
+from ..scheme import Base, Frequencies, Scheme, make_scheme
+from .reader import ORIGINAL, Config, Reading
 
 EXACT = 1e-6
 "largest relative difference of a frequency or the attention scale that counts as none"
-PROBED = 256
-"positions before the end of a length at which angles are compared"
 ENGINE_KEYS = ("attn_factor", "short_mscale", "long_mscale", "max_trained_positions", "mixed_b", "alpha")
 "what engines read beside transformers' own keys"
-LAYOUTS = ("rope_parameters", "rope_scaling", "rope_theta", "original_max_position_embeddings")
+LAYOUTS = ("rope_parameters", "rope_scaling", "rope_theta", ORIGINAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,22 +46,16 @@ class Trained:
     @property
     def fingerprint(self) -> str:
         """Return what training with this would keep."""
-        frequencies = {name: self.frequencies(name, self.target_length) for name in self.bases}
-        return Installed(
-            scheme=self.scheme,
-            target_length=self.target_length,
-            bases=dict(self.bases),
-            frequencies=frequencies,
-        ).fingerprint
+        return Installed.of(self.bases, self.scheme, self.target_length).fingerprint
 
     def lengths(self) -> tuple[int, ...]:
         """Return where a reading can differ: in the original window, and at the end of the target's."""
         return tuple(sorted({min(self.bases[FULL].original_length, self.target_length), self.target_length}))
 
 
-def trained_by_us(config: Config, told: Mapping[str, Any]) -> Trained:
+def trained_by_us(config: Config, ours: Mapping[str, Any]) -> Trained:
     """Return what `ropewalk.json` says, whatever became of the config's rope."""
-    rope = told["rope"]
+    rope = ours["rope"]
     # The config is asked for heads and windows only, so that a broken rope cannot hide the truth.
     bare: dict[str, Any] = {key: value for key, value in config.items() if key not in LAYOUTS}
     nested = config.get("rope_parameters") or {}
@@ -116,44 +105,18 @@ def same(read: Frequencies, trained: Frequencies) -> bool:
     return frequency_error(read, trained) <= EXACT and scale_error(read, trained) <= EXACT
 
 
-def frequency_error(read: Frequencies, trained: Frequencies) -> float:
-    """Return the largest relative difference of an inverse frequency."""
-    if read.inv_freq.shape[-1] != trained.inv_freq.shape[-1]:
-        return float("inf")
-    return (read.inv_freq / trained.inv_freq - 1).abs().max().item()
-
-
-def scale_error(read: Frequencies, trained: Frequencies) -> float:
-    """Return the relative difference of the attention scale."""
-    return abs(read.attention_scale / trained.attention_scale - 1)
-
-
-def angle_error(reading: Reading, trained: Frequencies, length: int) -> float:
-    """Return the largest error of a reader's cos and sin near the end of `length` tokens.
-
-    Readers take the angle in float32, ours is exact to float64; so some of it is there whatever the config.
-    """
-    told = reading.at(length)
-    if told.inv_freq.shape[-1] != trained.inv_freq.shape[-1]:
-        return float("inf")
-    at = torch.arange(max(0, length - PROBED), length)[None]
-    exact = rotation_table(at, trained, torch.float64)
-    read = rotation_table(at, told, torch.float32, angles_in=torch.float32)
-    return max((a - b).abs().max().item() for a, b in ((exact.cos, read.cos), (exact.sin, read.sin)))
-
-
 def differences(reading: Reading, trained: Trained, layer_type: str = FULL) -> list[str]:
     """Name what a reading computes otherwise than was trained."""
-    found = []
+    apart = []
     if reading.rows is not None and reading.rows < trained.target_length:
-        found.append(f"angles for {reading.rows:,} of {trained.target_length:,} positions")
+        apart.append(f"angles for {reading.rows:,} of {trained.target_length:,} positions")
     for length in trained.lengths():
         read, wanted = reading.at(length), trained.frequencies(layer_type, length)
         if not same(read, wanted):
-            found.append(f"{_apart(read, wanted)} at {length:,} tokens")
-    if len(found) == 2 and len({text.partition(" at ")[0] for text in found}) == 1:
-        return [found[0].partition(" at ")[0]]
-    return found
+            apart.append(f"{_apart(read, wanted)} at {length:,} tokens")
+    if len(apart) == 2 and len({text.partition(" at ")[0] for text in apart}) == 1:
+        return [apart[0].partition(" at ")[0]]
+    return apart
 
 
 def _apart(read: Frequencies, wanted: Frequencies) -> str:

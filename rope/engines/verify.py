@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..base import RopeError
+from ..analysis import angle_error, frequency_error
 from ..families import FULL
-from .cures import cure, told
-from .faults import config_faults, theta_faults, tokenizer_faults, type_faults
+from ..scheme import RopeError
+from .faults import config_faults, cure, theta_faults, tokenizer_faults, type_faults, written
 from .reader import CannotRead, Config, Question, Reader, Reading
 from .serving import ENGINES, READERS, VERDICTS, Serving, judge, serving_of, started
-from .trained import Trained, angle_error, frequency_error, trained_by_config, trained_by_us
+from .trained import Trained, trained_by_config, trained_by_us
+from .transformers import ASKED
+
+IN_FOLDERS = (ASKED, *READERS[1:])
+"the readers, of which the installed transformers is really run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class FolderReport:
 
     def checks(self) -> dict[str, Any]:
         """Return what the installed transformers reads, by the names that `convert` gives its checks."""
-        row = next((r for r in self.rows if r.reader is READERS[0] and r.layer_type == FULL), None)
+        row = next((r for r in self.rows if r.reader is ASKED and r.layer_type == FULL), None)
         if row is None or row.reading is None or self.trained is None:
             return {}
         length, trained = self.trained.target_length, self.trained
@@ -109,7 +113,7 @@ def verify_folder(
     length = (tokenizer or {}).get("model_max_length") if trained else None
     rows = tuple(
         _row(reader, config, Question(layer_type=layer_type, tokenizer_length=length), trained, target_length)
-        for reader in READERS
+        for reader in IN_FOLDERS
         if not engines or reader.engine in engines
         for layer_type in (trained.bases if trained else (FULL,))
     )
@@ -201,7 +205,7 @@ def _row(
             at_target, _ = started(reader, config, trained.target_length, question)
             lengths = (trained.target_length, target_length or trained.target_length)
             errors = tuple(
-                angle_error(at_target, trained.frequencies(question.layer_type, n), n) for n in lengths
+                angle_error(at_target.at(n), trained.frequencies(question.layer_type, n), n) for n in lengths
             )
     except CannotRead as error:
         verdict, why = "no", f"an error: {error}"
@@ -232,7 +236,7 @@ def _curable(rows: Sequence[Row], config: Config, trained: Trained) -> Iterator[
             changes = cure(config, wanted, trained, row.reader, question)
             got = "; ".join([*_lost(row, could.config["rope_parameters"]), now.why])
             if changes:
-                yield f"{row.reader.name}: must compute what was trained, got {got}; write {told(changes)}"
+                yield f"{row.reader.name}: must compute what was trained, got {got}; write {written(changes)}"
 
 
 def _lost(row: Row, wanted: Mapping[str, Any]) -> Iterator[str]:

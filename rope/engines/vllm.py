@@ -1,9 +1,11 @@
 """What does vLLM compute? It loads the config by transformers 5 and makes its own frequencies of it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..scheme import Frequencies
-from .reader import CannotRead, Config, Given, Question, Reader, Reading, longrope_scale, needed, static
+from .reader import CannotRead, Config, Given, Question, Reader, Reading, static, within
 from .transformers import resolve
 
 KEPT_WINDOW = ("longrope", "llama3", "yarn")
@@ -13,25 +15,24 @@ KEPT_WINDOW = ("longrope", "llama3", "yarn")
 def read(config: Config, question: Question) -> Reading:
     """Return what vLLM makes of a config."""
     _check_names(config)
-    resolved, given, _ = resolve(config, question)
-    stated = given.parameters
-    kind = "longrope" if stated["rope_type"] == "su" else str(stated["rope_type"])
+    given = resolve(config, question)
+    if given.kind == "su":
+        given = replace(given, parameters={**given.parameters, "rope_type": "longrope"})
     # Gemma 3's window is never multiplied.
-    extended = kind in KEPT_WINDOW or "gemma3" in str(config.get("model_type"))
-    longest = _longest(given, question, 1.0 if extended else stated.get("factor") or 1.0)
+    extended = given.kind in KEPT_WINDOW or "gemma3" in str(config.get("model_type"))
+    factor = 1.0 if extended else given.parameters.get("factor") or 1.0
+    longest = int(min(given.window, question.tokenizer_length or given.window) * factor)
     # Asked for nothing, it serves the original length where that stands at the top level.
-    top = getattr(resolved, "original_max_position_embeddings", None) if kind == "longrope" else None
+    top = given.top_original if given.kind == "longrope" else None
     window = within(longest, question) or int(top or longest)
-    rows = _rows(kind, given)
-    return Reading(
-        kind=kind,
-        theta=given.theta,
-        rotary_dim=given.rotary_dim,
-        window=window,
-        at=static(_longrope(given, window) if kind == "longrope" else _frequencies(kind, given)),
-        factor=stated.get("factor"),
-        rows=rows if rows is not None and rows < window else None,
-    )
+    rows = _rows(given)
+    if given.kind == "longrope":
+        # One set for every length: the long one where it serves beyond the original length.
+        frequencies = given.longrope("long" if window > given.original else "short")
+    else:
+        frequencies = by_kind(FORMULAS, given)
+    rows = rows if rows is not None and rows < window else None
+    return given.reading(static(frequencies), window=window, rows=rows)
 
 
 def _check_names(config: Config) -> None:
@@ -43,74 +44,38 @@ def _check_names(config: Config) -> None:
             raise CannotRead(f"ValueError: Found conflicts between 'rope_type={new}' and 'type={old}'")
 
 
-def within(longest: int, question: Question) -> int | None:
-    """Return the tokens a server asks for, which an engine refuses beyond what it derives from the config."""
-    if question.max_length is not None and question.max_length > longest:
-        raise CannotRead(
-            f"ValueError: {question.max_length} tokens asked for, {longest} derived from the config"
-        )
-    return question.max_length
-
-
-def _rows(kind: str, given: Given) -> int | None:
+def _rows(given: Given) -> int | None:
     """Return how many positions have a row in its table, where that is not the window."""
-    if kind == "yarn":
-        stated = given.parameters
-        return int(needed(stated, "original_max_position_embeddings") * needed(stated, "factor"))
-    return given.window if kind == "dynamic" else None
-
-
-def _longest(given: Given, question: Question, factor: float) -> int:
-    """Return the most tokens it lets a server ask for."""
-    window = min(given.window, question.tokenizer_length or given.window)
-    return int(window * factor)
-
-
-def _frequencies(kind: str, given: Given) -> Frequencies:
-    """Return the one set that serves all lengths."""
-    if kind == "default":
-        return given.plain()
-    if kind == "linear":
-        return given.divided(decimal(given.parameters))
-    if kind == "dynamic":
-        return _dynamic(given)
-    if kind == "yarn":
-        return given.yarn(given.mscale())
-    if kind == "llama3":
-        return given.llama3()
-    if kind == "ntk":
-        raise CannotRead(
-            "type ntk is vLLM's own and not followed here; write the theta it means as rope_theta"
-        )
-    raise CannotRead(f"ValueError: Unknown RoPE scaling type {kind}")
-
-
-def decimal(stated: Any) -> float:
-    """Return the factor of linear scaling, which must not be a whole number in JSON: 4.0, not 4."""
-    factor = needed(stated, "factor")
-    if not isinstance(factor, float):
-        raise CannotRead(f"TypeError: 'int' object is not iterable (factor {factor}, not {float(factor)})")
-    return factor
+    if given.kind == "yarn":
+        return int(given.original * given.needed("factor"))
+    return given.window if given.kind == "dynamic" else None
 
 
 def _dynamic(given: Given) -> Frequencies:
     """Return one set, for max_position_embeddings / max_trained_positions (1 if not given)."""
     stated = given.parameters
     if "alpha" in stated:
-        return given.grown(stated["alpha"])
-    factor = needed(stated, "factor")
-    return given.grown(
-        factor * given.window / stated.get("max_trained_positions", given.window) - (factor - 1)
+        return given.raised(stated["alpha"])
+    return given.grown(given.window / stated.get("max_trained_positions", given.window))
+
+
+def _ntk(given: Given) -> Frequencies:
+    raise CannotRead(
+        f"type {given.kind} is vLLM's own and not followed here; write the theta it means as rope_theta"
     )
 
 
-def _longrope(given: Given, served: int) -> Frequencies:
-    """Return the long set for every length of a server that serves beyond the original length."""
-    stated = given.parameters
-    original = needed(stated, "original_max_position_embeddings")
-    regime = "long" if served > original else "short"
-    scale = stated.get(f"{regime}_mscale") or longrope_scale(given.window / original, original)
-    return given.divided(needed(stated, f"{regime}_factor"), float(scale))
+Formulas = dict[str, Callable[[Given], Frequencies]]
+SHARED: Formulas = {"default": Given.plain, "linear": Given.linear, "llama3": Given.llama3}
+"what SGLang computes alike"
+FORMULAS = SHARED | {"dynamic": _dynamic, "yarn": lambda given: given.yarn(given.yarn_scale()), "ntk": _ntk}
+
+
+def by_kind(formulas: Formulas, given: Given) -> Frequencies:
+    """Return the frequencies of the stated kind, which an engine must know."""
+    if given.kind not in formulas:
+        raise CannotRead(f"ValueError: Unknown RoPE scaling type {given.kind}")
+    return formulas[given.kind](given)
 
 
 _ROTARY = "vllm/model_executor/layers/rotary_embedding"

@@ -6,27 +6,19 @@ LongRoPE2, 2502.20082).
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from ..base import Base, RopeError, inverse_frequencies
-from ..scheme import Frequencies, Scheme, check_number, scheme, target_factor
+from ..scheme import Base, Frequencies, RopeError, Scheme, Theta, inverse_frequencies, scheme, target_factor
 
 
 @scheme("abf")
-@dataclass(frozen=True, kw_only=True)
 class Abf(Scheme):
     """Rotate with a larger theta."""
 
     stretch_knob = "theta"
 
-    theta: float | None = None
+    theta: Theta | None = None
     "the new base; None: the smallest that keeps the critical dimension's rotation in its trained range"
-
-    def __post_init__(self) -> None:
-        """Check the base."""
-        if self.theta is not None:
-            check_number("rope.abf.theta", self.theta, above=1, cure="leave it out to derive it")
 
     def theta_for(self, base: Base, target_length: int) -> float:
         """Return the new base."""

@@ -9,33 +9,24 @@ L - 1, which is chunk = L - 1, window = L / 4 - 1 here. The code also scales cos
 0.05 ln(length / L) + 1, which the paper's results do without: knob `attention_scale`.
 """
 
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
-from ..bands import AttentionScheme, Band, check_whole
-from ..base import Base, RopeError
-from ..scheme import Frequencies, NotExpressible, check_number, scheme
+from pydantic import Field
+
+from ..relative import AttentionScheme, Band
+from ..scheme import Base, Frequencies, NotExpressible, Positive, RopeError, Tokens, scheme
 
 
 @scheme("dca")
-@dataclass(frozen=True, kw_only=True)
 class Dca(AttentionScheme):
     """Attend within a chunk, to the chunk before and to all earlier ones, at positions up to s."""
 
-    chunk: int | None = None
+    chunk: Annotated[int, Field(ge=2)] | None = None
     "s, the largest relative position, tokens; None: three quarters of original_length"
-    window: int | None = None
+    window: Tokens | None = None
     "w, tokens across a chunk's border that keep their own distance; None: an eighth of original_length"
-    attention_scale: float = 1.0
+    attention_scale: Positive = 1.0
     "scalar on cos and sin"
-
-    def __post_init__(self) -> None:
-        """Check every knob."""
-        if self.chunk is not None:
-            check_whole("rope.dca.chunk", self.chunk, at_least=2, cure="leave it out to derive it")
-        if self.window is not None:
-            check_whole("rope.dca.window", self.window, at_least=1, cure="leave it out to derive it")
-        check_number("rope.dca.attention_scale", self.attention_scale, above=0, cure="the paper has 1")
 
     def sizes(self, base: Base) -> tuple[int, int]:
         """Return s, inside the original window, and c, the tokens of a chunk."""
@@ -60,12 +51,12 @@ class Dca(AttentionScheme):
         own = Band(keys=lambda m: (m - m % c, m + 1), query=lambda m: m % c, key=lambda n: n % c)
         before = Band(
             keys=lambda m: (max(0, m - m % c - c), m - m % c),
-            query=lambda m: (m % c + c).clamp(max=s),
+            query=lambda m: (m % c + c).clip(max=s),
             key=lambda n: n % c,
         )
         earlier = Band(
             keys=lambda m: (0, max(0, m - m % c - c)),
-            query=lambda m: (0 * m + 2 * c - 1).clamp(max=s),
+            query=lambda m: (0 * m + 2 * c - 1).clip(max=s),
             key=lambda n: n % c,
         )
         return own, before, earlier

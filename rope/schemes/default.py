@@ -1,15 +1,12 @@
 """Keep the frequencies the model was pretrained with (Su et al., 2104.09864)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
-from ..base import Base
-from ..scheme import Frequencies, Scheme, scheme
+from ..scheme import Base, Frequencies, Scheme, scheme
 
 
 @scheme("default")
-@dataclass(frozen=True, kw_only=True)
 class Default(Scheme):
     """Rotate by theta^(-2i/d), at any target length."""
 

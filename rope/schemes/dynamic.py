@@ -5,15 +5,12 @@ frequency is divided by s^2 - s + 1 and not by s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
-from ..base import Base, RopeError, inverse_frequencies
-from ..scheme import Factored, Frequencies, scheme
+from ..scheme import Base, Factored, Frequencies, RopeError, inverse_frequencies, scheme
 
 
 @scheme("dynamic")
-@dataclass(frozen=True, kw_only=True)
 class Dynamic(Factored):
     """Rotate with a theta of the sequence's own length."""
 

@@ -4,13 +4,12 @@ Published for 32 heads with keys of their own. With N kv heads, one theta a kv h
 so that a key is still stored once; which thetas is ours: the published ones at the quantiles (h + 0.5) / N.
 """
 
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import Annotated, Literal, NoReturn
 
-import torch
+import numpy as np
+from pydantic import Discriminator, Field, Tag
 
-from ..base import Base, RopeError, inverse_frequencies
-from ..scheme import Frequencies, NotExpressible, Scheme, check_number, scheme
+from ..scheme import Base, Frequencies, NotExpressible, RopeError, Scheme, Theta, inverse_frequencies, scheme
 
 PUBLISHED = tuple(
     millions * 1e6
@@ -22,42 +21,35 @@ PUBLISHED = tuple(
 "thetas of heads 1 to 32, chosen by peaks and valleys of the attention waveform"
 LOWEST, HIGHEST = 1e6, 5e6
 "published bounds of the uniform choices"
-CHOICES = ("published", "ascending", "descending")
+SPREAD = ("ascending", "descending")
+Name = Annotated[Literal["published", "ascending", "descending"], Tag("name")]
+One = Annotated[float, Field(gt=1, allow_inf_nan=False)]
+Thetas = Annotated[tuple[One, ...], Field(strict=False, min_length=1), Tag("list")]
+
+
+def _kind(bases: object) -> str:
+    return "list" if isinstance(bases, list | tuple) else "name"
 
 
 @scheme("harpe")
-@dataclass(frozen=True, kw_only=True)
 class Harpe(Scheme):
     """Rotate each kv head with its own theta, whatever the target length."""
 
-    bases: str | tuple[float, ...] = "published"
+    bases: Annotated[Name | Thetas, Discriminator(_kind)] = "published"
     "thetas: published, ascending or descending in even steps over the kv heads, or one a kv head"
-    lowest: float | None = None
+    lowest: Theta | None = None
     "least theta of ascending and descending; None: 1e6"
-    highest: float | None = None
+    highest: Theta | None = None
     "largest theta of ascending and descending; None: 5e6"
 
     def __post_init__(self) -> None:
-        """Check every knob, and that none is without effect."""
-        if isinstance(self.bases, list | tuple) and self.bases:
-            for head, theta in enumerate(self.bases):
-                check_number(
-                    f"rope.harpe.bases[{head}]", theta, above=1, cure="the published ones are 1e6 up"
-                )
-            object.__setattr__(self, "bases", tuple(map(float, self.bases)))
-        elif self.bases not in CHOICES:
-            raise RopeError(
-                f"rope.harpe.bases: must be {', '.join(CHOICES)} or a list of thetas, got {self.bases!r}; "
-                "the best measured is published"
-            )
+        """Check that no bound is without effect, and that there is room between them."""
         for name in ("lowest", "highest"):
-            if (value := getattr(self, name)) is not None:
-                check_number(f"rope.harpe.{name}", value, above=1, cure="leave it out for the published one")
-                if self.bases not in CHOICES[1:]:
-                    raise RopeError(
-                        f"rope.harpe.{name}: must stand beside bases ascending or descending, got {value}; "
-                        "leave it out"
-                    )
+            if (value := getattr(self, name)) is not None and self.bases not in SPREAD:
+                raise RopeError(
+                    f"rope.harpe.{name}: must stand beside bases ascending or descending, got {value}; "
+                    "leave it out"
+                )
         if self._lowest >= self._highest:
             raise RopeError(
                 f"rope.harpe.highest: must exceed lowest {self._lowest:g}, got {self._highest:g}; "
@@ -96,7 +88,7 @@ class Harpe(Scheme):
     def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
         """Return the unscaled frequencies of every kv head's theta."""
         rows = [inverse_frequencies(theta, base.rotary_dim) for theta in self.thetas(base)]
-        return Frequencies(inv_freq=torch.stack(rows))
+        return Frequencies(inv_freq=np.stack(rows))
 
     def to_hf(self, base: Base, *, target_length: int) -> NoReturn:
         """Refuse: no config and no engine has a place for it."""

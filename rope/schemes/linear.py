@@ -1,15 +1,12 @@
 """Position interpolation: divide every frequency by the factor (Chen et al., 2306.15595)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
-from ..base import Base
-from ..scheme import Factored, Frequencies, scheme
+from ..scheme import Base, Factored, Frequencies, scheme
 
 
 @scheme("linear")
-@dataclass(frozen=True, kw_only=True)
 class Linear(Factored):
     """Rotate by theta_i / s."""
 

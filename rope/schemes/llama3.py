@@ -2,35 +2,25 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
-from ..base import Base, RopeError
-from ..scheme import Factored, Frequencies, check_number, scheme
+from ..scheme import Base, Factored, Frequencies, Positive, RopeError, scheme
 
 
 @scheme("llama3")
-@dataclass(frozen=True, kw_only=True)
 class Llama3(Factored):
     """Blend theta_i / s and theta_i by the turns a frequency makes in the original window."""
 
     hf_type = "llama3"
     hf_keys = frozenset({"factor", "low_freq_factor", "high_freq_factor"})
 
-    low_freq_factor: float = 1
+    low_freq_factor: Positive = 1
     "turns in the original window below which a frequency is divided by the factor"
-    high_freq_factor: float = 4
+    high_freq_factor: Positive = 4
     "turns in the original window above which a frequency is kept"
 
     def __post_init__(self) -> None:
-        """Check every knob."""
-        super().__post_init__()
-        check_number(
-            "rope.llama3.low_freq_factor", self.low_freq_factor, above=0, cure="the usual value is 1"
-        )
-        check_number(
-            "rope.llama3.high_freq_factor", self.high_freq_factor, above=0, cure="the usual value is 4"
-        )
+        """Check that there is room to blend."""
         if self.high_freq_factor <= self.low_freq_factor:
             raise RopeError(
                 f"rope.llama3.high_freq_factor: must exceed low_freq_factor {self.low_freq_factor}, "
@@ -42,7 +32,7 @@ class Llama3(Factored):
         unscaled, factor = base.unscaled(), self.factor_for(base, target_length)
         turns = base.original_length * unscaled / (2 * math.pi)
         kept = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
-        kept = kept.clamp(0, 1)
+        kept = kept.clip(0, 1)
         inv_freq = (1 - kept) * unscaled / factor + kept * unscaled if factor != 1 else unscaled
         return Frequencies(inv_freq=inv_freq[None])
 

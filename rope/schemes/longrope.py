@@ -5,26 +5,24 @@ sqrt(1 + ln s / ln L). Without factors, LongRoPE2's start of the search: s from 
 wavelength is the original window, and s^(i / critical pair) before it, which is NTK with its knee there.
 """
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
+import numpy as np
+from pydantic import model_validator
+from pydantic_core import ArgsKwargs
 
 from ..analysis import critical_dimension
-from ..base import Base, RopeError
-from ..container import ROPE_TYPE, container
-from ..factors import Factors, check_first_tokens, divisor_tuple, read_factors
-from ..scheme import Factored, Frequencies, NotExpressible, check_number, scheme
+from ..factors import Count, Divisors, check_divisors, read_factors
+from ..hf import ROPE_TYPE, container, longrope_scale
+from ..scheme import Base, Factored, Frequencies, NotExpressible, Positive, RopeError, Tokens, scheme
 
 ROUNDED = 12 / 13
 "least divisor that rounding a wavelength to whole tokens can give: 6.5 tokens become 6"
 
 
 @scheme("longrope")
-@dataclass(frozen=True, kw_only=True)
 class LongRope(Factored):
     """Rotate by theta_i / lambda_i, cos and sin times the attention scale."""
 
@@ -36,51 +34,41 @@ class LongRope(Factored):
     }
     stretch_knob = None
 
-    factors: tuple[float, ...] | None = None
+    factors: Divisors | None = None
     "lambda [rotary_dim / 2], as a list or the path of a factor file; None: s^min(1, i / critical pair)"
-    short_factors: tuple[float, ...] | None = None
+    short_factors: Divisors | None = None
     "lambda up to original_length tokens, list or path; None: `factors` hold at every length"
-    first_tokens: int = 0
+    first_tokens: Count = 0
     "positions below this rotate unscaled; 0: as many as the factor file says"
-    attention_scale: float | None = None
+    attention_scale: Positive | None = None
     "scalar on cos and sin at every length; None: the factor file's, else sqrt(1 + ln s / ln L)"
     rounded: bool = False
     "wavelengths were rounded to whole tokens, so that factors down to 0.92 are no mistake"
-    theta: float | None = None
+    theta: Positive | None = None
     "base of the model the factors are for; another is refused"
-    original_length: int | None = None
+    original_length: Tokens | None = None
     "tokens; original length of the model the factors are for; another is refused"
 
-    def __post_init__(self) -> None:
-        """Put the values of files in their place, and check every knob."""
-        super().__post_init__()
-        long: Any = self.factors
-        short: Any = self.short_factors
-        if _is_path(long):
-            self._fill(read_factors(long))
-        if _is_path(short):
-            object.__setattr__(self, "short_factors", read_factors(short).long)
-        for name in ("factors", "short_factors"):
-            if (held := getattr(self, name)) is not None:
-                at_least = ROUNDED if self.rounded else 1
-                held = divisor_tuple(f"rope.longrope.{name}", held, at_least=at_least)
-                object.__setattr__(self, name, held)
-        if not isinstance(self.rounded, bool):
-            raise RopeError(
-                f"rope.longrope.rounded: must be true or false, got {self.rounded!r}; usually false"
-            )
-        check_first_tokens("rope.longrope.first_tokens", self.first_tokens)
-        for name in ("attention_scale", "theta", "original_length"):
-            if (value := getattr(self, name)) is not None:
-                check_number(f"rope.longrope.{name}", value, above=0, cure="leave it out to derive it")
+    @model_validator(mode="before")
+    @classmethod
+    def _read_files(cls, given: ArgsKwargs) -> dict[str, Any]:
+        """Put the values of files in their place, so that a checkpoint needs no file; what is stated wins."""
+        knobs = dict(given.kwargs or {})
+        if _is_path(knobs.get("factors")):
+            file = read_factors(knobs["factors"])
+            names = ("first_tokens", "attention_scale", "theta", "original_length")
+            held = {"short_factors": file.short} | {name: getattr(file, name) for name in names}
+            knobs |= {name: knobs.get(name) or value for name, value in held.items()}
+            knobs["factors"] = file.long
+        if _is_path(knobs.get("short_factors")):
+            knobs["short_factors"] = read_factors(knobs["short_factors"]).long
+        return knobs
 
-    def _fill(self, file: Factors) -> None:
-        """Take from a factor file what is not stated, so that a checkpoint needs no file."""
-        held = {"short_factors": file.short, "first_tokens": file.first_tokens}
-        held |= {name: getattr(file, name) for name in ("attention_scale", "theta", "original_length")}
-        object.__setattr__(self, "factors", file.long)
-        for name, value in held.items():
-            object.__setattr__(self, name, getattr(self, name) or value)
+    def __post_init__(self) -> None:
+        """Refuse divisors that shorten a wavelength by more than rounding does."""
+        for name in ("factors", "short_factors"):
+            at_least = ROUNDED if self.rounded else 1
+            check_divisors(f"rope.longrope.{name}", getattr(self, name) or (), at_least=at_least)
 
     @property
     def depends_on_length(self) -> bool:
@@ -100,7 +88,7 @@ class LongRope(Factored):
         divisors = self.divisors(base, target_length=target_length, length=at)
         unscaled = base.unscaled()[None]
         return Frequencies(
-            inv_freq=unscaled / torch.tensor(divisors, dtype=torch.float64, device="cpu"),
+            inv_freq=unscaled / np.array(divisors, dtype=np.float64),
             attention_scale=self.scale_for(base, self.factor_for(base, target_length)),
             first_tokens=self.first_tokens,
             first_inv_freq=unscaled if self.first_tokens else None,
@@ -108,9 +96,8 @@ class LongRope(Factored):
 
     def scale_for(self, base: Base, factor: float) -> float:
         """Return the attention scale in force at this factor."""
-        if self.attention_scale is not None:
-            return float(self.attention_scale)
-        return math.sqrt(1 + math.log(factor) / math.log(base.original_length)) if factor > 1 else 1.0
+        stated = self.attention_scale
+        return longrope_scale(factor, base.original_length) if stated is None else float(stated)
 
     def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
         """Write both lists, the factor and the attention scale."""

@@ -1,14 +1,11 @@
 """NTK-aware: raise theta, dividing the slowest frequency by s and the fastest by 1 (bloc97, 2023)."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from ..base import Base, RopeError, inverse_frequencies
-from ..scheme import Factored, Frequencies, scheme
+from ..scheme import Base, Factored, Frequencies, RopeError, inverse_frequencies, scheme
 
 
 @scheme("ntk")
-@dataclass(frozen=True, kw_only=True)
 class Ntk(Factored):
     """Rotate with theta' = theta s^(d / (d - 2)), which divides the last frequency by exactly s."""
 

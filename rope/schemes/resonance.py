@@ -5,35 +5,37 @@ no angle that they have not seen, at any position.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import pi
-from typing import Any
+from typing import Annotated, Any
 
-from ..bands import AttentionScheme
-from ..base import Base, RopeError
-from ..container import static_container
-from ..scheme import Frequencies, NotExpressible, Scheme, make_scheme, scheme
+from pydantic import PlainValidator
+
+from ..hf import static_container
+from ..relative import AttentionScheme
+from ..scheme import Base, Frequencies, NotExpressible, RopeError, Scheme, make_scheme, scheme
+
+
+def _scaling(of: Any) -> Scheme:
+    """Make the wrapped scheme, refusing what has no frequencies of its own to round."""
+    if isinstance(of, Mapping) and "kind" in of:
+        knobs = {str(name): value for name, value in of.items()}
+        of = make_scheme(knobs.pop("kind"), **knobs)
+    if not isinstance(of, Scheme) or isinstance(of, AttentionScheme | Resonance):
+        raise RopeError(
+            "rope.resonance.of: must be a scheme that scales frequencies, got "
+            f"{of.name if isinstance(of, Scheme) else repr(of)}; write a mapping like "
+            "{kind: yarn, factor: 8}"
+        )
+    return of
 
 
 @scheme("resonance")
-@dataclass(frozen=True, kw_only=True)
 class Resonance(Scheme):
     """Rotate by another scheme's frequencies, wavelengths rounded."""
 
-    of: Scheme = field(default_factory=lambda: make_scheme("yarn"))
+    of: Annotated[Scheme, PlainValidator(_scaling)] = field(default_factory=lambda: make_scheme("yarn"))
     "the scheme that scales: a mapping of its `kind` and knobs"
-
-    def __post_init__(self) -> None:
-        """Make the wrapped scheme, refusing what has no frequencies of its own to round."""
-        if isinstance(self.of, Mapping) and "kind" in self.of:
-            knobs = {str(name): value for name, value in self.of.items()}
-            object.__setattr__(self, "of", make_scheme(knobs.pop("kind"), **knobs))
-        got = self.of.name if isinstance(self.of, Scheme) else repr(self.of)
-        if not isinstance(self.of, Scheme) or isinstance(self.of, AttentionScheme | Resonance):
-            raise RopeError(
-                f"rope.resonance.of: must be a scheme that scales frequencies, got {got}; "
-                "write a mapping like {kind: yarn, factor: 8}"
-            )
 
     @property
     def knobs(self) -> dict[str, Any]:

@@ -9,29 +9,20 @@ distances are the least trained: a larger group or a smaller window than the def
 """
 
 import math
-from dataclasses import dataclass
 from typing import NoReturn
 
-from ..bands import AttentionScheme, Band, check_whole
-from ..base import Base, RopeError
-from ..scheme import NotExpressible, scheme
+from ..relative import AttentionScheme, Band
+from ..scheme import Base, NotExpressible, RopeError, Tokens, scheme
 
 
 @scheme("self-extend")
-@dataclass(frozen=True, kw_only=True)
 class SelfExtend(AttentionScheme):
     """Attend to the last w tokens as ever and to the others in groups of G."""
 
-    group: int | None = None
+    group: Tokens | None = None
     "G, tokens that share a far position; None: the smallest that fits target_length into the window"
-    window: int | None = None
+    window: Tokens | None = None
     "w, tokens at their own distance; None: half of original_length"
-
-    def __post_init__(self) -> None:
-        """Check both knobs."""
-        for knob in ("group", "window"):
-            if (value := getattr(self, knob)) is not None:
-                check_whole(f"rope.self-extend.{knob}", value, at_least=1, cure="leave it out to derive it")
 
     def window_for(self, base: Base) -> int:
         """Return w, below the original length."""

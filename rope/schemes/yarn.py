@@ -7,20 +7,16 @@ the paper's is there as `ramp: turns`.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
-import torch
+import numpy as np
+from pydantic import Field
 
-from ..base import Base, RopeError
-from ..container import static_container
-from ..scheme import Factored, Frequencies, check_number, scheme
-
-RAMPS = ("dimension", "turns")
+from ..hf import static_container
+from ..scheme import Array, Base, Factored, Frequencies, Positive, RopeError, scheme
 
 
 @scheme("yarn")
-@dataclass(frozen=True, kw_only=True)
 class Yarn(Factored):
     """Rotate by (1 - ramp) theta_i + ramp theta_i / s, cos and sin times the attention scale."""
 
@@ -32,52 +28,30 @@ class Yarn(Factored):
         "mscale_all_dim",
     }
 
-    beta_fast: float = 32
+    beta_fast: Positive = 32
     "turns in the original window at and above which a frequency is kept"
-    beta_slow: float = 1
+    beta_slow: Positive = 1
     "turns in the original window at and below which a frequency is divided by the factor"
-    attention_scale: float | None = None
+    attention_scale: Positive | None = None
     "scalar on cos and sin; None: 0.1 ln s + 1"
     truncate: bool = True
     "round the ends of the ramp outwards to whole dimensions"
-    ramp: str = "dimension"
+    ramp: Literal["dimension", "turns"] = "dimension"
     "what the ramp is linear in: dimension, as in all code, or turns, as in the paper"
-    critical_pair: int | None = None
+    critical_pair: Annotated[int, Field(ge=1)] | None = None
     """first pair divided by the whole factor, the ramp moved there; LongRoPE2 (2502.20082) measured 30 for
     LLaMA3-8B and 25 for Phi3-mini. None: where beta_slow says, 35 and 31 for these"""
 
     def __post_init__(self) -> None:
-        """Check every knob."""
-        super().__post_init__()
-        check_number("rope.yarn.beta_slow", self.beta_slow, above=0, cure="the usual value is 1")
-        check_number("rope.yarn.beta_fast", self.beta_fast, above=0, cure="the usual value is 32")
+        """Check what knobs must be to one another."""
         if self.beta_fast <= self.beta_slow:
             raise RopeError(
                 f"rope.yarn.beta_fast: must exceed beta_slow {self.beta_slow}, got {self.beta_fast}; "
                 "the usual values are beta_fast 32 and beta_slow 1"
             )
-        if self.attention_scale is not None:
-            where, cure = "rope.yarn.attention_scale", "leave it out to derive it"
-            check_number(where, self.attention_scale, above=0, cure=cure)
-        if not isinstance(self.truncate, bool):
-            raise RopeError(f"rope.yarn.truncate: must be true or false, got {self.truncate!r}; usually true")
-        self._check_ramp()
-
-    def _check_ramp(self) -> None:
-        """Check what shapes the ramp."""
-        if self.ramp not in RAMPS:
-            raise RopeError(
-                f"rope.yarn.ramp: must be {' or '.join(RAMPS)}, got {self.ramp!r}; usually dimension"
-            )
         if self.ramp == "turns" and not self.truncate:
             raise RopeError(
                 f"rope.yarn.truncate: must be true with ramp turns, got {self.truncate}; leave it out"
-            )
-        pair = self.critical_pair
-        if pair is not None and (type(pair) is not int or pair < 1):
-            raise RopeError(
-                f"rope.yarn.critical_pair: must be a whole number of at least 1, got {pair!r}; "
-                "leave it out for the theoretical one"
             )
 
     def betas(self, base: Base) -> tuple[float, float]:
@@ -93,20 +67,20 @@ class Yarn(Factored):
         moved = base.theta ** (2 * pairs_down / base.rotary_dim)
         return self.beta_fast * moved, self.beta_slow * moved
 
-    def interpolation(self, base: Base) -> torch.Tensor:
+    def interpolation(self, base: Base) -> Array:
         """Return how far each frequency is interpolated, 0 to 1, float64 [rotary_dim / 2]."""
         fast, slow = self.betas(base)
         if self.ramp == "turns":
             turns = base.original_length * base.unscaled() / (2 * math.pi)
-            return ((fast - turns) / (fast - slow)).clamp(0, 1)
+            return ((fast - turns) / (fast - slow)).clip(0, 1)
         low, high = _pair_at(base, fast), _pair_at(base, slow)
         if self.truncate:
             low, high = math.floor(low), math.ceil(high)
         low, high = max(low, 0), min(high, base.rotary_dim - 1)
         # A ramp of no width is a step; transformers widens it by this much.
         high += 0.001 if low == high else 0
-        index = torch.arange(base.rotary_dim // 2, dtype=torch.float64, device="cpu")
-        return ((index - low) / (high - low)).clamp(0, 1)
+        index = np.arange(base.rotary_dim // 2, dtype=np.float64)
+        return ((index - low) / (high - low)).clip(0, 1)
 
     def scale_for(self, factor: float) -> float:
         """Return the attention scale in force at this factor."""
@@ -126,10 +100,10 @@ class Yarn(Factored):
         factor, (fast, slow) = self.factor_for(base, target_length), self.betas(base)
         scale = self.scale_for(factor)
         # SGLang reads no attention_factor, but multiplies the paper's scale by this.
-        own = {} if scale == scale_at(factor) else {"attn_factor": scale / scale_at(factor)}
+        beside = {} if scale == scale_at(factor) else {"attn_factor": scale / scale_at(factor)}
         return self.written(
             base,
-            **own,
+            **beside,
             factor=factor,
             original_max_position_embeddings=base.original_length,
             attention_factor=scale,
@@ -142,15 +116,11 @@ class Yarn(Factored):
     def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
         """Read as transformers does: no factor means trained / original, an mscale pair gives the scale."""
         factor = parameters.get("factor") or trained_length / original_length
-        scale = parameters.get("attention_factor")
-        mscale, mscale_all_dim = parameters.get("mscale"), parameters.get("mscale_all_dim")
-        if scale is None and mscale and mscale_all_dim:
-            scale = scale_at(factor, mscale) / scale_at(factor, mscale_all_dim)
         return cls(
             factor=factor,
             beta_fast=parameters.get("beta_fast") or 32,
             beta_slow=parameters.get("beta_slow") or 1,
-            attention_scale=scale,
+            attention_scale=stated_scale(parameters, factor),
             truncate=parameters.get("truncate", True),
         )
 
@@ -158,6 +128,15 @@ class Yarn(Factored):
 def scale_at(factor: float, weight: float = 1.0) -> float:
     """Return 0.1 w ln s + 1, and 1 where nothing is stretched (2309.00071, equation 22)."""
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def stated_scale(parameters: Mapping[str, Any], factor: float, *, honour: bool = True) -> float | None:
+    """Return the scale that `rope_parameters` state (if it is honoured), or that their mscale pair gives."""
+    stated = parameters.get("attention_factor") if honour else None
+    pair = parameters.get("mscale"), parameters.get("mscale_all_dim")
+    if stated is None and pair[0] and pair[1]:
+        return scale_at(factor, pair[0]) / scale_at(factor, pair[1])
+    return stated
 
 
 def _pair_at(base: Base, turns: float) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import RopeError
+from ..scheme import RopeError
 from .space import Candidate
 
 FORMAT = 1

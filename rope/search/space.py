@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis import critical_dimension
-from ..base import Base, RopeError
-from ..scheme import Scheme, make_scheme, target_factor
+from ..scheme import Base, RopeError, Scheme, make_scheme, target_factor
 
 GRID = 100
 "steps of lambda in 1"
@@ -249,7 +248,7 @@ def published_schemes() -> dict[str, Scheme]:
 def divisors(scheme: Scheme, space: Space) -> np.ndarray:
     """Return unscaled / scaled inverse frequency of a scheme, float64 [pairs]."""
     inv_freq = scheme.frequencies(space.base, target_length=space.target_length).inv_freq[0]
-    return (space.base.unscaled() / inv_freq).numpy()
+    return space.base.unscaled() / inv_freq
 
 
 def pair_of_turns(base: Base, turns: float) -> int:

@@ -59,8 +59,9 @@ def _attention(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling
     record, kind, frequencies = module.slow
     heads, length = query.shape[1], query.shape[2]
     key, value = (x.repeat_interleave(heads // key.shape[1], dim=1) for x in (key, value))
-    rows = frequencies.inv_freq.repeat_interleave(heads // len(frequencies.inv_freq), dim=0)
-    kept = rows if frequencies.first_inv_freq is None else frequencies.first_inv_freq.expand_as(rows)
+    rows = torch.tensor(frequencies.inv_freq).repeat_interleave(heads // len(frequencies.inv_freq), dim=0)
+    first = frequencies.first_inv_freq
+    kept = rows if first is None else torch.tensor(first).expand_as(rows)
     half = rows.shape[1]
     q, k = (torch.complex(x[..., :half], x[..., half : 2 * half]) for x in (query, key))
     scores = query[..., 2 * half :] @ key[..., 2 * half :].transpose(-1, -2)

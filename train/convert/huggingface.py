@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme, rotation_table
+from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
+from ...rope.analysis import angle_error, frequency_error, scale_error
 from ..checkpoint import TOKENIZER_FILES, latest_checkpoint
 from ..errors import TrainError
 from ..loss import hidden_states
@@ -137,7 +138,8 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     layer_types = installed(ours).bases
     read = {layer_type: read_frequencies(stock, layer_type) for layer_type in layer_types}
     trained = {layer_type: installed(ours).at_length(layer_type, length) for layer_type in layer_types}
-    errors = [frequency_error(read[layer_type], trained[layer_type]) for layer_type in layer_types]
+    pairs = [(read[layer_type], trained[layer_type]) for layer_type in layer_types]
+    errors = [max(frequency_error(*pair), scale_error(*pair)) for pair in pairs]
     rotate_by(ours, {name: Rotary(told, angles_in=torch.float32) for name, told in read.items()})
     difference = (wanted - logits(ours, tokens)).abs().max().item()
     checks = {
@@ -147,7 +149,7 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
         "trained_frequencies": installed(ours).fingerprint == rope["fingerprint"],
         "frequency_error": max(errors),
         "attention_scale": read[FULL].attention_scale,
-        "angle_error_at_window": angle_error(read[FULL], trained[FULL], rope["target_length"] - 1),
+        "angle_error_at_window": angle_error(read[FULL], trained[FULL], rope["target_length"]),
         "drift_of_float32_angles": drift,
         "probe_tokens": length,
     }
@@ -183,20 +185,6 @@ def read_frequencies(stock: PreTrainedModel, layer_type: str) -> Frequencies:
     rotation = stock.base_model.rotary_emb
     prefix = f"{layer_type}_" if hasattr(rotation, f"{layer_type}_inv_freq") else ""
     return Frequencies(
-        inv_freq=getattr(rotation, f"{prefix}inv_freq").double()[None],
+        inv_freq=getattr(rotation, f"{prefix}inv_freq").double().numpy()[None],
         attention_scale=float(getattr(rotation, f"{prefix}attention_scaling")),
     )
-
-
-def frequency_error(told: Frequencies, trained: Frequencies) -> float:
-    """Return the largest relative difference between two sets of frequencies, attention scale included."""
-    steps = (told.inv_freq / trained.inv_freq - 1).abs().max().item()
-    return max(steps, abs(told.attention_scale / trained.attention_scale - 1))
-
-
-def angle_error(told: Frequencies, trained: Frequencies, position: int) -> float:
-    """Return the largest error of a reader's cos or sin at `position`, of its frequencies and angles."""
-    at = torch.tensor([[position]])
-    exact = rotation_table(at, trained, torch.float64)
-    read = rotation_table(at, told, torch.float32, angles_in=torch.float32)
-    return max((a - b).abs().max().item() for a, b in ((exact.cos, read.cos), (exact.sin, read.sin)))

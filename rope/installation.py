@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from .bands import AttentionScheme, BandedAttention
-from .base import Base, RopeError
+from .bands import BandedAttention
 from .families import FULL, ONLY_LONGROPE, PARTIAL
 from .generation import Requests
 from .hf import read_base, rope_parameters
 from .hook import NAME, IdentityRotation
+from .record import Installed
+from .relative import AttentionScheme
 from .rotation import ByLength, Rotary
-from .scheme import Frequencies, NotExpressible, Scheme
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Installed:
-    """Record what a model was given, by layer type."""
-
-    scheme: Scheme
-    target_length: int
-    bases: dict[str, Base]
-    frequencies: dict[str, Frequencies]
-    not_expressible: str | None = None
-    "why the model's config does not describe this scheme; None when it does"
-
-    def at_length(self, layer_type: str, length: int) -> Frequencies:
-        """Return the frequencies that hold in a whole sequence of `length` tokens."""
-        if layer_type != FULL:
-            return self.frequencies[layer_type]
-        return self.scheme.frequencies(self.bases[FULL], target_length=self.target_length, length=length)
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the sha256 of all that decides how q and k are turned, in hex."""
-        digest = hashlib.sha256()
-        if self.scheme.depends_on_length or isinstance(self.scheme, AttentionScheme):
-            # One set of frequencies does not tell these schemes apart.
-            lengths = [self.bases[FULL].original_length, self.target_length]
-            told = [self.scheme.name, self.scheme.knobs, lengths]
-            digest.update(json.dumps(told, sort_keys=True).encode())
-        for layer_type, frequencies in sorted(self.frequencies.items()):
-            digest.update(f"{layer_type}:{frequencies.fingerprint};".encode())
-        return digest.hexdigest()
+from .scheme import Base, NotExpressible, RopeError, Scheme
 
 
 def install(
@@ -71,14 +39,14 @@ def install(
     """
     decoder = _decoder(model)
     before = decoder.rotary_emb if isinstance(decoder.rotary_emb, InstalledRotation) else None
-    told = before.installed if before else None
-    bases = _bases(decoder.config, told, original_length=original_length, trained_length=trained_length)
+    earlier = before.installed if before else None
+    bases = _bases(decoder.config, earlier, original_length=original_length, trained_length=trained_length)
     base = bases[FULL]
-    carried = told or _record(bases, base.current, base.trained_length)
+    carried = earlier or Installed.of(bases, base.current, base.trained_length)
     target_length = carried.target_length if target_length is None else target_length
     chosen = carried.scheme if scheme is None else scheme
     _check_arguments(chosen, target_length, base)
-    record = _record(bases, chosen, target_length)
+    record = Installed.of(bases, chosen, target_length)
     if not replace and carried.scheme.name != "default":
         _check_not_stacked(carried, record)
     layers = _attention_modules(decoder)
@@ -156,13 +124,6 @@ class InstalledRotation(IdentityRotation):
             hook.remove()
 
 
-def _record(bases: dict[str, Base], scheme: Scheme, target_length: int) -> Installed:
-    """Return what a model is given: the scheme where layers see everything, elsewhere what they carry."""
-    kept = {name: b.current.frequencies(b, target_length=b.trained_length) for name, b in bases.items()}
-    full = scheme.frequencies(bases[FULL], target_length=target_length)
-    return Installed(scheme=scheme, target_length=target_length, bases=bases, frequencies=kept | {FULL: full})
-
-
 def _by_length(record: Installed) -> ByLength:
     """Return the frequencies of a record as a function of the length of a sequence."""
     return ByLength(scheme=record.scheme, base=record.bases[FULL], target_length=record.target_length)
@@ -204,7 +165,7 @@ def _attention_modules(decoder: Any) -> list[nn.Module]:
     return found
 
 
-def _bases(config: Any, before: Installed | None, **lengths: int | None) -> dict[str, Base]:
+def _bases(config: Any, before: Installed | None, **lengths: int | None) -> Mapping[str, Base]:
     """Return the bases the model came with: the recorded ones, since installing has rewritten the config."""
     if before is None:
         bases = read_base(config, **lengths)
@@ -240,7 +201,7 @@ def _check_arguments(scheme: object, target_length: object, base: Base) -> None:
 
 def _check_not_stacked(carried: Installed, chosen: Installed) -> None:
     """Refuse to take the place of another scheme unasked; the same frequencies again are no change."""
-    if not _alike(carried, chosen):
+    if not carried.is_like(chosen):
         was, new = carried.scheme, chosen.scheme
         raise RopeError(
             f"rope.kind: the model must carry no other scheme, got {was.name} {was.knobs} for "
@@ -249,16 +210,7 @@ def _check_not_stacked(carried: Installed, chosen: Installed) -> None:
         )
 
 
-def _alike(one: Installed, other: Installed) -> bool:
-    """Say whether two records turn q and k alike: in the original window, beyond it, and at the target."""
-    if isinstance(one.scheme, AttentionScheme) or isinstance(other.scheme, AttentionScheme):
-        return one.scheme == other.scheme and one.fingerprint == other.fingerprint
-    windows = {record.bases[FULL].original_length for record in (one, other)}
-    lengths = windows | {window + 1 for window in windows} | {one.target_length, other.target_length}
-    return all(one.at_length(FULL, n).fingerprint == other.at_length(FULL, n).fingerprint for n in lengths)
-
-
-def _describe(config: Any, bases: dict[str, Base], scheme: Scheme, target_length: int) -> str | None:
+def _describe(config: Any, bases: Mapping[str, Base], scheme: Scheme, target_length: int) -> str | None:
     """Bring the config in line with the scheme, or return why it cannot be."""
     try:
         parameters = rope_parameters(config.model_type, bases, scheme, target_length=target_length)
