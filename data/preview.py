@@ -23,7 +23,7 @@ from .mixing.mixture import budgets, select
 from .mixing.scores import Scores
 from .mixing.spec import LongShare
 from .plan import Plan
-from .planning import write_plan
+from .prepare import write_plan
 from .sampling import Sample, bytes_of
 from .spec import DataSpec
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from .corpus.merge import merge
+from .corpus.build import merge
 from .corpus.store import Documents
 from .corpus.tokenise import Job, tokenise_unit
 from .corpus.work import Work, plan_work

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..corpus.parts import PartWriter, Row
-from ..corpus.store import Documents
+from ..corpus.store import Documents, PartWriter, Row
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..packing.items import Items

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..corpus.parts import PartWriter, Row
-from ..corpus.store import Documents
+from ..corpus.store import Documents, PartWriter, Row
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..packing.items import Items
