@@ -1,4 +1,4 @@
-"""How much was left out, and why? Documents, and bytes (while reading) or tokens (while mixing), by reason."""
+"""How much was left out, and why? By reason: documents, and bytes (in reading) or tokens (in mixing)."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from .coverage import as_json, coverage
 from .encoding.encoder import Encoder, load_encoder
 from .errors import DataError
 from .mixing.choose import choose
-from .mixing.scores import Scores
+from .mixing.scorer import Scores
 from .packing.items import Scope
 from .packing.tables import tables
 from .plan import MADE, PACKS, SEGMENTS, Pack, Plan, corpus_facts

@@ -20,7 +20,7 @@ from .coverage import as_json, buckets, coverage
 from .errors import DataError
 from .mixing.candidates import Candidates, candidates
 from .mixing.mixture import budgets, select
-from .mixing.scores import Scores
+from .mixing.scorer import Scores
 from .mixing.spec import LongShare
 from .plan import Plan
 from .prepare import write_plan

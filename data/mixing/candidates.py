@@ -10,9 +10,8 @@ from ..corpus.store import Documents
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from .mixture import hashed
-from .scores import Scores
-from .spec import Documents as Mixed
-from .spec import ScoreSection
+from .scorer import Scores, ScoreSection
+from .spec import Selection
 
 Dropped = dict[str, dict[str, int]]
 """By reason: documents, and tokens."""
@@ -31,7 +30,7 @@ class Candidates:
 
 
 def candidates(
-    name: str, source: Mixed, documents: Documents, encoder: Encoder, scores: Scores
+    name: str, source: Selection, documents: Documents, encoder: Encoder, scores: Scores
 ) -> Candidates:
     """Leave out by length, then by score, then cut."""
     base = getattr(source, "of", name)
@@ -76,7 +75,7 @@ def _in_band(scores: np.ndarray, fits: np.ndarray, section: ScoreSection) -> np.
     return (scores >= low) & (scores <= high)
 
 
-def refuse_long_pieces(name: str, source: Mixed, length: int) -> None:
+def refuse_long_pieces(name: str, source: Selection, length: int) -> None:
     """Raise where a piece would not fit a pack."""
     if source.document_length and source.document_length > length:
         raise DataError(

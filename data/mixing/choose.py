@@ -14,11 +14,10 @@ from ..errors import DataError
 from ..packing.items import Items
 from ..spec import DataSpec
 from .candidates import Candidates, Dropped, candidates, counted, refuse_long_pieces
-from .made import made
 from .mixture import Drawn, budgets, long_share, select
-from .scores import Scores
-from .spec import Documents as Mixed
-from .spec import LongShare
+from .scorer import Scores
+from .spec import LongShare, Selection
+from .synthetic import made
 from .transforming import transformed
 
 NOTHING = np.zeros(0, np.int64)
@@ -72,7 +71,7 @@ def choose(
     for name, source in spec.sources.items():
         if name in written:
             parts[name] = _write(name, written[name], len(documents), writer, asked[name] or 0)
-        elif name in drawn and isinstance(source, Mixed):
+        elif name in drawn and isinstance(source, Selection):
             items, pushed_out = transformed(
                 name, source, own[name], drawn[name], documents, encoder, writer, seed=spec.seed
             )

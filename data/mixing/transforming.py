@@ -13,13 +13,13 @@ from ..errors import DataError
 from ..packing.items import Items
 from .candidates import Candidates, Dropped
 from .mixture import Drawn, hashed
-from .spec import Documents as Mixed
+from .spec import Selection
 from .transform import Given, Inserted, Piece, Transform
 
 
 def transformed(
     name: str,
-    source: Mixed,
+    source: Selection,
     own: Candidates,
     drawn: Drawn,
     documents: Documents,

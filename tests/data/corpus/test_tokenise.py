@@ -112,7 +112,7 @@ def test_a_unit_goes_on_where_it_was_killed(tmp_path: Path, texts: list[str | No
 
 
 def test_what_is_stored_is_not_tokenised_again(tmp_path: Path):
-    """Documents of 400 bytes in pieces of 40, a file of two documents: two files are there, and not a third."""
+    """Documents of 400 bytes in pieces of 40, two documents a file: two files are there, not a third."""
     texts = ["".join(f"{'y' * 38}{i % 10}\n" for i in range(10))] * 8
     with pytest.raises(Killed):
         run(texts, tmp_path, part_bytes=800, kill_after=55)
