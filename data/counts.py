@@ -31,3 +31,7 @@ class Counts(dict[str, dict[str, int]]):
                 for reason, amounts in self.items()
             }
         )
+
+    def having(self, unit: str) -> Counts:
+        """Leave out the reasons that have none of a unit."""
+        return Counts({reason: amounts for reason, amounts in self.items() if amounts.get(unit)})

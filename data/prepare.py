@@ -28,8 +28,7 @@ from .encoding.encoder import Encoder, load_encoder
 from .errors import DataError
 from .mixing.choose import choose
 from .mixing.scorer import Scores
-from .packing.items import Scope
-from .packing.tables import tables
+from .packing.tables import Scope, tables
 from .plan import MADE, PACKS, SEGMENTS, Pack, Plan, corpus_facts
 from .spec import DataSpec, SourceSpec, reading_of
 from .whole import whole_folder

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..corpus.store import Documents
+from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from .mixture import hashed
 from .scorer import Scores, ScoreSection
 from .spec import Selection
-
-Dropped = dict[str, dict[str, int]]
-"""By reason: documents, and tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,7 @@ class Candidates:
     start: np.ndarray
     length: np.ndarray
     key: np.ndarray
-    dropped: Dropped
+    dropped: Counts
     """`min_tokens`, `max_tokens`, `score`, and `remainder` of what was cut."""
 
 
@@ -37,10 +35,10 @@ def candidates(
     rows = documents.of_source(base)
     lengths, keys = documents.lengths()[rows], documents.keys()[rows]
     fits = (lengths >= source.min_tokens) & (lengths <= (source.max_tokens or np.iinfo(np.int64).max))
-    dropped = {
-        "min_tokens": counted(lengths[lengths < source.min_tokens]),
-        "max_tokens": counted(lengths[~fits & (lengths >= source.min_tokens)]),
-    }
+    dropped = Counts(
+        min_tokens=counted(lengths[lengths < source.min_tokens]),
+        max_tokens=counted(lengths[~fits & (lengths >= source.min_tokens)]),
+    )
     if source.score:
         found = scores.of(base, rows, source.score.made, documents, encoder)
         band = fits & _in_band(found, fits, source.score)
