@@ -12,20 +12,18 @@ coverage.py   which distances and documents the plan trains
 prepare.py    the verb; preview.py, sampling.py: told from a sample; peek.py, checking.py: what is there
 """
 
-from .checking import check_store
+from .corpus.check import check_store
 from .corpus.manifest import read_manifest
 from .corpus.store import Document, Documents, open_documents
 from .corpus.work import Task
 from .coverage import Bucket, Octave, attention_cost, beyond, buckets, coverage
-from .dataset import PackDataset
 from .encoding.encoder import Encoder, load_encoder
 from .encoding.training import train_tokenizer
 from .errors import DataError
 from .mixing.spec import FactsSource, LongShare, RepeatsSource
 from .mixing.synthetic import Facts, Needle, plant
-from .peek import peek
-from .plan import Pack, Plan, Segment, Window, open_plan
-from .prepare import PrepareReport, find_plan, merge_tasks, prepare, prepare_task
+from .plan import Pack, PackDataset, Plan, Segment, Window, open_plan
+from .prepare import PrepareReport, find_plan, merge_tasks, peek, prepare, prepare_task
 from .preview import preview
 from .sampling import sampled
 from .spec import DataSpec, FilesSource

@@ -1,7 +1,8 @@
 """What are the tokens, positions, labels and groups of sample number i?
 
 The realised mixture as two small memory-mapped tables over a token store, addressed by integer: opening a
-plan reads nothing of it, and a rank reads only the span of tokens it needs.
+plan reads nothing of it, and a rank reads only the span of tokens it needs. A plain Hugging Face Trainer, or
+any torch loop, takes the same packs as a dataset.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from .corpus.manifest import differences, read_manifest
-from .corpus.parts import Part
-from .corpus.store import Document, Documents
+from .corpus.store import Document, Documents, Part
 from .errors import DataError
 
 IGNORED = -100
@@ -208,6 +208,46 @@ class Plan:
         )
 
 
+class PackDataset:
+    """A map-style dataset of a plan's packs, for torch's DataLoader and transformers' Trainer.
+
+    Models of transformers mask packed documents by `position_ids` where they get no `attention_mask` and keep
+    no cache (Trainer's default): attention is cut wherever a position is not the one before and one. With
+    flash attention they do so in batches of one pack only. Labels are shifted back, for these models shift
+    them.
+    """
+
+    def __init__(self, plan: Plan | str | Path) -> None:
+        """Take a plan or its folder; a DataError names the sources whose attention scope positions cannot
+        tell."""
+        self.plan = plan if isinstance(plan, Plan) else open_plan(plan)
+        sources = self.plan.manifest["spec"]["sources"]
+        wrong = {
+            name: f"{source['positions']} with groups: {source['groups']}"
+            for name, source in sources.items()
+            if source["weight"] != 0 and not _tells_its_groups(source["groups"], source["positions"])
+        }
+        if wrong:
+            raise DataError(
+                "\n".join(
+                    f"data.sources.{name}.positions: must tell transformers who attends to whom, got {got}; "
+                    "leave positions out, or train with `ropewalk extend`"
+                    for name, got in wrong.items()
+                )
+            )
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """Give int64 arrays [length]: `input_ids`, `position_ids` and `labels`."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        window = self.plan.read(index % len(self), 0, self.plan.length)
+        labels = np.concatenate([[IGNORED], window.labels[:-1]])
+        return {"input_ids": window.tokens, "position_ids": window.positions, "labels": labels}
+
+
 def corpus_facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """Give what a corpus was made of, from its manifest, to tell what differs between two."""
     return {key: manifest[key] for key in ("identity", "inputs")}
@@ -234,3 +274,9 @@ def open_plan(folder: str | Path) -> Plan:
             raise DataError(f"{folder}: must hold one plan, got {names}; give the folder of one")
         folder = plans[0]
     return Plan(folder)
+
+
+def _tells_its_groups(groups: str, positions: str | None) -> bool:
+    """Say whether positions restart exactly where attention does."""
+    follows = "reset" if groups == "document" else "continuous"
+    return positions in (None, follows) or (groups, positions) == ("pack", "reset")

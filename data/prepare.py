@@ -1,6 +1,7 @@
 """What does `prepare` do, from the recipe's `data:` section to a plan that training opens?
 
-Or a part of it: one task's share of the tokenising, or the merging of all shares.
+Or a part of it: one task's share of the tokenising, or the merging of all shares; and what stands in a plan
+that is there.
 
 One tokenised corpus a store (`corpus/`), any number of plans on it (`plans/<length>-<identity>/`), so that
 stages of other lengths, budgets and weights share the tokens. Both are whole or absent, and reused where
@@ -9,20 +10,31 @@ nothing changed.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .corpus.build import build_corpus, merge_corpus, work_done
-from .corpus.manifest import fingerprint, read_manifest
-from .corpus.work import Task
-from .corpus.workers import Progress
+from .corpus.manifest import file_hash, fingerprint, read_manifest, write_manifest
+from .corpus.store import Documents, open_documents, write_part
+from .corpus.work import Progress, Task
+from .counts import Counts
 from .coverage import as_json, coverage
-from .encoding.encoder import load_encoder
+from .encoding.encoder import Encoder, load_encoder
 from .errors import DataError
-from .plan import Plan
-from .planning import mixing, write_plan
-from .spec import DataSpec
+from .mixing.choose import choose
+from .mixing.scorer import Scores
+from .packing.tables import Scope, tables
+from .plan import MADE, PACKS, SEGMENTS, Pack, Plan, corpus_facts
+from .spec import DataSpec, SourceSpec, reading_of
+from .whole import whole_folder
+
+BEGINNING = 48
+"""Tokens of a segment that `peek` decodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +122,102 @@ def find_plan(
     corpus = read_manifest(Path(folder) / "corpus", "corpus")["fingerprint"]
     identity = {"corpus": corpus, "length": length, "reach": reach or length, **mixing(spec)}
     return Path(folder) / "plans" / f"{length}-{fingerprint(identity)[:12]}"
+
+
+def mixing(spec: DataSpec) -> dict[str, Any]:
+    """Give what of a data section decides a plan, given its corpus and its length."""
+    sources = {
+        name: source.model_dump(mode="json", exclude=set(reading_of(read)) if read else None)
+        for name, source in spec.sources.items()
+        for read in [spec.read.get(name)]
+    }
+    shared = spec.model_dump(mode="json", include={"seed", "tokens", "mode", "long", "repeat", "fit"})
+    return {**shared, "sources": sources}
+
+
+def scope_of(source: SourceSpec) -> Scope:
+    """Give the attention scope and the positions of a source's documents."""
+    follows = "reset" if source.groups == "document" else "continuous"
+    return Scope(groups=source.groups, positions=source.positions or follows, skip_chunks=source.skip_chunks)
+
+
+def write_plan(
+    spec: DataSpec,
+    encoder: Encoder,
+    corpus: dict[str, Any],
+    target: Path,
+    *,
+    length: int,
+    reach: int,
+    documents: Documents | None = None,
+) -> None:
+    """Choose, pack and write for packs of `length` tokens, with positions below `reach` where they skip
+    ahead; `corpus` is the manifest of the corpus two folders up, `documents` its training split or a part."""
+    with whole_folder(target) as partial:
+        store = target.parent.parent
+        documents = documents or open_documents(store, split="train")
+        scores = Scores(folder=store / "scores", corpus=corpus["fingerprint"])
+        with write_part(partial / MADE) as made:
+            chosen = choose(spec, encoder, documents, made, length=length, scores=scores)
+        parts = [(own.items, scope_of(spec.sources[name])) for name, own in chosen.items()]
+        segments, packs = tables(parts, length, reach=reach, fit=spec.fit, seed=spec.seed)
+        np.save(partial / SEGMENTS, segments)
+        np.save(partial / PACKS, packs)
+        hashes = [hashlib.sha256(table.tobytes()).hexdigest() for table in (segments, packs)]
+        tokens = int(packs["filled"].sum())
+        report = {
+            "length": length,
+            "packs": len(packs),
+            "tokens": tokens,
+            "padding": len(packs) * length - tokens,
+            "trained_tokens": int(packs["trained"].sum()),
+            "sources": {
+                name: {"requested": own.requested, "achieved": own.achieved, "dropped": own.dropped}
+                for name, own in chosen.items()
+            },
+            "dropped": corpus["dropped"] | Counts.total(own.dropped for own in chosen.values()),
+            "fingerprint": fingerprint([corpus["fingerprint"], made.sha256, length, *hashes]),
+            "corpus_fingerprint": corpus["fingerprint"],
+            "corpus": corpus["counts"],
+        }
+        files = {name: file_hash(partial / name) for name in (SEGMENTS, PACKS, MADE)}
+        shared = {key: report[key] for key in ("length", "fingerprint", "corpus_fingerprint")}
+        about = {"reach": reach, "spec": mixing(spec), "corpus": corpus_facts(corpus)}
+        own = {"padding": encoder.padding, "files": files, "report": report}
+        write_manifest(partial, "plan", shared | about | own)
+
+
+def peek(plan: Plan, encoder: Encoder, packs: range) -> list[dict[str, Any]]:
+    """Tell of each pack: tokens, trained labels, groups, and its segments in order."""
+    shown = []
+    for number in packs:
+        pack = plan[number]
+        shown.append(
+            {
+                "pack": number,
+                "tokens": sum(segment.length for segment in pack.segments),
+                "trained": plan.trained_tokens(number),
+                "groups": pack.groups,
+                "segments": list(_segments(plan, encoder, pack)),
+            }
+        )
+    return shown
+
+
+def _segments(plan: Plan, encoder: Encoder, pack: Pack) -> Iterator[dict[str, Any]]:
+    offset = 0
+    for segment in pack.segments:
+        source, id = plan.name(segment.row)
+        first = pack.tokens[offset : offset + min(segment.length, BEGINNING)]
+        yield {
+            "source": source,
+            "id": id,
+            "start": segment.start,
+            "tokens": segment.length,
+            "position": int(pack.positions[offset]),
+            "begins": encoder.decode(first),
+        }
+        offset += segment.length
 
 
 def _with_tokens(spec: DataSpec, tokens: int | None) -> DataSpec:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from .errors import DataError
 
@@ -46,14 +47,11 @@ class Registry(Generic[P]):
             known = ", ".join(sorted(self.known)) or "none"
             raise self._error(f"kind: must be a known {self._what}, got {name!r}; there are: {known}")
         cls = self.known[name]
-        own = [field.name for field in fields(cls)]  # pyright: ignore[reportArgumentType]
-        unknown = [key for key in knobs if key not in own]
-        if unknown:
-            has = ", ".join(own) or "none"
-            raise self._error(
-                f"{name}: must be given only knobs it has, got {', '.join(unknown)}; it has: {has}"
-            )
-        read = _knob_model(cls).model_validate({key: _frozen(value) for key, value in knobs.items()})
+        try:
+            read = _knob_model(cls).model_validate({key: _frozen(value) for key, value in knobs.items()})
+        except ValidationError as error:
+            details = [_detail(problem, name, cls) for problem in error.errors()]
+            raise ValidationError.from_exception_data(name, details) from None
         return cls(**{key: getattr(read, key) for key in read.model_fields_set})
 
     def make(self, name: str, knobs: Mapping[str, Any]) -> P:
@@ -61,13 +59,37 @@ class Registry(Generic[P]):
         try:
             return self.validate(name, knobs)
         except ValidationError as error:
-            told = "; ".join(
+            wrong = "; ".join(
                 f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, got {problem['input']!r}"
                 for problem in error.errors()
             )
             raise self._error(
-                f"{name}: must be given knobs of their types, got {told}; correct it"
+                f"{name}: must be given knobs of their types, got {wrong}; correct it"
             ) from error
+
+
+class PluginSection(BaseModel, Generic[P]):
+    """Name a plug-in in a recipe; the keys that are not the section's are its own knobs."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    registry: ClassVar[Registry[Any]]
+
+    kind: str
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """Give the plug-in's own knobs as written."""
+        return dict(self.model_extra or {})
+
+    @property
+    def made(self) -> P:
+        """Give the plug-in."""
+        return self.registry.make(self.kind, self.knobs)
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> PluginSection[P]:
+        self.registry.validate(self.kind, self.knobs)
+        return self
 
 
 def _knob_model(cls: type) -> type[BaseModel]:
@@ -77,7 +99,18 @@ def _knob_model(cls: type) -> type[BaseModel]:
         field.name: (types[field.name], ... if field.default is MISSING else field.default)
         for field in fields(cls)
     }
-    return create_model(cls.__name__, __config__=ConfigDict(strict=True), **knobs)
+    return create_model(cls.__name__, __config__=ConfigDict(strict=True, extra="forbid"), **knobs)
+
+
+def _detail(problem: ErrorDetails, name: str, cls: type) -> InitErrorDetails:
+    """Take over one of pydantic's problems; an unknown knob is told which there are."""
+    kind: str | PydanticCustomError = problem["type"]
+    if kind == "extra_forbidden":
+        has = ", ".join(field.name for field in fields(cls)) or "none"
+        kind = PydanticCustomError(
+            "unknown_knob", "must be a knob of {name}, which has {has}", {"name": name, "has": has}
+        )
+    return InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"], ctx=problem.get("ctx", {}))
 
 
 def _frozen(value: Any) -> Any:

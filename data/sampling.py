@@ -19,10 +19,11 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from .corpus.merge import merge
+from .corpus.build import merge
 from .corpus.store import Documents
 from .corpus.tokenise import Job, tokenise_unit
 from .corpus.work import Work, plan_work
+from .counts import Counts
 from .encoding.encoder import Encoder
 from .sources import open_reader
 from .sources.cutting import gathered
@@ -42,8 +43,6 @@ MOST_UNITS = 4096
 LONGEST = 16_000_000
 """Bytes of a document that are read at the most."""
 WHOLE, SIP = 1 << 62, 512
-IN_BYTES = FilesReading | JsonlReading
-"""Kinds whose documents lie in bytes of their inputs, not in rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +58,8 @@ class Sampled:
     seconds: float
     disk: int
     """Bytes of its rows in the files of tokens."""
-    dropped: dict[str, dict[str, int]]
-    """While reading, by reason: documents and bytes."""
+    dropped: Counts
+    """While reading."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +102,14 @@ def sampled(spec: DataSpec, encoder: Encoder) -> Iterator[Sample]:
         store = Path(folder)
         work = plan_work(spec.model_copy(update={"part_bytes": WHOLE}), encoder, store)
         work.parts.mkdir(parents=True)
-        stored = {name: sum(entry.size for entry in own) for name, own in work.inputs.items()}
+        stored = {name: sum(entry.size for entry in inputs) for name, inputs in work.inputs.items()}
         jobs: list[Job] = []
         read = {
-            name: _read(name, work, target, encoder, jobs)
+            name: _read(name, work, target, stored[name], jobs)
             for name, target in _targets(stored, evenly=spec.mode == "global").items()
         }
         merge(replace(work, jobs=jobs), store / "corpus")
-        shares = {name: own.share for name, own in read.items()}
+        shares = {name: part.share for name, part in read.items()}
         corpus = documents = Documents(store / "corpus", "train")
         if spec.mode == "global":
             least = min(shares.values())
@@ -134,69 +133,62 @@ def _targets(stored: dict[str, int], *, evenly: bool) -> dict[str, int]:
     return targets
 
 
-def _read(name: str, work: Work, target: int, encoder: Encoder, jobs: list[Job]) -> Sampled:
+def _read(name: str, work: Work, target: int, stored: int, jobs: list[Job]) -> Sampled:
     """Read about `target` bytes of a source, adding what was done to `jobs`."""
-    source, inputs = work.spec.read[name], work.inputs[name]
-    reader, in_bytes = open_reader(source, where=f"data.sources.{name}"), isinstance(source, IN_BYTES)
-    stored = sum(entry.size for entry in inputs)
-    whole = target >= stored
-    lines = isinstance(source, JsonlReading) and not whole  # may be left anywhere without a bias
-    size = max((stored if lines else target) // PLACES, 1)
-    places = (
-        [(unit, 0.0) for unit in reader.units(inputs, size)] if whole
-        else _places(reader, source, inputs, stored, size)
-    )  # fmt: skip
-    parts, done, seconds, first = list[Part](), 0.0, 0.0, len(jobs)
+    source, inputs, first = work.spec.read[name], work.inputs[name], len(jobs)
+    reader = open_reader(source, where=f"data.sources.{name}")
+    if target >= stored:
+        places = [(unit, 0) for unit in reader.units(inputs, max(target // PLACES, 1))]
+        glance = Glance(reader, source, most=WHOLE, longest=WHOLE)
+    else:
+        # Lines may be left anywhere without a bias: so they are cut to as many units as there are places.
+        size = max((stored if isinstance(source, JsonlReading) else target) // PLACES, 1)
+        places = _places(reader, source, inputs, stored, size)
+        glance = Glance(reader, source, most=target // len(places), longest=LONGEST)
+    covered = seconds = 0.0
     for unit, held in places:
-        if sum(part.bytes for part in parts) >= OVER * target and not whole:
+        if glance.bytes >= OVER * target and target < stored:
             break
-        part = Part(
-            reader=reader,
-            in_bytes=in_bytes,
-            most=WHOLE if whole else target // len(places),
-            longest=WHOLE if whole else LONGEST,
-        )
         job = replace(work.jobs[0], number=len(jobs), source=name, unit=unit, hashes=False)
         began = time.perf_counter()
-        tokenise_unit(replace(job, part_bytes=work.spec.part_bytes), part, encoder)
+        tokenise_unit(job, glance, work.encoder)
         seconds += time.perf_counter() - began
-        done += held * part.share
-        parts.append(part)
+        covered += held * glance.share
         jobs.append(job)
-    own, passed = jobs[first:], sum(part.passed for part in parts)
-    done *= 1 - sum(part.cut for part in parts) / max(passed, 1)
+    covered *= 1 - glance.cut / max(glance.passed, 1)
+    done = jobs[first:]
     return Sampled(
         stored=stored,
-        share=1.0 if whole else min(max(done / stored, 1e-12), 1.0),
-        bytes=sum(part.bytes for part in parts),
+        share=1.0 if target >= stored else min(max(covered / stored, 1e-12), 1.0),
+        bytes=glance.bytes,
         seconds=seconds,
-        disk=sum(bytes_of(path) for job in own for path in job.folder.glob(f"{job.done.stem}-*.arrow")),
-        dropped=_summed(json.loads(job.done.read_text("utf-8"))["dropped"] for job in own),
+        disk=sum(bytes_of(path) for job in done for path in job.folder.glob(f"{job.done.stem}-*.arrow")),
+        dropped=Counts.total(json.loads(job.done.read_text("utf-8"))["dropped"] for job in done),
     )
 
 
 def _places(
     reader: Reader, source: Reading, inputs: Sequence[Input], stored: int, size: int
 ) -> list[tuple[Unit, float]]:
-    """Give units of about `size` bytes from all over the inputs, in no order, with the stored bytes of
-    each; only inputs that hold one are opened."""
+    """Give units of about `size` bytes from all over the inputs, in no order, with the stored bytes that each
+    stands for; only inputs that hold one are opened."""
     found: list[tuple[Unit, float]] = []
     even = (np.arange(PLACES) + 0.5) / PLACES
     if isinstance(source, FilesReading):  # a long file is a unit: over bytes, such would be preferred
         units = reader.units(inputs, size)
-        for at in np.unique((even * len(units)).astype(int)).tolist():
-            found.append((units[at], _stored(units[at])))
+        found = [(units[at], _stored(units[at])) for at in np.unique((even * len(units)).astype(int))]
     else:
         runs = gathered((((Span(input=entry),), entry.size) for entry in inputs), size)
         sizes = [_stored(run) for run in runs]
         ends = np.cumsum(sizes)
         which = np.searchsorted(ends, even * stored, side="right")
         for run in np.unique(which).tolist():
-            held = [span.input for span in runs[run].spans]
-            units = reader.units(held, max(size, sizes[run] // MOST_UNITS))
+            units = reader.units(
+                [span.input for span in runs[run].spans], max(size, sizes[run] // MOST_UNITS)
+            )
             inside = (even[which == run] * stored - (ends[run] - sizes[run])) / sizes[run]
             for at in np.unique((inside * len(units)).astype(int)).tolist():
-                found.append((units[at], sizes[run] * _share_of(units, at)))
+                found.append((units[at], sizes[run] / len(units)))
     return [found[i] for i in np.random.default_rng(0).permutation(len(found)).tolist()]
 
 
@@ -204,77 +196,63 @@ def _stored(unit: Unit) -> int:
     return sum(span.input.size for span in unit.spans)
 
 
-def _share_of(units: Sequence[Unit], at: int) -> float:
-    """Give the share that a unit has in the inputs that were cut into `units`."""
-    last = units[-1].spans[-1].stop
-    stops = [span.stop for span in units[at].spans if span.stop is not None]
-    if len(units) == 1 or not last or len(stops) < len(units[at].spans):
-        return 1 / len(units)
-    return sum(stop - span.start for stop, span in zip(stops, units[at].spans, strict=True)) / last
-
-
-@dataclass(kw_only=True)
-class Part:
+class Glance:
     """A reader that leaves a unit where it has given enough of it, and tells how much of it that was."""
 
-    reader: Reader
-    in_bytes: bool
-    """Documents lie in bytes of their inputs, not in rows."""
-    most: int
-    """Bytes that are given at the most."""
-    longest: int
-    """Bytes of one document, where its input is counted in bytes."""
-    share: float = 0.0
-    """Of the unit, what lies before the place where it was left."""
-    bytes: int = 0
-    """Of text or tokens, that were given."""
-    passed: int = 0
-    """Of the documents where they lie: uncompressed bytes, or rows."""
-    cut: int = 0
-    """Of those, at the ends of documents, that were not given."""
+    def __init__(self, reader: Reader, source: Reading, *, most: int, longest: int) -> None:
+        """Give at most `most` bytes of a unit that can be left, and `longest` of a document."""
+        self._reader, self._most = reader, most
+        self._in_bytes = isinstance(source, FilesReading | JsonlReading)  # not in rows
+        self._longest = longest if self._in_bytes else WHOLE
+        self.bytes = 0
+        """Of text or tokens, that were given of all units."""
+        self.passed = self.cut = 0
+        """Uncompressed bytes, or rows, of the documents that were met, and of these what was not given of the
+        longest."""
+        self.share = 1.0
+        """Of the last unit, what lies before the place where it was left."""
 
     def inputs(self) -> list[Input]:
-        return self.reader.inputs()
+        return self._reader.inputs()
 
     def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
-        return self.reader.units(inputs, size)
+        return self._reader.units(inputs, size)
 
     def read(self, unit: Unit, skip: int = 0) -> Iterator[Raw]:
         """Give the documents of a unit until there are enough."""
-        span = unit.spans[0]
-        divisible = self.in_bytes or (len(unit.spans) == 1 and span.stop is not None)
+        [span, *more] = unit.spans
+        divisible = self._in_bytes or (span.stop is not None and not more)
+        before, passed = self.bytes, self.passed
         self.share = 1.0
-        for raw in self.reader.read(unit, skip):
-            self.passed += raw.stop - raw.start
-            if raw.text is not None:
-                yield replace(raw, text=self._counted(raw))
-            else:
+        for raw in self._reader.read(unit, skip):
+            begun = self.bytes
+            if raw.text is None:
                 self.bytes += 0 if raw.tokens is None else raw.tokens.nbytes
                 yield raw
-            if divisible and self.bytes >= self.most:
-                self.share = self._share(unit, raw)
+            else:
+                yield replace(raw, text=self._beginning(raw.text))
+            self.passed += raw.stop - raw.start
+            if (given := self.bytes - begun) >= self._longest:
+                self.cut += max(raw.stop - raw.start - given, 0)
+            if divisible and self.bytes - before >= self._most:
+                gone = self.passed - passed if self._in_bytes else raw.stop - span.start
+                self.share = self._share(unit, gone)
                 return
 
-    def _counted(self, raw: Raw) -> Iterable[str]:
-        """Give the text of a document, or its beginning."""
-        own = 0
-        for block in raw.text or ():
-            block = block[: self.longest - own] if self.in_bytes else block
-            size = len(block.encode())
-            own, self.bytes = own + size, self.bytes + size
-            yield block
-            if self.in_bytes and own >= self.longest:
-                self.cut += max(raw.stop - raw.start - own, 0)
+    def _beginning(self, blocks: Iterable[str]) -> Iterator[str]:
+        left = self._longest
+        for block in blocks:
+            yield (kept := block[:left])
+            size = len(kept.encode())
+            self.bytes, left = self.bytes + size, left - size
+            if left <= 0:
                 return
 
-    def _share(self, unit: Unit, raw: Raw) -> float:
-        """Tell how much of the unit lies before the end of a document."""
-        if not self.in_bytes:
-            [span] = unit.spans
-            return min((raw.stop - span.start) / ((span.stop or raw.stop) - span.start), 1.0)
+    def _share(self, unit: Unit, passed: int) -> float:
+        """Tell how much of the unit has gone by."""
         size = sum((span.stop - span.start) if span.stop else span.input.size for span in unit.spans)
-        packed = compression(unit.spans[0].input.url)
-        passed = stored_before(unit.spans, self.passed) if packed else self.passed
+        if self._in_bytes and compression(unit.spans[0].input.url):
+            passed = stored_before(unit.spans, passed)
         return min(passed / max(size, 1), 1.0)
 
 
@@ -317,12 +295,3 @@ def bytes_of(path: Path) -> int:
     """Give the bytes that an Arrow file's rows take, without what a file of few rows costs."""
     with pa.memory_map(str(path)) as file:
         return pa.ipc.open_file(file).read_all().nbytes
-
-
-def _summed(told: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
-    total: dict[str, dict[str, int]] = {}
-    for dropped in told:
-        for reason, counts in dropped.items():
-            kept = total.setdefault(reason, dict.fromkeys(counts, 0))
-            total[reason] = {key: kept[key] + counts[key] for key in kept}
-    return total

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from .mixing import scorers as _scorers  # noqa: F401 so that a recipe may name them
 from .mixing import transforms as _transforms  # noqa: F401
-from .mixing.spec import Documents, FactsSource, LongShare, PoolSource, RepeatsSource, refuse_no_repeat
+from .mixing.spec import FactsSource, LongShare, PoolSource, RepeatsSource, Selection, refuse_no_repeat
 from .sources.spec import (
     DatasetReading,
     DatatroveReading,
@@ -25,31 +25,31 @@ from .sources.spec import (
 )
 
 
-class FilesSource(Documents, FilesReading):
+class FilesSource(Selection, FilesReading):
     """Text files, mixed."""
 
 
-class JsonlSource(Documents, JsonlReading):
+class JsonlSource(Selection, JsonlReading):
     """JSON lines, mixed."""
 
 
-class ParquetSource(Documents, ParquetReading):
+class ParquetSource(Selection, ParquetReading):
     """Parquet rows, mixed."""
 
 
-class DatasetSource(Documents, DatasetReading):
+class DatasetSource(Selection, DatasetReading):
     """A saved Hugging Face dataset, mixed."""
 
 
-class MdsSource(Documents, MdsReading):
+class MdsSource(Selection, MdsReading):
     """MDS records, mixed."""
 
 
-class MegatronSource(Documents, MegatronReading):
+class MegatronSource(Selection, MegatronReading):
     """Megatron documents, mixed."""
 
 
-class DatatroveSource(Documents, DatatroveReading):
+class DatatroveSource(Selection, DatatroveReading):
     """datatrove documents, mixed."""
 
 
@@ -99,7 +99,7 @@ class DataSpec(Section):
     @property
     def mixed(self) -> dict[str, ReadSource | PoolSource]:
         """The sources whose documents are chosen, in the recipe's order."""
-        return {name: source for name, source in self.sources.items() if isinstance(source, Documents)}
+        return {name: source for name, source in self.sources.items() if isinstance(source, Selection)}
 
     @model_validator(mode="after")
     def _mode_has_its_keys(self) -> DataSpec:
@@ -190,6 +190,6 @@ class DataSpec(Section):
 def reading_of(source: Reading) -> dict[str, object]:
     """Give what of a source decides its tokens, in JSON values."""
     kind = next(
-        cls for cls in type(source).__mro__ if issubclass(cls, Reading) and not issubclass(cls, Documents)
+        cls for cls in type(source).__mro__ if issubclass(cls, Reading) and not issubclass(cls, Selection)
     )
     return source.model_dump(mode="json", include=set(kind.model_fields))

@@ -1,15 +1,28 @@
-"""Is a folder of ours still what was written? Every byte of it is read and hashed again."""
+"""Is what lies in a store still what was written? Every byte of it is read and hashed again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError
 from .manifest import CHECKSUM, MANIFEST, file_hash, fingerprint, read_manifest
+from .work import Progress
 
-Progress = Callable[[str, int, int], None]
+
+def check_store(folder: str | Path, progress: Progress | None = None) -> int:
+    """Check a corpus and all plans on it, and give the number of files that were read; a DataError names all
+    that are not what was written."""
+    folder, broken, files = Path(folder), list[str](), 0
+    plans = sorted(path for path in folder.glob("plans/*") if not path.name.startswith("."))
+    for below in (folder / "corpus", *plans):
+        try:
+            files += check_folder(below, "plan" if below in plans else "corpus", progress)
+        except DataError as error:
+            broken.append(str(error))
+    if broken:
+        raise DataError("\n".join(broken))
+    return files
 
 
 def check_folder(folder: Path, kind: Literal["corpus", "plan"], progress: Progress | None = None) -> int:
@@ -21,9 +34,9 @@ def check_folder(folder: Path, kind: Literal["corpus", "plan"], progress: Progre
     broken = []
     for number, (name, wanted) in enumerate(manifest["files"].items(), start=1):
         path = folder / name
-        found = file_hash(path) if path.exists() else "no file"
-        if found != wanted:
-            broken.append(_said(path, wanted, found))
+        digest = file_hash(path) if path.exists() else "no file"
+        if digest != wanted:
+            broken.append(_said(path, wanted, digest))
         if progress:
             progress(f"check the {kind} (files)", number, len(manifest["files"]))
     if broken:

@@ -1,55 +1,18 @@
-"""How is a folder of ours written whole or not at all, named by its content, and compared field by field?"""
+"""How is a folder of ours named by its content, and compared field by field?"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, room_to_write
+from ..errors import DataError
+from ..whole import write_json
 
 FORMAT = 1
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
-
-
-@contextmanager
-def whole_or_absent(folder: Path) -> Iterator[Path]:
-    """Give a temporary sibling to fill; renamed to `folder` at the end, removed where anything goes wrong."""
-    with room_to_write(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder.parent)
-        partial = folder.parent / f".partial-{socket.gethostname()}-{os.getpid()}-{folder.name}"
-        partial.mkdir()
-        try:
-            yield partial
-            put_in_place(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def put_in_place(partial: Path, folder: Path) -> None:
-    """Give a finished folder its name; DataError where another process has made it meanwhile."""
-    try:
-        os.rename(partial, folder)
-    except OSError as error:
-        if not folder.exists():
-            raise
-        raise DataError(
-            f"{folder}: must be written by one process, got another's meanwhile; run it again"
-        ) from error
-
-
-def write_json(path: Path, fields: Mapping[str, Any]) -> None:
-    """Write a file that is whole or absent, whoever is killed."""
-    writing = path.with_name(f".{path.name}-{socket.gethostname()}-{os.getpid()}")
-    writing.write_text(json.dumps(fields, indent=1) + "\n", "utf-8")
-    writing.replace(path)
 
 
 def write_manifest(folder: Path, kind: str, fields: Mapping[str, Any]) -> None:
@@ -98,18 +61,6 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str =
         elif old != new:
             found.append(f"{prefix}{key} ({_short(old)} there, {_short(new)} asked)")
     return found
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove what processes of this machine left that were killed while writing."""
-    for path in parent.glob(f".partial-{socket.gethostname()}-*"):
-        pid = int(path.name.removeprefix(f".partial-{socket.gethostname()}-").split("-")[0])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            shutil.rmtree(path, ignore_errors=True)
-        except PermissionError:
-            continue
 
 
 def _short(value: Any) -> str:

@@ -1,31 +1,33 @@
 """How does one unit of raw documents become files of tokens, going on where it was stopped?
 
-A file is closed at the first piece past `part_bytes` of text, wherever the unit was killed before: its files
-are the same. How far they go is told by the record beside each: the documents read so far and the pieces of
-the one that is open, whose text is then read again but not tokenised again.
+A file is closed after the first document that ends past `part_bytes` of text, wherever the unit was killed
+before: its files are the same. How far they go is told by the record beside each.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fsspec.utils import get_protocol
 
+from ..counts import Counts
 from ..encoding.encoder import Encoder
-from ..errors import DataError, room_to_write
+from ..errors import DataError
 from ..sources.source import Input, Raw, Reader, Unit
+from ..whole import room_to_write, write_json
 from .content import Content, Told, key_of
-from .manifest import FORMAT, file_hash, write_json
-from .parts import PartWriter, Row
+from .manifest import FORMAT, file_hash
+from .store import Row, write_part
 
 BATCH_BYTES = 1_000_000
 """Text that is tokenised at once."""
+NOTHING = np.zeros(0, np.uint32)
 
 Count = Callable[[int], None]
 """Told the bytes of text as they are stored."""
@@ -58,65 +60,53 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class _Piece:
-    """Some text or tokens of a document, in order."""
+    """Some text or tokens of a document, in order; nothing of one that cannot be read."""
 
     raw: Raw
-    number: int
-    text: str | None = None
-    tokens: np.ndarray | None = None
+    content: str | np.ndarray
     size: int = 0
     """Bytes: of UTF-8, or of the tokens."""
+    first: bool = True
     told: Told | None = None
     """What only the last piece knows."""
 
 
 @dataclass(kw_only=True)
-class _Progress:
-    """How far a unit is."""
+class _Done:
+    """How far a unit's files go."""
 
     documents: int = 0
-    pieces: int = 0
-    tokens: int = 0
-    """Pieces and tokens of the open document."""
-    bytes: int = 0
-    """UTF-8 bytes of the open document's text."""
-    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    dropped: Counts = field(default_factory=Counts)
     parts: list[dict[str, Any]] = field(default_factory=list)
-
-    def drop(self, reason: str, size: int) -> None:
-        counts = Counter(self.dropped.get(reason, {}))
-        self.dropped[reason] = dict(counts + Counter(documents=1, bytes=size))
 
 
 def tokenise_unit(job: Job, reader: Reader, encoder: Encoder, count: Count = lambda _: None) -> None:
     """Write what is missing of a unit's files, then its record; nothing where the record is there."""
     if job.done.exists():
         return
-    progress = _resumed(job)
-    writer: PartWriter | None = None
-    held = 0
+    done = _resumed(job)
+    rows = _rows(job, reader, encoder, done)
     with room_to_write(job.folder):
-        try:
-            for piece, tokens in _encoded(_pieces(job, reader, encoder, progress), encoder):
-                if piece.raw.fault is not None:
-                    progress.drop(piece.raw.fault, piece.raw.stop - piece.raw.start)
-                    progress.documents += 1
-                    continue
-                writer = writer or PartWriter(job.part(len(progress.parts)))
-                writer.add(_row(job, encoder, piece, tokens, progress))
-                held += piece.size
-                count(piece.size)
-                if held >= job.part_bytes:
-                    _close(job, writer, progress)
-                    writer, held = None, 0
-            if writer is not None:
-                _close(job, writer, progress)
-        finally:
-            if writer is not None:
-                writer.abandon()
+        for first in rows:
+            _write(job, chain([first], rows), done, count)
         begun = [span.input for span in job.unit.spans if span.start == 0 and job.hashes]
         hashes = {entry.name: hash_input(entry) for entry in begun}
-        write_json(job.done, _record(job, progress) | {"hashes": hashes})
+        write_json(job.done, _record(job, done) | {"hashes": hashes})
+
+
+def _write(job: Job, rows: Iterator[tuple[Row, int]], done: _Done, count: Count) -> None:
+    """Write the next file of a unit, of whole documents, and beside it how far it goes."""
+    path, held = job.part(len(done.parts)), 0
+    with write_part(path) as writer:
+        for row, size in rows:
+            writer.add(row)
+            count(size)
+            held += size
+            if row.last and held >= job.part_bytes:
+                break
+    counts = {"documents": writer.documents, "rows": writer.rows, "tokens": writer.tokens}
+    done.parts.append({"name": path.name, "sha256": writer.sha256, "file": file_hash(path), **counts})
+    write_json(path.with_suffix(".json"), _record(job, done))
 
 
 def hash_input(entry: Input) -> str | None:
@@ -127,66 +117,48 @@ def hash_input(entry: Input) -> str | None:
 
 
 def read_record(path: Path, job: Job) -> dict[str, Any]:
-    """Read a record of this job; DataError for one of another recipe, tokenizer or input."""
+    """Read a record of this job; DataError for one of another recipe, tokenizer or input, or one of a file
+    that ends inside a document, as earlier ones wrote them."""
     told = json.loads(path.read_text("utf-8"))
-    if told.get("format") != FORMAT or told.get("identity") != job.identity or told["unit"] != job.number:
+    ours = told.get("format") == FORMAT and told.get("identity") == job.identity
+    if not ours or told["unit"] != job.number or told.get("pieces"):
+        made_by = "an earlier ropewalk's" if ours and told.get("pieces") else str(told.get("identity"))[:12]
         raise DataError(
-            f"{path}: must be made by this recipe from the same inputs, got "
-            f"{str(told.get('identity'))[:12]}, not {job.identity[:12]}; delete {path.parent}, prepare again"
+            f"{path}: must be made by this recipe from the same inputs, got {made_by}, not "
+            f"{job.identity[:12]}; delete {path.parent}, prepare again"
         )
     return told
 
 
-def _resumed(job: Job) -> _Progress:
-    """Read how far the unit's files go."""
-    progress = _Progress()
-    while (record := job.part(len(progress.parts)).with_suffix(".json")).exists():
+def _resumed(job: Job) -> _Done:
+    done = _Done()
+    while (record := job.part(len(done.parts)).with_suffix(".json")).exists():
         told = read_record(record, job)
-        progress = _Progress(**{name: told[name] for name in vars(progress)})
-    return progress
+        done = _Done(
+            documents=told["documents"], dropped=Counts.total([told["dropped"]]), parts=told["parts"]
+        )
+    return done
 
 
-def _record(job: Job, progress: _Progress) -> dict[str, Any]:
-    return {"format": FORMAT, "identity": job.identity, "unit": job.number, **vars(progress)}
+def _record(job: Job, done: _Done) -> dict[str, Any]:
+    return {"format": FORMAT, "identity": job.identity, "unit": job.number, **vars(done)}
 
 
-def _close(job: Job, writer: PartWriter, progress: _Progress) -> None:
-    digest = writer.close()
-    counts = {"documents": writer.documents, "rows": writer.rows, "tokens": writer.tokens}
-    hashes = {"sha256": digest, "file": file_hash(writer.path)}
-    progress.parts.append({"name": writer.path.name, **hashes, **counts})
-    write_json(writer.path.with_suffix(".json"), _record(job, progress))
-
-
-def _pieces(job: Job, reader: Reader, encoder: Encoder, progress: _Progress) -> Iterator[_Piece]:
-    """Give the pieces that are not stored yet; a document that cannot be read is counted and left out."""
-    stored = progress.pieces
-    for raw in reader.read(job.unit, skip=progress.documents):
+def _pieces(job: Job, reader: Reader, encoder: Encoder, skip: int) -> Iterator[_Piece]:
+    """Give the pieces of the documents after the first `skip`."""
+    for raw in reader.read(job.unit, skip=skip):
         if raw.fault is not None:
-            yield _Piece(raw=raw, number=0)
+            yield _Piece(raw=raw, content=NOTHING)
             continue
         content = Content(keep_lines=job.keep_lines)
-        for number, (block, last) in enumerate(_with_last(_blocks(raw, encoder))):
-            is_text = isinstance(block, str)
-            (content.feed if is_text else content.feed_tokens)(block)  # pyright: ignore[reportArgumentType]
-            if number < stored:
-                continue
-            yield _Piece(
-                raw=raw,
-                number=number,
-                text=block if is_text else None,
-                tokens=None if is_text else block,
-                size=len(block.encode()) if is_text else block.nbytes,
-                told=content.tell() if last else None,
-            )
-        stored = 0
-
-
-def _blocks(raw: Raw, encoder: Encoder) -> Iterable[str | np.ndarray]:
-    """Give a document in pieces, at least one."""
-    if raw.text is None:
-        return [np.zeros(0, np.uint32) if raw.tokens is None else raw.tokens]
-    return encoder.pieces(raw.text)
+        blocks = (
+            [NOTHING if raw.tokens is None else raw.tokens] if raw.text is None else encoder.pieces(raw.text)
+        )
+        for number, (block, last) in enumerate(_with_last(blocks)):
+            (content.feed if isinstance(block, str) else content.feed_tokens)(block)  # pyright: ignore
+            size = len(block.encode()) if isinstance(block, str) else block.nbytes
+            told = content.tell() if last else None
+            yield _Piece(raw=raw, content=block, size=size, first=number == 0, told=told)
 
 
 def _with_last(blocks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
@@ -202,12 +174,9 @@ def _with_last(blocks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
 def _encoded(pieces: Iterable[_Piece], encoder: Encoder) -> Iterator[tuple[_Piece, np.ndarray]]:
     """Tokenise pieces in batches, in order."""
     for batch in _batches(pieces):
-        made = iter(encoder.encode([piece.text for piece in batch if piece.text is not None]))
+        made = iter(encoder.encode([piece.content for piece in batch if isinstance(piece.content, str)]))
         for piece in batch:
-            if piece.text is not None:
-                yield piece, next(made)
-            else:
-                yield piece, np.zeros(0, np.uint32) if piece.tokens is None else piece.tokens
+            yield piece, next(made) if isinstance(piece.content, str) else piece.content
 
 
 def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
@@ -224,37 +193,40 @@ def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
         yield batch
 
 
-def _row(job: Job, encoder: Encoder, piece: _Piece, tokens: np.ndarray, progress: _Progress) -> Row:
-    """Make a row of a piece and note that it is stored."""
-    raw, told = piece.raw, piece.told
-    if raw.tokens is not None:
-        _check(tokens, encoder, raw, job)
-        tokens = _bare(tokens, encoder)
-    tokens = _framed(tokens, encoder, first=piece.number == 0, last=told is not None)
-    start = progress.tokens
-    progress.pieces, progress.tokens = piece.number + 1, start + len(tokens)
-    progress.bytes += piece.size if raw.tokens is None else 0
-    if told is None:
-        return Row(tokens=tokens, source=job.source, id=raw.id, start=start, last=False)
-    row = Row(
-        tokens=tokens,
-        source=job.source,
-        id=raw.id,
-        start=start,
-        input=raw.input,
-        span_start=raw.start,
-        span_stop=raw.stop,
-        bytes=progress.bytes,
-        key=key_of(raw.id),
-        heldout=told.heldout(job.holdout),
-        empty=told.empty,
-        lines=told.lines,
-    )
-    if told.empty:
-        progress.drop("empty", progress.bytes)
-    progress.documents += 1
-    progress.pieces = progress.tokens = progress.bytes = 0
-    return row
+def _rows(job: Job, reader: Reader, encoder: Encoder, done: _Done) -> Iterator[tuple[Row, int]]:
+    """Give the rows that are not stored yet with the bytes of each, noting each document in `done`; one that
+    cannot be read is counted and left out."""
+    start = size = 0  # tokens and bytes of the open document
+    for piece, tokens in _encoded(_pieces(job, reader, encoder, done.documents), encoder):
+        raw, told = piece.raw, piece.told
+        if raw.fault is not None:
+            done.documents += 1
+            done.dropped.add(raw.fault, documents=1, bytes=raw.stop - raw.start)
+            continue
+        if raw.tokens is not None:
+            _check(tokens, encoder, raw, job)
+            tokens = _bare(tokens, encoder)
+        tokens = _framed(tokens, encoder, first=piece.first, last=told is not None)
+        size += piece.size if raw.tokens is None else 0
+        row = Row(tokens=tokens, source=job.source, id=raw.id, start=start, last=told is not None)
+        start += len(tokens)
+        if told is not None:
+            row = replace(
+                row,
+                input=raw.input,
+                span_start=raw.start,
+                span_stop=raw.stop,
+                bytes=size,
+                key=key_of(raw.id),
+                heldout=told.heldout(job.holdout),
+                empty=told.empty,
+                lines=told.lines,
+            )
+            done.documents += 1
+            if told.empty:
+                done.dropped.add("empty", documents=1, bytes=size)
+            start = size = 0
+        yield row, piece.size
 
 
 def _framed(tokens: np.ndarray, encoder: Encoder, *, first: bool, last: bool) -> np.ndarray:

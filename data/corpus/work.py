@@ -1,13 +1,21 @@
 """What is there to do for a corpus, who does which part of it, and what is done?
 
-Sources are cut into units in one canonical way; a task `i/n` takes every n-th of them, on any machine. One
-folder beside the corpus holds the files of all tasks; its name tells what they are made of, so that work of
-another recipe, tokenizer or input lies elsewhere.
+Sources are cut into units in one canonical way; a task `i/n` takes every n-th of them, on any machine, over
+processes of its own. One folder beside the corpus holds the files of all tasks; its name tells what they are
+made of, so that work of another recipe, tokenizer or input lies elsewhere.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +23,19 @@ from typing import Any
 from ..encoding.encoder import Encoder, load_encoder
 from ..errors import DataError
 from ..sources import open_reader
-from ..sources.source import Input
+from ..sources.source import Input, Reader
+from ..sources.spec import Reading
 from ..spec import DataSpec, reading_of
+from ..whole import write_json
 from .manifest import differences, fingerprint
-from .tokenise import Job, read_record
+from .tokenise import Job, read_record, tokenise_unit
 
 UNFINISHED, CLAIM, INPUTS = "unfinished-", "identity.json", "inputs.jsonl"
+SECONDS = 0.5
+"""Between two looks at what the workers have done."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a phase, how much is done, and how much there is (0: unknown)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +109,7 @@ class Work:
 
 def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
     """List and cut all inputs; what is wrong with any source is said before anything is written."""
-    readers = {name: open_reader(source, where=f"data.sources.{name}") for name, source in spec.read.items()}
+    readers = {name: _reader(source, name) for name, source in spec.read.items()}
     inputs = {name: reader.inputs() for name, reader in readers.items()}
     identity = identity_of(spec, encoder, inputs)
     _check_tokenizers(spec, encoder)
@@ -115,14 +130,102 @@ def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
                     part_bytes=spec.part_bytes,
                 )
             )
-    return Work(
-        spec=spec,
-        encoder=encoder,
-        inputs=inputs,
-        jobs=jobs,
-        identity=identity,
-        folder=folder,
-    )
+    return Work(spec=spec, encoder=encoder, inputs=inputs, jobs=jobs, identity=identity, folder=folder)
+
+
+def do_work(work: Work, task: Task, *, workers: int, progress: Progress | None = None) -> None:
+    """Tokenise what is missing of a task's units, over processes of this machine."""
+    work.parts.mkdir(parents=True, exist_ok=True)
+    write_json(work.folder / CLAIM, work.identity)
+    with _only_one(work.folder / f".lock-{task.number}-of-{task.count}"):
+        jobs = [job for job in work.of(task) if not job.done.exists()]
+        if min(workers, len(jobs)) <= 1:
+            _alone(work, jobs, progress)
+        else:
+            _together(work, jobs, min(workers, len(jobs)), progress)
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold a task's lock, which ends with the process."""
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise DataError(
+                f"{path.parent}: must be written by one process a task, got {holder} at it; wait for it, or "
+                "give this one another of --tasks i/n"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} of {socket.gethostname()}\n")
+        lock.flush()
+        yield
+
+
+def _alone(work: Work, jobs: Sequence[Job], progress: Progress | None) -> None:
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress:
+            progress("tokenise (bytes)", done, 0)
+
+    for job in jobs:
+        tokenise_unit(job, _reader(work.spec.read[job.source], job.source), work.encoder, count)
+
+
+def _together(work: Work, jobs: Sequence[Job], workers: int, progress: Progress | None) -> None:
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    setup = (work.encoder, counter)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=setup) as pool:
+        running = {pool.submit(_run, job, work.spec.read[job.source]) for job in jobs}
+        try:
+            while running:
+                done, running = wait(running, timeout=SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                if progress:
+                    progress("tokenise (bytes)", counter.value, 0)
+        except BrokenProcessPool as error:
+            raise DataError(
+                f"{work.folder}: {workers} workers must stay alive, got one killed (out of memory?); give "
+                "fewer --workers, and the same command goes on"
+            ) from error
+        finally:
+            for future in running:
+                future.cancel()
+
+
+@dataclass
+class _Worker:
+    """What a worker process keeps between units."""
+
+    encoder: Encoder
+    counter: Any
+
+
+_worker: _Worker | None = None
+
+
+def _start(encoder: Encoder, counter: Any) -> None:
+    global _worker
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is enough
+    _worker = _Worker(encoder=encoder, counter=counter)
+
+
+def _run(job: Job, source: Reading) -> None:
+    assert _worker is not None
+    worker = _worker
+
+    def count(size: int) -> None:
+        with worker.counter.get_lock():
+            worker.counter.value += size
+
+    tokenise_unit(job, _reader(source, job.source), worker.encoder, count)
 
 
 def identity_of(spec: DataSpec, encoder: Encoder, inputs: dict[str, list[Input]]) -> dict[str, Any]:
@@ -171,3 +274,7 @@ def _check_tokenizers(spec: DataSpec, encoder: Encoder) -> None:
                 f"{theirs.fingerprint[:12]} from {folder}, not {encoder.fingerprint[:12]}; read the raw text "
                 "instead, or name the tokenizer that made the tokens"
             )
+
+
+def _reader(source: Reading, name: str) -> Reader:
+    return open_reader(source, where=f"data.sources.{name}")

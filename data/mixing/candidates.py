@@ -7,15 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..corpus.store import Documents
+from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from .mixture import hashed
-from .scores import Scores
-from .spec import Documents as Mixed
-from .spec import ScoreSection
-
-Dropped = dict[str, dict[str, int]]
-"""By reason: documents, and tokens."""
+from .scorer import Scores, ScoreSection
+from .spec import Selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +23,22 @@ class Candidates:
     start: np.ndarray
     length: np.ndarray
     key: np.ndarray
-    dropped: Dropped
+    dropped: Counts
     """`min_tokens`, `max_tokens`, `score`, and `remainder` of what was cut."""
 
 
 def candidates(
-    name: str, source: Mixed, documents: Documents, encoder: Encoder, scores: Scores
+    name: str, source: Selection, documents: Documents, encoder: Encoder, scores: Scores
 ) -> Candidates:
     """Leave out by length, then by score, then cut."""
     base = getattr(source, "of", name)
     rows = documents.of_source(base)
     lengths, keys = documents.lengths()[rows], documents.keys()[rows]
     fits = (lengths >= source.min_tokens) & (lengths <= (source.max_tokens or np.iinfo(np.int64).max))
-    dropped = {
-        "min_tokens": counted(lengths[lengths < source.min_tokens]),
-        "max_tokens": counted(lengths[~fits & (lengths >= source.min_tokens)]),
-    }
+    dropped = Counts(
+        min_tokens=counted(lengths[lengths < source.min_tokens]),
+        max_tokens=counted(lengths[~fits & (lengths >= source.min_tokens)]),
+    )
     if source.score:
         found = scores.of(base, rows, source.score.made, documents, encoder)
         band = fits & _in_band(found, fits, source.score)
@@ -76,7 +73,7 @@ def _in_band(scores: np.ndarray, fits: np.ndarray, section: ScoreSection) -> np.
     return (scores >= low) & (scores <= high)
 
 
-def refuse_long_pieces(name: str, source: Mixed, length: int) -> None:
+def refuse_long_pieces(name: str, source: Selection, length: int) -> None:
     """Raise where a piece would not fit a pack."""
     if source.document_length and source.document_length > length:
         raise DataError(

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..corpus.parts import PartWriter, Row
-from ..corpus.store import Documents
+from ..corpus.store import Documents, PartWriter, Row
+from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
-from ..packing.items import Items
+from ..packing.tables import Items
 from ..spec import DataSpec
-from .candidates import Candidates, Dropped, candidates, counted, refuse_long_pieces
-from .made import made
+from .candidates import Candidates, candidates, counted, refuse_long_pieces
 from .mixture import Drawn, budgets, long_share, select
-from .scores import Scores
-from .spec import Documents as Mixed
-from .spec import LongShare
+from .scorer import Scores
+from .spec import LongShare, Selection
+from .synthetic import made
 from .transforming import transformed
 
 NOTHING = np.zeros(0, np.int64)
@@ -36,7 +35,7 @@ class Chosen:
     """`share`, `tokens`, and `long_share` where it is asked for; None what the recipe leaves open."""
     achieved: dict[str, float]
     """`share`, `tokens`, `documents`, and `long_share` of the documents that were drawn."""
-    dropped: Dropped
+    dropped: Counts
     """By reason, what of the source is not in the plan: documents, tokens."""
 
 
@@ -54,14 +53,14 @@ def choose(
     Made documents and inserted tokens go to `writer`, which is empty; their rows count on after those of
     `documents`, the training split. One DataError names all sources that cannot give what is asked.
     """
-    asked, problems = _asked(spec), list[str]()
+    asked, problems = asked_of(spec), list[str]()
     own: dict[str, Candidates] = {}
     for name, source in spec.mixed.items():
         if source.weight != 0:
             with _collected(problems):
                 refuse_long_pieces(name, source, length)
                 own[name] = candidates(name, source, documents, encoder, scores)
-    drawn = _drawn(spec, own, asked, problems)
+    drawn = draw_from(spec, own, asked, problems)
     written: dict[str, Iterator[np.ndarray]] = {}
     for name, budget in asked.items():
         if budget and name not in spec.mixed:
@@ -69,21 +68,24 @@ def choose(
                 written[name] = made(spec, name, documents, encoder, budget=budget, length=length)
     if problems:
         raise DataError("\n".join(problems))
-    parts: dict[str, tuple[Items, Dropped]] = {}
+    parts: dict[str, tuple[Items, Counts]] = {}
     for name, source in spec.sources.items():
         if name in written:
             parts[name] = _write(name, written[name], len(documents), writer, asked[name] or 0)
-        elif name in drawn and isinstance(source, Mixed):
+        elif name in drawn and isinstance(source, Selection):
             items, pushed_out = transformed(
                 name, source, own[name], drawn[name], documents, encoder, writer, seed=spec.seed
             )
-            parts[name] = items, own[name].dropped | _left_out(own[name], drawn[name]) | pushed_out
+            parts[name] = (
+                items,
+                Counts.total([own[name].dropped, left_out(own[name], drawn[name]), pushed_out]),
+            )
         else:
-            parts[name] = Items.whole(NOTHING, NOTHING), {}
+            parts[name] = Items.whole(NOTHING, NOTHING), Counts()
     return _reported(spec, parts, asked, own, drawn)
 
 
-def _asked(spec: DataSpec) -> dict[str, int | None]:
+def asked_of(spec: DataSpec) -> dict[str, int | None]:
     """Give the tokens asked of every source; None where documents are pooled."""
     assert spec.tokens is not None
     weights = [source.weight or 0.0 for source in spec.sources.values()]
@@ -92,10 +94,10 @@ def _asked(spec: DataSpec) -> dict[str, int | None]:
     return {name: None if spec.mode == "global" and name in spec.mixed else shares[name] for name in shares}
 
 
-def _drawn(
-    spec: DataSpec, own: dict[str, Candidates], asked: dict[str, int | None], problems: list[str]
+def draw_from(
+    spec: DataSpec, own: dict[str, Candidates], asked: Mapping[str, int | None], problems: list[str]
 ) -> dict[str, Drawn]:
-    """Draw from each source by itself, or from all together."""
+    """Draw from each source by itself, or from all together, adding to `problems` what cannot be drawn."""
     if spec.mode == "global":
         with _collected(problems):
             return _drawn_together(
@@ -129,16 +131,17 @@ def _drawn_together(spec: DataSpec, own: dict[str, Candidates], budget: int) -> 
     return {name: drawn.only(whose == at, int(ends[at])) for at, name in enumerate(own)}
 
 
-def _left_out(own: Candidates, drawn: Drawn) -> Dropped:
+def left_out(own: Candidates, drawn: Drawn) -> Counts:
+    """Count what may be drawn and was not."""
     unseen = np.ones(len(own.row), bool)
     unseen[drawn.index] = False
     trimmed = own.length[drawn.index] - drawn.taken
-    return {"not_selected": counted(own.length[unseen]), "trimmed": counted(trimmed[trimmed > 0])}
+    return Counts(not_selected=counted(own.length[unseen]), trimmed=counted(trimmed[trimmed > 0]))
 
 
 def _write(
     name: str, written: Iterator[np.ndarray], corpus: int, writer: PartWriter, budget: int
-) -> tuple[Items, Dropped]:
+) -> tuple[Items, Counts]:
     """Write a procedural source's documents."""
     first = corpus + writer.documents
     lengths = []
@@ -146,12 +149,12 @@ def _write(
         writer.add(Row(tokens=tokens, source=name, id=f"{name}/{number}"))
         lengths.append(len(tokens))
     items = Items.whole(first + np.arange(len(lengths)), np.array(lengths, np.int64))
-    return items, {"residual": {"documents": 0, "tokens": budget - sum(lengths)}}
+    return items, Counts(residual={"documents": 0, "tokens": budget - sum(lengths)})
 
 
 def _reported(
     spec: DataSpec,
-    parts: dict[str, tuple[Items, Dropped]],
+    parts: dict[str, tuple[Items, Counts]],
     asked: dict[str, int | None],
     own: dict[str, Candidates],
     drawn: dict[str, Drawn],
@@ -168,7 +171,7 @@ def _reported(
             requested["long_share"] = None if spec.mode == "global" else long.share
             whole = own[name].length[drawn[name].index]
             achieved["long_share"] = long_share(whole, drawn[name].taken, long.at_least)
-        left = {reason: counts for reason, counts in dropped.items() if counts["tokens"]}
+        left = dropped.having("tokens")
         chosen[name] = Chosen(
             items=items, lengths=lengths, requested=requested, achieved=achieved, dropped=left
         )

@@ -6,13 +6,13 @@ long documents.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ..sources.spec import Section
-from .scorer import Scorer, scorer
-from .transform import Transform, transform
+from .scorer import ScoreSection
+from .transform import TransformSection
 
 
 class LongShare(Section):
@@ -25,61 +25,6 @@ class LongShare(Section):
     no-op."""
     by: Literal["drop-short", "repeat-long"] = "drop-short"
     """Leave short documents out, or draw long ones again, up to `repeat` times."""
-
-
-class PluginSection(Section):
-    """Name a plug-in; the keys that are not the section's are its own knobs."""
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-
-    @property
-    def knobs(self) -> dict[str, Any]:
-        """Give the plug-in's own knobs as written."""
-        return dict(self.model_extra or {})
-
-
-class TransformSection(PluginSection):
-    """What is made of the chosen documents."""
-
-    @property
-    def made(self) -> Transform:
-        """Give the transform; what is wrong with its knobs is found each at its key."""
-        return transform.validate(self.kind, self.knobs)
-
-    @model_validator(mode="after")
-    def _can_be_made(self) -> TransformSection:
-        assert self.made
-        return self
-
-
-class ScoreSection(PluginSection):
-    """A scorer, and the band of its scores that is kept."""
-
-    keep: tuple[float, float]
-    """Lowest and highest score kept, both included."""
-    by: Literal["value", "quantile"] = "value"
-    """`keep` are scores, or shares of the source's documents in the order of their scores."""
-
-    @property
-    def made(self) -> Scorer:
-        """Give the scorer; what is wrong with its knobs is found each at its key."""
-        return scorer.validate(self.kind, self.knobs)
-
-    @model_validator(mode="after")
-    def _keeps_a_part(self) -> ScoreSection:
-        assert self.made
-        low, high = self.keep
-        if not low < high:
-            raise ValueError(f"keep: must go from low to high, got {list(self.keep)}; swap or widen them")
-        if self.by == "quantile" and not 0 <= low < high <= 1:
-            raise ValueError(f"keep: must be shares between 0 and 1, got {list(self.keep)}; or set by: value")
-        if self.by == "quantile" and (low, high) == (0, 1):
-            raise ValueError(
-                f"keep: must leave something out, got {list(self.keep)}; remove score or narrow it"
-            )
-        return self
 
 
 class Mixing(Section):
@@ -105,7 +50,7 @@ class Mixing(Section):
         return self
 
 
-class Documents(Mixing):
+class Selection(Mixing):
     """What may be said of a source that has documents to choose from."""
 
     min_tokens: int = Field(default=0, ge=0)
@@ -128,7 +73,7 @@ class Documents(Mixing):
         return max(self.min_tokens, self.document_length or 0)
 
     @model_validator(mode="after")
-    def _lengths_are_possible(self) -> Documents:
+    def _lengths_are_possible(self) -> Selection:
         if self.max_tokens is not None and self.max_tokens < self.shortest:
             least = "min_tokens" if self.min_tokens == self.shortest else "document_length"
             raise ValueError(
@@ -142,13 +87,13 @@ class Documents(Mixing):
         return self
 
     @model_validator(mode="after")
-    def _long_can_repeat(self) -> Documents:
+    def _long_can_repeat(self) -> Selection:
         if self.long:
             refuse_no_repeat(self.long, self.repeat)
         return self
 
 
-class PoolSource(Documents):
+class PoolSource(Selection):
     """Another part of what a source reads: other lengths, another weight.
 
     Sources that draw from the same documents draw from different lengths, so none is trained in two of them.

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..registry import Registry
+from ..registry import PluginSection, Registry
 
 Encode = Callable[[str], np.ndarray]
 """Text to uint32 ids, without what stands before and after a document."""
@@ -82,3 +82,9 @@ class Transform:
 
 
 transform: Registry[Transform] = Registry("transform")
+
+
+class TransformSection(PluginSection[Transform]):
+    """What is made of the chosen documents."""
+
+    registry = transform

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..corpus.parts import PartWriter, Row
-from ..corpus.store import Documents
+from ..corpus.store import Documents, PartWriter, Row
+from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
-from ..packing.items import Items
-from .candidates import Candidates, Dropped
+from ..packing.tables import Items
+from .candidates import Candidates
 from .mixture import Drawn, hashed
-from .spec import Documents as Mixed
+from .spec import Selection
 from .transform import Given, Inserted, Piece, Transform
 
 
 def transformed(
     name: str,
-    source: Mixed,
+    source: Selection,
     own: Candidates,
     drawn: Drawn,
     documents: Documents,
@@ -28,7 +28,7 @@ def transformed(
     writer: PartWriter,
     *,
     seed: int,
-) -> tuple[Items, Dropped]:
+) -> tuple[Items, Counts]:
     """Give a source's items, no more tokens than were drawn; what a transform left out, and what insertions
     pushed out, is counted."""
     index = drawn.index
@@ -40,7 +40,7 @@ def transformed(
         trained=np.ones(len(index), bool),
     )
     if source.transform is None:
-        return items, {}
+        return items, Counts()
     kind = source.transform.made
     table = Table(name, len(documents), writer)
     identities = hashed(own.key[index], seed)
@@ -52,7 +52,7 @@ def transformed(
             table.add(kind, pieces, given, items, group)
     lost = {"documents": 0, "tokens": drawn.tokens - table.cut}
     cut, pushed_out = trimmed(table.items(), drawn.tokens)
-    return cut, {"transform": lost, "pushed_out": pushed_out}
+    return cut, Counts(transform=lost, pushed_out=pushed_out)
 
 
 def groups(part: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -2,18 +2,22 @@
 
 A row of the segment table is a span of one stored document with consecutive positions; a pack is a run of
 rows.
+
+Positions that skip ahead let a model meet the distances of a long pack in a short one. PoSE (Zhu et al., ICLR
+2024, arXiv 2309.10400, eq. 3 to 5 with v = 0): a text of L tokens is cut into chunks at drawn places; the
+positions of chunk i are its places plus u_i, with u_0 = 0 and u_i drawn evenly from u_{i-1} to target - L.
+The tokens themselves stay contiguous.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from .fit import Fit, pack
-from .items import Items, Scope
-from .positions import draw_skips
 
 SEGMENT = np.dtype(
     [
@@ -33,6 +37,65 @@ PACK = np.dtype(
 )
 """First row of the segment table, rows, tokens without padding, labels that count, sum of the squared lengths
 of the groups, padding's too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """Who attends to whom in the packs of a source, and which positions its tokens have."""
+
+    groups: Literal["document", "pack"] = "document"
+    positions: Literal["reset", "continuous", "skip"] = "reset"
+    """From 0 in each group, running on over the pack, or skipping ahead inside each group."""
+    skip_chunks: int = 2
+    """The most chunks that `skip` cuts a group into."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """Arrays of one length, a span a row; spans of one item follow each other."""
+
+    item: np.ndarray
+    """int64, nondecreasing from 0: which document the span belongs to."""
+    row: np.ndarray
+    """int64: row of the corpus's training documents, counting on through the plan's made ones."""
+    start: np.ndarray
+    length: np.ndarray
+    """int64: tokens [start, start + length) of that row."""
+    trained: np.ndarray
+    """bool: the span's tokens count as labels."""
+
+    @property
+    def count(self) -> int:
+        return int(self.item[-1]) + 1 if len(self.item) else 0
+
+    def lengths(self) -> np.ndarray:
+        """Give int64 tokens of each item."""
+        return np.bincount(self.item, weights=self.length).astype(np.int64)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Items]) -> Items:
+        """Put the items of all parts one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        firsts = np.cumsum([0, *(part.count for part in parts)])
+        item = [part.item + first for part, first in zip(parts, firsts.tolist(), strict=False)]
+        row, start, length, trained = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("row", "start", "length", "trained")
+        )
+        return cls(item=np.concatenate(item), row=row, start=start, length=length, trained=trained)
+
+    @classmethod
+    def whole(cls, rows: np.ndarray, lengths: np.ndarray) -> Items:
+        """Make each row's first tokens an item of its own."""
+        count = len(rows)
+        return cls(
+            item=np.arange(count),
+            row=np.asarray(rows, np.int64),
+            start=np.zeros(count, np.int64),
+            length=np.asarray(lengths, np.int64),
+            trained=np.ones(count, bool),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +222,35 @@ def _placed(
         packs["trained"] = np.add.reduceat(segments["trained"] * (segments["length"] - heads), first)
         packs["cost"] = np.add.reduceat(lengths**2, group[first]) + (size - packs["filled"]) ** 2
     return segments, packs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skips:
+    """Chunks after the first of each group, in order: int64 arrays of one length."""
+
+    group: np.ndarray
+    place: np.ndarray
+    """Tokens of the group before the chunk."""
+    skipped: np.ndarray
+    """What the chunk's positions are ahead of its places."""
+
+
+def draw_skips(lengths: np.ndarray, chunks: np.ndarray, reach: int, rng: np.random.Generator) -> Skips:
+    """Cut each group of these lengths into its number of chunks, or one a token where it has fewer, and draw
+    the skips so that all positions lie in [0, reach)."""
+    assert not len(lengths) or lengths.max() <= reach, (lengths.max(), reach)
+    cuts = np.minimum(chunks, lengths) - 1
+    column = np.arange(int(cuts.max(initial=0)))
+    exists = column < cuts[:, None]
+    shape = exists.shape
+    # Even draws of distinct places: sorted draws with repetition, each moved on by its number.
+    drawn = np.sort(np.where(exists, rng.random(shape), 1.0), axis=1)
+    place = 1 + column + (drawn * (lengths - cuts)[:, None]).astype(np.int64)
+    skipped, last = np.zeros(shape, np.int64), np.zeros(len(lengths), np.int64)
+    for number in column.tolist():
+        last = last + (rng.random(len(last)) * (reach - lengths - last + 1)).astype(np.int64)
+        skipped[:, number] = last
+    return Skips(group=np.nonzero(exists)[0], place=place[exists], skipped=skipped[exists])
 
 
 def _cut(segments: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,10 +27,8 @@ import torch
 
 from ropewalk.data import open_plan
 from ropewalk.data.corpus.manifest import write_manifest
-from ropewalk.data.corpus.parts import PartWriter, Row
-from ropewalk.data.corpus.store import INDEX, write_index
-from ropewalk.data.packing.items import Items, Scope
-from ropewalk.data.packing.tables import tables
+from ropewalk.data.corpus.store import INDEX, Row, write_part
+from ropewalk.data.packing.tables import Items, Scope, tables
 from ropewalk.train import Layout
 from ropewalk.train.batch import Batches
 
@@ -44,17 +42,20 @@ def write_store(folder: Path, lengths: np.ndarray, pack: int) -> Path:
     corpus, plan = folder / "corpus", folder / "plans" / "plan"
     (corpus / "parts").mkdir(parents=True)
     plan.mkdir(parents=True)
-    writer = PartWriter(corpus / "parts" / "0.arrow")
     sizes, row = np.unique(lengths, return_inverse=True)
-    for number, size in enumerate(sizes.tolist()):
-        tokens = np.random.default_rng(number).integers(1000, size=size).astype(np.uint32)
-        writer.add(Row(tokens=tokens, source="s", id=str(number)))
-    writer.close()
+    with write_part(corpus / "parts" / "0.arrow") as writer:
+        for number, size in enumerate(sizes.tolist()):
+            tokens = np.random.default_rng(number).integers(1000, size=size).astype(np.uint32)
+            writer.add(Row(tokens=tokens, source="s", id=str(number)))
     for split, count in (("train", len(lengths)), ("heldout", 0)):
-        write_index(corpus / f"{split}.arrow", index(row[:count], lengths[:count]))
+        path = str(corpus / f"{split}.arrow")
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, INDEX) as file:
+            for batch in index(row[:count], lengths[:count]):
+                file.write_batch(batch)
     facts = {"identity": {}, "inputs": {}, "fingerprint": "c", "parts": ["0.arrow"]}
     write_manifest(corpus, "corpus", facts)
-    PartWriter(plan / "made.arrow").close()
+    with write_part(plan / "made.arrow"):
+        pass
     items = Items.whole(np.arange(len(lengths)), lengths)
     for name, table in zip(("segments", "packs"), tables([(items, Scope())], pack, reach=pack), strict=True):
         np.save(plan / f"{name}.npy", table)

@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from ropewalk.data.packing.fit import best_fit, pack
-from ropewalk.data.packing.items import Items, Scope
-from ropewalk.data.packing.tables import tables
+from ropewalk.data.packing.tables import Items, Scope, tables
 
 SIZES = (1 << 16, 100_003, 1 << 22)
 

@@ -141,7 +141,7 @@ def ropewalk(tokenizer: Path, path: Path, folder: Path, *, engine: str) -> tuple
     """Prepare a corpus and a plan of all of it."""
     from ropewalk.data import DataSpec, load_encoder, open_documents
     from ropewalk.data.corpus.build import build_corpus
-    from ropewalk.data.planning import write_plan
+    from ropewalk.data.prepare import write_plan
 
     source = {"kind": "jsonl", "paths": [str(path)], "weight": 1.0}
     size = path.stat().st_size // (4 * PROCESSES)

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from ropewalk.data import DataSpec, Plan, beyond, coverage, open_plan, prepare
 from ropewalk.data.coverage import attention_cost, buckets
-from ropewalk.data.packing.items import Items, Scope
-from ropewalk.data.packing.tables import tables
+from ropewalk.data.packing.tables import Items, Scope, tables
 
 SCOPES = [
     Scope(),

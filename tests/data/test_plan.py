@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk.data import DataError, DataSpec, Plan, open_documents, open_plan, prepare
-from ropewalk.data.corpus.parts import Part
+from ropewalk.data.corpus.store import Part
 
 LENGTH, REACH = 160, 700
 PARTS = {

@@ -11,13 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from hypothesis import given
-from hypothesis import strategies as st
 from world.stores import array, write_datatrove, write_mds, write_megatron
 
 from ropewalk.data import DataError, DataSpec, load_encoder, preview, sampled
 from ropewalk.data.encoding.encoder import Encoder
-from ropewalk.data.preview import Drawn
 from ropewalk.data.sampling import stored_before
 from ropewalk.data.sources.source import Input, Span
 
@@ -261,10 +258,14 @@ def test_compressed_bytes_are_those_that_were_needed(tmp_path: Path, codec: str)
     assert stored_before(inputs, 3 * len(content)) == 2 * size
 
 
-@given(st.integers(1, 10**6), st.integers(1, 10**9), st.floats(0, 1), st.floats(0, 1))
-def test_a_whole_sample_is_itself(documents: int, tokens: int, part: float, asked: float):
-    """Where all is read and all of the plan made, nothing is scaled, whatever is left."""
-    drawn = Drawn(documents=documents, tokens=tokens, asked=int(asked * tokens), share=1.0, scale=1.0)
-    unseen = {"documents": int(part * documents), "tokens": int(part * tokens)}
-    assert drawn.each == 1
-    assert drawn.left(unseen) == unseen
+def test_empty_documents_are_counted_whatever_is_empty_about_them(
+    encoder: Encoder, tmp_path: Path, small: Small
+):
+    """One file has no byte and one has white space only, in units of their own."""
+    for name, text in enumerate([" \n\n  ", *texts(4, scale=300), "", *texts(4, scale=300)]):
+        (tmp_path / f"{name}.txt").write_text(text)
+    source = {"kind": "files", "paths": [str(tmp_path)], "weight": 1.0}
+    for sample in (1 << 20, 4_000):
+        small(sample)
+        dropped = told_of(spec_of(tokens=100, s=source), encoder)["dropped"]
+        assert sample < 1 << 20 or dropped["empty"] == {"documents": 2, "bytes": 5}

@@ -11,8 +11,7 @@ from world.packs import MemoryPlan
 from world.small import write_text
 
 from ropewalk.data import DataSpec, Plan, open_plan, prepare, train_tokenizer
-from ropewalk.data.packing.items import Items, Scope
-from ropewalk.data.packing.tables import tables
+from ropewalk.data.packing.tables import Items, Scope, tables
 from ropewalk.train import Layout
 from ropewalk.train.batch import Batches, deal, group_lengths
 

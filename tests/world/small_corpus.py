@@ -9,7 +9,7 @@ import numpy as np
 
 from ropewalk.data import DataSpec, Document
 from ropewalk.data.mixing.choose import Chosen, choose
-from ropewalk.data.mixing.scores import Scores
+from ropewalk.data.mixing.scorer import Scores
 
 
 class SmallCorpus:

@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from ..scorer import Loss, Scorer, scorer
+from ..scorer import Scorer, scorer
 
 BLOCK = 65_536
 """Tokens decoded at a time."""
@@ -31,9 +31,7 @@ class GzipRatio(Scorer):
     window: Annotated[int, Field(ge=256)] = 8192
     """Bytes compressed by themselves."""
 
-    def __call__(
-        self, tokens: np.ndarray, text: Callable[[np.ndarray], str], loss: Loss | None = None
-    ) -> float:
+    def __call__(self, tokens: np.ndarray, text: Callable[[np.ndarray], str]) -> float:
         blocks = (text(tokens[at : at + BLOCK]).encode() for at in range(0, len(tokens), BLOCK))
         sizes = [
             (len(zlib.compress(window, self.level)), len(window)) for window in _windows(blocks, self.window)

@@ -1,5 +1,6 @@
 """A corpus is the same whoever shares the work, holds every document to the token, and tells when not."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -7,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ropewalk.data import DataError, DataSpec, load_encoder, open_documents, read_manifest
 from ropewalk.data.corpus.build import build_corpus, merge_corpus
 from ropewalk.data.corpus.check import check_folder
+from ropewalk.data.corpus.manifest import write_manifest
+from ropewalk.data.corpus.store import INDEX, Row, write_part
 from ropewalk.data.corpus.work import Task
 from ropewalk.data.encoding.encoder import Encoder
 
@@ -148,6 +152,28 @@ def test_a_document_longer_than_its_pieces(spec: Spec, encoder: Encoder, tmp_pat
     assert documents.lengths()[0] == len(expected) + 1
     for start, stop in draw.integers(len(expected), size=(40, 2)):
         assert np.array_equal(documents.tokens(0, start, stop), expected[start:stop])
+
+
+def test_a_store_whose_files_end_inside_documents_is_read(tmp_path: Path):
+    """Earlier ropewalks wrote such; here (document, first token, tokens) of each row."""
+    parts = [[(0, 0, 3), (0, 3, 4)], [(0, 7, 2), (1, 0, 5)], [(1, 5, 1)], [(1, 6, 3), (2, 0, 2)]]
+    whole = [np.arange(9), 10 + np.arange(9), 20 + np.arange(2)]
+    (tmp_path / "parts").mkdir()
+    for number, rows in enumerate(parts):
+        with write_part(tmp_path / f"parts/{number}") as writer:
+            for document, start, length in rows:
+                tokens = whole[document][start : start + length]
+                last = start + length == len(whole[document])
+                writer.add(Row(tokens=tokens, source="s", id=str(document), start=start, last=last))
+    places = {"part": [0, 1, 3], "row": [0, 1, 1], "length": [9, 9, 2], "id": ["0", "1", "2"]}
+    with pa.OSFile(str(tmp_path / "train.arrow"), "wb") as sink, pa.ipc.new_file(sink, INDEX) as file:
+        columns = [pa.array(places.get(column.name, [None] * 3), column.type) for column in INDEX]
+        file.write_batch(pa.RecordBatch.from_arrays(columns, schema=INDEX))
+    write_manifest(tmp_path, "corpus", {"parts": [str(number) for number in range(len(parts))]})
+    documents = open_documents(tmp_path, split="train")
+    for row, tokens in enumerate(whole):
+        for start, stop in itertools.combinations(range(len(tokens) + 2), 2):
+            assert documents.tokens(row, start, stop).tolist() == tokens[start:stop].tolist()
 
 
 def test_duplicate_ids(spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path):

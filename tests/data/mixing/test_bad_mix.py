@@ -81,20 +81,28 @@ SECTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "no such knob": (
         {"a": ONE | {"transform": {"kind": "interleave", "parts": 3}}},
         {},
-        ("interleave", "parts", "chunks"),
+        ("a.files.transform.parts", "knob of interleave", "chunks", "3"),
     ),
     "knob too small": (
         {"a": ONE | {"transform": {"kind": "interleave", "chunks": 1}}},
         {},
-        ("chunks", "got 1", "correct"),
+        ("a.files.transform.chunks", "2", "1"),
     ),
     "knob of another type": (
         {"a": ONE | {"transform": {"kind": "interleave", "documents": "few"}}},
         {},
-        ("documents", "'few'", "correct"),
+        ("a.files.transform.documents", "integer", "'few'"),
+    ),
+    "all knobs at once": (
+        {
+            "a": ONE
+            | {"transform": {"kind": "interleave", "chunks": 1, "parts": 3}, "score": SCORE | {"level": 10}}
+        },
+        {},
+        ("transform.chunks", "transform.parts", "score.level"),
     ),
     "no such scorer": ({"a": ONE | {"score": SCORE | {"kind": "vibes"}}}, {}, ("vibes", "gzip_ratio")),
-    "level": ({"a": ONE | {"score": SCORE | {"level": 10}}}, {}, ("level", "got 10", "correct")),
+    "level": ({"a": ONE | {"score": SCORE | {"level": 10}}}, {}, ("a.files.score.level", "9", "10")),
     "band upside down": ({"a": ONE | {"score": SCORE | {"keep": [0.8, 0.2]}}}, {}, ("keep", "0.8", "swap")),
     "band beyond": ({"a": ONE | {"score": SCORE | {"keep": [0, 2]}}}, {}, ("keep", "2", "by: value")),
     "band of all": ({"a": ONE | {"score": SCORE | {"keep": [0, 1]}}}, {}, ("keep", "1", "narrow")),

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from world.small_corpus import SmallCorpus, SmallEncoder, chosen_of, data_spec
 
 from ropewalk.data import DataError
-from ropewalk.data.mixing.scorer import Loss, Scorer, scorer
+from ropewalk.data.mixing.scorer import Scorer, Scores, scorer
 from ropewalk.data.mixing.scorers.gzip_ratio import GzipRatio, _windows
-from ropewalk.data.mixing.scores import Scores
 
 encoder = SmallEncoder()
 
@@ -77,9 +76,7 @@ def first_token() -> Iterator[list[int]]:
         times: float = 1.0
         breaks_at: int = -1
 
-        def __call__(
-            self, tokens: np.ndarray, text: Callable[[np.ndarray], str], loss: Loss | None = None
-        ) -> float:
+        def __call__(self, tokens: np.ndarray, text: Callable[[np.ndarray], str]) -> float:
             if tokens[0] == self.breaks_at:
                 raise KeyboardInterrupt
             assert len(text(tokens)) == len(tokens)
@@ -143,7 +140,7 @@ def test_scores_are_kept_by_corpus_source_and_knobs(first_token: list[int], tmp_
 def test_a_killed_run_goes_on(
     first_token: list[int], tmp_path: Path, torn: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ropewalk.data.mixing.scores.FLUSHED", 4)
+    monkeypatch.setattr("ropewalk.data.mixing.scorer.FLUSHED", 4)
     whole = found(tmp_path / "whole")
     first_token.clear()
     with pytest.raises(KeyboardInterrupt):
@@ -160,9 +157,3 @@ def test_a_killed_run_goes_on(
 def test_a_score_must_be_a_number(first_token: list[int], tmp_path: Path):
     with pytest.raises(DataError, match=r"sources\.a\.score: first_token .*nan.* d0"):
         found(tmp_path, times=float("nan"))
-
-
-def test_a_scorer_that_needs_losses_is_not_run_without(first_token: list[int], tmp_path: Path):
-    scorer.known["first_token"].needs_loss = True
-    with pytest.raises(DataError, match=r"sources\.a\.score: first_token .*losses.*another scorer"):
-        found(tmp_path)

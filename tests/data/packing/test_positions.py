@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk.data.packing.positions import Skips, draw_skips
+from ropewalk.data.packing.tables import Skips, draw_skips
 
 
 def drawn(lengths: list[int], chunks: int, reach: int, seed: int = 0) -> Skips:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk.data.packing.items import Items, Scope
-from ropewalk.data.packing.tables import tables
+from ropewalk.data.packing.tables import Items, Scope, tables
 
 SCOPES = [
     Scope(),
