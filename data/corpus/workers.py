@@ -17,7 +17,7 @@ from typing import Any
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..sources import open_reader
-from ..sources.spec import Reading
+from ..sources.source import Reading
 from .manifest import write_json
 from .tokenise import Job, tokenise_unit
 from .work import CLAIM, Task, Work

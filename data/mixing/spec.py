@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from ..sources.spec import Section
+from ..sources.source import Section
 from .scorer import Scorer, scorer
 from .transform import Transform, transform
 
