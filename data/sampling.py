@@ -26,10 +26,10 @@ from .corpus.work import Work, plan_work
 from .counts import Counts
 from .encoding.encoder import Encoder
 from .sources import open_reader
-from .sources.cutting import gathered
-from .sources.source import Input, Raw, Reader, Span, Unit
-from .sources.spec import FilesReading, JsonlReading, Reading
-from .sources.stored import compression, opened
+from .sources.jsonl import JsonlReading
+from .sources.paths import compression, opened
+from .sources.source import Input, Raw, Reader, Reading, Span, Unit, gathered
+from .sources.text import FilesReading
 from .spec import DataSpec
 
 SAMPLE, LEAST = 16_000_000, 4_000_000

@@ -1,62 +1,43 @@
 """What may stand in the `data:` section of a recipe?
 
-How a source is read is said in `sources/spec.py`, how it is mixed in `mixing/spec.py`; both meet here.
+How a source is read is said beside its reader in `sources/`, how it is mixed in `mixing/spec.py`; both meet
+here.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from .mixing import scorers as _scorers  # noqa: F401 so that a recipe may name them
 from .mixing import transforms as _transforms  # noqa: F401
 from .mixing.spec import FactsSource, LongShare, PoolSource, RepeatsSource, Selection, refuse_no_repeat
-from .sources.spec import (
-    DatasetReading,
-    DatatroveReading,
-    FilesReading,
-    JsonlReading,
-    MdsReading,
-    MegatronReading,
-    ParquetReading,
-    Reading,
-    Section,
-)
+from .sources import SECTIONS
+from .sources.source import Reading, Section
 
 
-class FilesSource(Selection, FilesReading):
-    """Text files, mixed."""
+class ReadSource(Selection, Reading):
+    """A source that is read from disk, and mixed; a kind's own keys come with the section of its reader."""
 
 
-class JsonlSource(Selection, JsonlReading):
-    """JSON lines, mixed."""
+def _mixed(kind: str, section: type[Reading]) -> type[ReadSource]:
+    """Give what a recipe may say of one kind, as a class of this module, where pickle looks for it."""
+    name = f"{kind.title()}Source"
+    fields: dict[str, Any] = {"kind": (Literal[kind], ...)}
+    globals()[name] = create_model(name, __base__=(ReadSource, section), __module__=__name__, **fields)
+    return globals()[name]
 
 
-class ParquetSource(Selection, ParquetReading):
-    """Parquet rows, mixed."""
-
-
-class DatasetSource(Selection, DatasetReading):
-    """A saved Hugging Face dataset, mixed."""
-
-
-class MdsSource(Selection, MdsReading):
-    """MDS records, mixed."""
-
-
-class MegatronSource(Selection, MegatronReading):
-    """Megatron documents, mixed."""
-
-
-class DatatroveSource(Selection, DatatroveReading):
-    """datatrove documents, mixed."""
-
-
-ReadSource = (
-    FilesSource | JsonlSource | ParquetSource | DatasetSource | MdsSource | MegatronSource | DatatroveSource
-)
-SourceSpec = Annotated[ReadSource | PoolSource | FactsSource | RepeatsSource, Field(discriminator="kind")]
+READ_SOURCES = {kind: _mixed(kind, section) for kind, section in SECTIONS.items()}
+"""One class for each kind in `sources/`."""
+FilesSource = READ_SOURCES["files"]
+SourceSpec = Annotated[
+    reduce(or_, READ_SOURCES.values()) | PoolSource | FactsSource | RepeatsSource,
+    Field(discriminator="kind"),
+]
 
 
 class DataSpec(Section):
@@ -94,7 +75,7 @@ class DataSpec(Section):
     @property
     def read(self) -> dict[str, ReadSource]:
         """The sources read from disk, in the recipe's order."""
-        return {name: source for name, source in self.sources.items() if isinstance(source, Reading)}
+        return {name: source for name, source in self.sources.items() if isinstance(source, ReadSource)}
 
     @property
     def mixed(self) -> dict[str, ReadSource | PoolSource]:
@@ -187,9 +168,7 @@ class DataSpec(Section):
         return self
 
 
-def reading_of(source: Reading) -> dict[str, object]:
+def reading_of(source: ReadSource) -> dict[str, object]:
     """Give what of a source decides its tokens, in JSON values."""
-    kind = next(
-        cls for cls in type(source).__mro__ if issubclass(cls, Reading) and not issubclass(cls, Selection)
-    )
-    return source.model_dump(mode="json", include=set(kind.model_fields))
+    section = next(section for section in SECTIONS.values() if isinstance(source, section))
+    return source.model_dump(mode="json", include={"kind", *section.model_fields})

@@ -26,7 +26,7 @@ ROOMS = {
 }
 OWNERS = {
     "deepspeed": {"train/engine.py", "train/state.py"},
-    "datasets": {"data/sources/saved.py"},
+    "datasets": {"data/sources/arrow.py"},
     "matplotlib": {"eval/report/figures.py"},
 }
 ERRORS = {"RopeError", "NotExpressible", "DataError", "TrainError", "EvalError", "RecipeError"}

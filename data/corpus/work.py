@@ -24,7 +24,7 @@ from ..encoding.encoder import Encoder, load_encoder
 from ..errors import DataError
 from ..sources import open_reader
 from ..sources.source import Input, Reader
-from ..sources.spec import Reading
+from ..sources.source import Reading
 from ..spec import DataSpec, reading_of
 from ..whole import write_json
 from .manifest import differences, fingerprint

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..sources.spec import Section
+from ..sources.source import Section
 from .scorer import ScoreSection
 from .transform import TransformSection
 

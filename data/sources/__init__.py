@@ -1,42 +1,24 @@
-"""Where do raw documents come from? One file a kind; procedural kinds (facts, repeats) are drawn at planning
-instead."""
+"""Where do raw documents come from? Every file of this folder that has kinds, imported so that they register
+themselves; procedural kinds (facts, repeats) are drawn at planning instead."""
 
 from __future__ import annotations
 
-from .arrow import ParquetReader
-from .datatrove import DatatroveReader
-from .jsonl import JsonlReader
-from .mds import MdsReader
-from .megatron import MegatronReader
-from .saved import SavedReader
-from .source import Raw, Reader
-from .spec import (
-    DatasetReading,
-    DatatroveReading,
-    FilesReading,
-    JsonlReading,
-    MdsReading,
-    MegatronReading,
-    ParquetReading,
-    Reading,
-)
-from .text import FilesReader
+from importlib import import_module
+from pkgutil import iter_modules
 
-READERS = {
-    FilesReading: FilesReader,
-    JsonlReading: JsonlReader,
-    ParquetReading: ParquetReader,
-    DatasetReading: SavedReader,
-    MdsReading: MdsReader,
-    MegatronReading: MegatronReader,
-    DatatroveReading: DatatroveReader,
-}
+from .source import Raw, Reader, Reading, section_of
+from .source import source as _readers
 
-__all__ = ["READERS", "Raw", "Reader", "open_reader"]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+SECTIONS: dict[str, type[Reading]] = {kind: section_of(kind) for kind in _readers.known}
+"""What a recipe may say of each kind."""
+
+__all__ = ["SECTIONS", "Raw", "Reader", "open_reader"]
 
 
 def open_reader(source: Reading, *, where: str) -> Reader:
     """Give the reader of a source; `where` is its key in the recipe, for messages."""
-    return next(reader for kind, reader in READERS.items() if isinstance(source, kind))(
-        source=source, where=where
-    )
+    kind = next(kind for kind, section in SECTIONS.items() if isinstance(source, section))
+    return _readers.known[kind](source=source, where=where)

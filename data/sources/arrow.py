@@ -1,100 +1,256 @@
-"""Which documents are the rows of Parquet files?"""
+"""Which documents are the rows of Parquet files, or of Hugging Face datasets that were saved to disk?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import glob
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from .columns import Columns, rows_together
-from .cutting import Piece, borders, gathered
-from .faults import Policy
-from .paths import list_inputs
-from .source import Input, Raw, Span, Unit
-from .spec import ParquetReading
-from .stored import BUFFER, opened
+from .paths import BUFFER, list_inputs, opened
+from .source import (
+    Fault,
+    Input,
+    Piece,
+    Raw,
+    Reading,
+    SourceReader,
+    Span,
+    Unit,
+    borders,
+    checked_id,
+    evenly,
+    source,
+)
+from .text import BLOCK, decoded, text_of
+
+BATCH = 16 << 20
+"""Bytes of text that are aimed at when rows are read together."""
+STATE = "state.json"
+"""Lies beside the data of a saved dataset and holds a fingerprint of them."""
+SPLITS = "dataset_dict.json"
+
+Rows = tuple[int, int, Callable[[], Iterable[Any]]]
+"""First row, last row and one, and how they are read."""
+
+
+class ParquetReading(Reading):
+    """One row is one document."""
+
+    text: str = "text"
+    id: str | None = None
+
+
+class DatasetReading(Reading):
+    """A Hugging Face dataset saved to disk (`save_to_disk`), one row a document."""
+
+    split: str | None = None
+    """Of a DatasetDict."""
+    text: str = "text"
+    id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetReader:
+class RowReader(SourceReader):
+    """What both kinds share: rows of Arrow columns become documents."""
+
+    source: ParquetReading | DatasetReading
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        return list(dict.fromkeys(name for name in (self.source.text, self.source.id) if name is not None))
+
+    def rows(self, span: Span) -> Iterator[Rows]:
+        """Give the rows of a span in runs that can be left out unread."""
+        raise NotImplementedError
+
+    def read(self, unit: Unit, skip: int = 0) -> Iterator[Raw]:
+        for span in unit.spans:
+            with _whole(span.input):
+                for first, stop, tables in self.rows(span):
+                    if skip >= stop - first:
+                        skip -= stop - first
+                        continue
+                    for table in tables():
+                        left = table.slice(min(skip, len(table)))
+                        skip -= len(table) - len(left)
+                        yield from self._documents(left, span.input, first + len(table) - len(left))
+                        first += len(table)
+
+    def _documents(self, table: pa.Table | pa.RecordBatch, input: Input, first: int) -> Iterator[Raw]:
+        """Give rows as documents; `first` is the number of the first one."""
+        texts = table.column(self.source.text).cast(pa.large_string())
+        ids = [None] * len(texts) if self.source.id is None else table.column(self.source.id)
+        for row, (text, id) in enumerate(zip(texts, ids, strict=True), first):
+            content = partial(_content, text, id, f"{input.url}, row {row}")
+            yield self.raw(content, id=f"{input.name}:{row}", input=input.name, start=row, stop=row + 1)
+
+    def check(self, schema: pa.Schema, url: str) -> None:
+        """Refuse data without the columns, or whose text column holds something else."""
+        for key, name in (("text", self.source.text), ("id", self.source.id)):
+            if name is not None and name not in schema.names:
+                raise DataError(
+                    f"{url}: must have the column {name} ({self.where}.{key}), got "
+                    f"{', '.join(schema.names)}; name one of these"
+                )
+        kind = schema.field(self.source.text).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            raise DataError(
+                f"{url}: the column {self.source.text} ({self.where}.text) must hold strings, got {kind}; "
+                "name another"
+            )
+
+
+@source("parquet")
+@dataclass(frozen=True, kw_only=True)
+class ParquetReader(RowReader):
     """Read Parquet by row groups, of the columns that are needed alone."""
 
     source: ParquetReading
-    where: str
-
-    @property
-    def columns(self) -> Columns:
-        policy = Policy(where=self.where, on_error=self.source.on_error)
-        return Columns(text=self.source.text, id=self.source.id, policy=policy)
 
     def inputs(self) -> list[Input]:
         return list_inputs(self.source.paths, where=self.where, suffixes=(".parquet", ".pq"))
 
-    def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
+    def pieces(self, input: Input, size: int) -> Iterator[Piece]:
         """Cut larger files between row groups, whose bytes are those of the columns that are read."""
-        return gathered((piece for input in inputs for piece in self._pieces(input, size)), size)
-
-    def _pieces(self, input: Input, size: int) -> list[Piece]:
         if input.size <= size:
-            return [((Span(input=input),), input.size)]
+            yield (Span(input=input),), input.size
+            return
         with self._file(input) as file:
-            stored = [_stored(file, group, self.columns.names) for group in range(file.num_row_groups)]
-            starts = _starts(file)
-        return [
-            ((Span(input=input, start=starts[first], stop=starts[last]),), weight)
-            for first, last, weight in borders(stored, size)
-        ]
+            groups = list(self._groups(file))
+        for first, last, weight in borders([stored for *_, stored in groups], size):
+            yield (Span(input=input, start=groups[first][0], stop=groups[last - 1][1]),), weight
 
-    def read(self, unit: Unit, skip: int = 0) -> Iterator[Raw]:
-        for span in unit.spans:
-            with self._file(span.input) as file:
-                starts = _starts(file)
-                for group in range(file.num_row_groups):
-                    first, last = starts[group], starts[group + 1]
-                    if first < span.start or (span.stop is not None and first >= span.stop):
-                        continue
-                    if skip >= last - first:
-                        skip -= last - first
-                        continue
-                    yield from self._group(file, group, span.input, first, skip)
-                    skip = 0
+    def rows(self, span: Span) -> Iterator[Rows]:
+        with self._file(span.input) as file:
+            for group, (first, stop, stored) in enumerate(self._groups(file)):
+                if first >= span.start and (span.stop is None or first < span.stop):
+                    rows = _rows_together(stored, stop - first)
+                    yield (
+                        first,
+                        stop,
+                        partial(file.iter_batches, rows, row_groups=[group], columns=self.columns),
+                    )
 
-    def _group(self, file: pq.ParquetFile, group: int, input: Input, first: int, skip: int) -> Iterator[Raw]:
-        names = self.columns.names
-        rows = rows_together(_stored(file, group, names), file.metadata.row_group(group).num_rows)
-        for batch in file.iter_batches(rows, row_groups=[group], columns=names):
-            left = batch.slice(min(skip, len(batch)))
-            yield from self.columns.raws(left, input, first + len(batch) - len(left))
-            skip -= len(batch) - len(left)
-            first += len(batch)
+    def _groups(self, file: pq.ParquetFile) -> Iterator[tuple[int, int, int]]:
+        """Give first row, last row and one, and the uncompressed bytes that are read of each row group."""
+        first = 0
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            columns = [group.column(at) for at in range(group.num_columns)]
+            read = [column for column in columns if column.path_in_schema.split(".")[0] in self.columns]
+            yield first, first + group.num_rows, sum(column.total_uncompressed_size for column in read)
+            first += group.num_rows
 
     @contextmanager
     def _file(self, input: Input) -> Iterator[pq.ParquetFile]:
-        try:
-            with opened(input.url) as stored:
-                file = pq.ParquetFile(stored, buffer_size=BUFFER)
-                self.columns.check(file.schema_arrow, input.url)
-                yield file
-        except (pa.ArrowException, OSError) as error:
+        with _whole(input), opened(input.url) as stored:
+            file = pq.ParquetFile(stored, buffer_size=BUFFER)
+            self.check(file.schema_arrow, input.url)
+            yield file
+
+
+@source("dataset")
+@dataclass(frozen=True, kw_only=True)
+class SavedReader(RowReader):
+    """Read folders that `save_to_disk` wrote on this machine."""
+
+    source: DatasetReading
+
+    def inputs(self) -> list[Input]:
+        """One input a folder, known by the file that names its state."""
+        inputs: dict[str, Input] = {}
+        for entry in self.source.paths:
+            folders = sorted(glob.glob(entry)) if glob.has_magic(entry) else [entry]
+            for folder in folders or [entry]:
+                input = self._input(Path(folder).expanduser())
+                if inputs.setdefault(input.name, input).url != input.url:
+                    raise DataError(
+                        f"{self.where}.paths: every folder must have its own name, got {input.name} twice; "
+                        "rename one"
+                    )
+        return list(inputs.values())
+
+    def pieces(self, input: Input, size: int) -> list[Piece]:
+        return evenly(input, len(_load(input)), size)
+
+    def rows(self, span: Span) -> Iterator[Rows]:
+        data = _load(span.input)
+        self.check(data.features.arrow_schema, span.input.url)
+        data = data.select_columns(self.columns).with_format("arrow")
+        step = _rows_together(span.input.size, len(data))
+        end = len(data) if span.stop is None else span.stop
+        for first in range(span.start, end, step):
+            stop = min(first + step, end)
+            yield first, stop, lambda first=first, stop=stop: [data[first:stop]]
+
+    def _input(self, folder: Path) -> Input:
+        split, name = self.source.split, folder.resolve().name
+        if (folder / SPLITS).is_file():
+            known = sorted(path.parent.name for path in folder.glob(f"*/{STATE}"))
+            if split not in known:
+                raise DataError(
+                    f"{self.where}.split: must be a split of {folder}, got {split or 'none'}; "
+                    f"name one of {', '.join(known)}"
+                )
+            folder, name = folder / split, f"{name}/{split}"
+        elif not (folder / STATE).is_file():
             raise DataError(
-                f"{input.url}: must be a whole Parquet file, got {error}; fetch it again or leave it out"
-            ) from error
+                f"{self.where}.paths: must be a folder that save_to_disk wrote, got {folder}; check the path"
+            )
+        elif split is not None:
+            raise DataError(
+                f"{self.where}.split: must be left out for {folder}, which has no splits, got {split}; "
+                "remove it"
+            )
+        state = folder / STATE
+        size = sum(path.stat().st_size for path in folder.glob("*.arrow"))
+        return Input(name=name, url=str(state), size=size, stamp=str(state.stat().st_mtime_ns))
 
 
-def _starts(file: pq.ParquetFile) -> list[int]:
-    """Give the first row of each row group, and the number of all rows."""
-    starts = [0]
-    for group in range(file.num_row_groups):
-        starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
-    return starts
+def _load(input: Input) -> Any:
+    from datasets import Dataset  # seconds to import, and other kinds are read without it
+
+    folder = Path(input.url).parent
+    try:
+        return Dataset.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{folder}: must be a whole saved dataset, got {error}; save it again or leave it out"
+        ) from error
 
 
-def _stored(file: pq.ParquetFile, group: int, names: Sequence[str]) -> int:
-    """Sum the uncompressed bytes of the columns of a row group."""
-    facts = file.metadata.row_group(group)
-    columns = [facts.column(number) for number in range(facts.num_columns)]
-    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in names)
+@contextmanager
+def _whole(input: Input) -> Iterator[None]:
+    """Turn what torn data raises into a DataError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{input.url}: must be whole, got {error}; fetch it again or leave it out") from error
+
+
+def _rows_together(stored: int, rows: int) -> int:
+    """Say how many rows are read at once so that their text is about BATCH bytes."""
+    return max(1, min(1024, BATCH * rows // max(1, stored)))
+
+
+def _content(text: pa.Scalar, id: pa.Scalar | None, place: str) -> dict[str, Any]:
+    """Give the text of a cell, and the id where a column has it."""
+    buffer = text.as_buffer()
+    if buffer is None:
+        raise Fault("null", place=place, must="must hold text", got="null", cure="filter the input")
+    blocks = text_of(partial(_blocks, memoryview(buffer), place), len(buffer))
+    return {"text": blocks} | ({} if id is None else {"id": checked_id(id.as_py(), place)})
+
+
+def _blocks(content: memoryview, place: str) -> Iterator[str]:
+    return decoded((bytes(content[at : at + BLOCK]) for at in range(0, len(content), BLOCK)), place)

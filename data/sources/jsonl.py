@@ -1,103 +1,189 @@
-"""Which documents are the lines of JSON files?"""
+"""Which documents are the lines of JSON files, plain or compressed, and however long one is?
+
+A line of gigabytes is put on disk and mapped. Its long strings are found by a regular expression and replaced
+by a short name; what is left is ordinary JSON, and the string that stands where the text should be is decoded
+block by block.
+"""
 
 from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
-from .blocks import Text
-from .cutting import evenly, gathered
-from .faults import Fault, Policy, checked_id, checked_text
-from .lines import Line, lines
-from .longline import loads_long
-from .paths import list_inputs
-from .source import Input, Raw, Unit
-from .spec import JsonlReading
-from .stored import compression
+from ..errors import DataError
+from .paths import compression, list_inputs, opened
+from .source import Fault, Input, Piece, Raw, Reading, SourceReader, Span, Unit
+
+from .source import checked_id, checked_text, evenly, source  # isort: skip
+from .text import BLOCK, Text, decoded
 
 PLAIN = (".jsonl", ".ndjson")
 PACKED = (".gz", ".zst", ".zstd")
 SUFFIXES = (*PLAIN, *(plain + packed for plain in (*PLAIN, ".json") for packed in PACKED))
 """Taken from folders; a plain `.json` there is mostly no document."""
+LONG = 8 << 20
+"""Bytes from which on a line is put on disk and mapped instead of being held."""
+MARK = b"\xef\xbb\xbf"
+
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+WHOLE = re.compile(
+    rb"(?:[^\\]{1,256}+|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\[^u]){1,4096}+", re.DOTALL
+)
+"""As much of a string as is no more than about BLOCK bytes and ends in no escape or surrogate pair."""
+
+
+class JsonlReading(Reading):
+    """One line is one document: plain, gzip or zstd JSON lines."""
+
+    text: str = "text"
+    """Field of the text; dots go into nested objects."""
+    id: str | None = None
+    """Field of the id; None numbers the lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class JsonlReader:
+class Line:
+    """One line that is not blank, with its end."""
+
+    content: bytes | mmap.mmap
+    start: int
+    stop: int
+    """Bytes of the uncompressed file."""
+    place: str
+    """File and line, by number, or by its first byte where the lines before it were not read."""
+
+
+@source("jsonl")
+@dataclass(frozen=True, kw_only=True)
+class JsonlReader(SourceReader):
     """Read JSON lines, plain, gzip or zstd."""
 
     source: JsonlReading
-    where: str
 
     def inputs(self) -> list[Input]:
         return list_inputs(self.source.paths, where=self.where, suffixes=SUFFIXES)
 
-    def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
+    def pieces(self, input: Input, size: int) -> list[Piece]:
         """Cut plain files anywhere, since a line belongs to where it starts; compressed ones stay whole."""
-        return gathered(
-            (
-                piece
-                for input in inputs
-                for piece in evenly(input, 1 if compression(input.url) else input.size, size)
-            ),
-            size,
-        )
+        return evenly(input, 1 if compression(input.url) else input.size, size)
 
     def read(self, unit: Unit, skip: int = 0) -> Iterator[Raw]:
-        policy = Policy(where=self.where, on_error=self.source.on_error)
         for span in unit.spans:
+            name = span.input.name
             for line in lines(span):
                 if skip:
                     skip -= 1
                     continue
-                name = span.input.name
-                own = f"{name}:{line.start}"
-                spot = {"input": name, "start": line.start, "stop": line.stop}
-                try:
-                    text, id_ = self._parse(line, _place(span.input.url, line))
-                except Fault as fault:
-                    yield policy.refuse(fault, id=own, **spot)
-                else:
-                    yield Raw(id=own if id_ is None else id_, text=text, **spot)
+                place = {"id": f"{name}:{line.start}", "input": name, "start": line.start, "stop": line.stop}
+                yield self.raw(partial(self._content, line.content, line.place), **place)
 
-    def _parse(self, line: Line, place: str) -> tuple[Iterable[str], str | None]:
+    def _content(self, line: bytes | mmap.mmap, place: str) -> dict[str, Any]:
         """Give the text and, where the recipe names its field, the id."""
-        if isinstance(line.content, mmap.mmap):
-            record, long = loads_long(line.content, lambda text: _loads(text, place), place)
-        else:
-            record, long = _loads(_utf8(line.content, place), place), {}
+        record, long = _parsed(line, place)
         if not isinstance(record, dict):
             raise Fault(
                 "not_json", place=place, must="must be a JSON object", got=type(record).__name__,
                 cure="mend the line",
             )  # fmt: skip
         value = _field(record, self.source.text, place)
-        id_ = None if self.source.id is None else checked_id(_field(record, self.source.id, place), place)
-        if id_ in long:
+        content: dict[str, Any] = {}
+        if self.source.id is not None:
+            content["id"] = checked_id(_field(record, self.source.id, place), place)
+        if content.get("id") in long:
             raise Fault(
                 "no_id", place=place, must="an id must be short", got="more than 1 MB",
                 cure="name another id field, or none",
             )  # fmt: skip
-        text: Iterable[str] = (checked_text(value, place),)
-        if value in long:
-            text = long[value]
-            _go_through(text)
-        return text, id_
+        text = long.get(checked_text(value, place), (value,))
+        for _ in text:  # the fault of a long text comes before any of it is used
+            pass
+        return content | {"text": text}
 
 
-def _place(url: str, line: Line) -> str:
-    """Say where a line is: by number, or by its first byte where the lines before it were not read."""
-    return f"{url}, line {line.number}" if line.number else f"{url}, the line at byte {line.start}"
-
-
-def _utf8(content: bytes, place: str) -> str:
+def lines(span: Span) -> Iterator[Line]:
+    """Give the lines that start in [start, stop); a torn compressed file is a DataError."""
+    url = span.input.url
+    codec = compression(url)
+    offset = number = 0
     try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        got = f"byte 0x{content[error.start]:02x} at {error.start} of the line"
-        raise Fault("not_utf8", place=place, must="must be UTF-8", got=got, cure="convert it") from error
+        with opened(url, codec) as file:
+            offset = _first_line(file, span)
+            while (span.stop is None or offset < span.stop) and (content := _read_line(file)):
+                start, offset, number = offset, offset + len(content), number + 1
+                if start == 0 and isinstance(content, bytes):
+                    content = content.removeprefix(MARK)
+                if not isinstance(content, bytes) or content.strip():
+                    place = f"the line at byte {start}" if span.start else f"line {number}"
+                    yield Line(content=content, start=start, stop=offset, place=f"{url}, {place}")
+    except OSError as error:
+        raise DataError(
+            f"{url}: must be a whole {codec or 'readable'} file, got {error} after {offset:,} bytes of text; "
+            "fetch it again or leave it out"
+        ) from error
+
+
+def _first_line(file: BinaryIO, span: Span) -> int:
+    """Go to where the first line of a span starts: a line belongs to the span that holds its first byte."""
+    if not span.start:
+        return 0
+    offset = file.seek(span.start - 1)
+    while part := file.readline(LONG):
+        offset += len(part)
+        if part.endswith(b"\n") or (span.stop is not None and offset >= span.stop):
+            break
+    return offset
+
+
+def _read_line(file: BinaryIO) -> bytes | mmap.mmap:
+    part = file.readline(LONG)
+    if len(part) < LONG or part.endswith(b"\n"):
+        return part
+    with tempfile.TemporaryFile() as spooled:
+        while part:
+            spooled.write(part)
+            part = b"" if part.endswith(b"\n") else file.readline(LONG)
+        spooled.flush()
+        return mmap.mmap(spooled.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _parsed(line: bytes | mmap.mmap, place: str) -> tuple[Any, dict[str, Iterable[str]]]:
+    """Parse a line; of a mapped one, also give the long strings by the names that stand for them in it."""
+    if isinstance(line, bytes):
+        return _loads("".join(decoded([line], place)), place), {}
+    long: dict[str, Iterable[str]] = {}
+    kept: list[bytes] = []
+    done = 0
+    for match in STRING.finditer(line):
+        first, last = match.span()
+        if last - first > BLOCK:
+            name = uuid.uuid4().hex
+            long[name] = Text(partial(_literal, line, first + 1, last - 1, place))
+            kept += [line[done:first], f'"{name}"'.encode()]
+            done = last
+    rest = "".join(decoded([*kept, line[done:]], place))
+    return _loads(rest.removeprefix("\ufeff"), place), long
+
+
+def _literal(line: mmap.mmap, first: int, last: int, place: str) -> Iterator[str]:
+    """Decode the inside of a string."""
+    for text in decoded(_parts(line, first, last), place):
+        yield checked_text(_loads(f'"{text}"', place), place)
+
+
+def _parts(line: mmap.mmap, first: int, last: int) -> Iterator[bytes]:
+    """Cut the inside of a string between escapes; what is none stays, for the parser to name."""
+    while first < last:
+        match = WHOLE.match(line, first, last)
+        stop = match.end() if match else min(last, first + BLOCK)
+        yield line[first:stop]
+        first = stop
 
 
 def _loads(text: str, place: str) -> Any:
@@ -122,9 +208,3 @@ def _field(record: dict[str, Any], name: str, place: str) -> Any:
             )  # fmt: skip
         value = value[part]
     return value
-
-
-def _go_through(text: Text) -> None:
-    """Find the fault of a long text before any of it is used."""
-    for _ in text:
-        pass

@@ -6,52 +6,58 @@ A folder has `index.json` and the shards that it tells of; ProLong's have the co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import DataError
-from .cutting import gathered
-from .faults import Fault, Policy
 from .mds_shard import INDEX, Shard, decoded_array, read_index
 from .paths import list_inputs
-from .source import Input, Raw, Span, Unit
-from .spec import MdsReading
+from .source import Fault, Input, Piece, Raw, SourceReader, Span, TokenReading, Unit, source
 from .tokens import as_tokens
 
 
+class MdsReading(TokenReading):
+    """MosaicML streaming shards of tokens, as ProLong published them."""
+
+    tokens: str = "input_ids"
+    """Column of the tokens."""
+    spans: str | None = "indices"
+    """Column of (start, stop) of the documents inside a record; None: the record is one document."""
+    dtype: Literal["uint16", "int32", "uint32", "int64"] | None = None
+    """Of a tokens column that is plain bytes; other columns tell it themselves."""
+
+
+@source("mds")
 @dataclass(frozen=True, kw_only=True)
-class MdsReader:
+class MdsReader(SourceReader):
     """Read records of tokens, each one document or several."""
 
     source: MdsReading
-    where: str
 
     def inputs(self) -> list[Input]:
         """One input an index, with the bytes of its shards; an index below another is part of that one."""
         paths = [path.removesuffix(f"/{INDEX}") for path in self.source.paths]
-        found = list_inputs(paths, where=self.where, suffixes=(INDEX,))
-        found = [input for input in found if input.url.endswith(INDEX)]
-        folders = {input.url.removesuffix(INDEX) for input in found}
-        inputs: list[Input] = []
-        for input in found:
-            own = input.url.removesuffix(INDEX)
-            if not any(own != folder and own.startswith(folder) for folder in folders):
-                stored = sum(shard.stored for shard in self._shards(input))
-                inputs.append(replace(input, name=input.name.removesuffix(f"/{INDEX}"), size=stored))
-        return inputs
+        indices = list_inputs(paths, where=self.where, suffixes=(INDEX,))
+        folders = {input.url.removesuffix(INDEX): input for input in indices if input.url.endswith(INDEX)}
+        return [
+            replace(
+                input,
+                name=input.name.removesuffix(f"/{INDEX}"),
+                size=sum(shard.stored for shard in self._shards(input)),
+            )
+            for own, input in folders.items()
+            if not any(own != folder and own.startswith(folder) for folder in folders)
+        ]
 
-    def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
+    def pieces(self, input: Input, size: int) -> Iterator[Piece]:
         """Cut between shards; a span counts records through all shards of its index."""
-        return gathered(
-            (
-                ((Span(input=input, start=shard.first, stop=shard.first + shard.records),), shard.stored)
-                for input in inputs
-                for shard in self._shards(input)
-            ),
-            size,
-        )
+        for shard in self._shards(input):
+            yield (Span(input=input, start=shard.first, stop=shard.first + shard.records),), shard.stored
 
     def read(self, unit: Unit, skip: int = 0) -> Iterator[Raw]:
         for span in unit.spans:
@@ -61,36 +67,29 @@ class MdsReader:
                     skip -= shard.records
                 elif inside:
                     for number, record in shard.read():
-                        found = self._found(record, shard, number)
-                        yield from self._raws(found[skip:], min(skip, len(found)), shard, number)
-                        skip -= min(skip, len(found))
+                        place = f"{shard.url}, record {number}"
+                        documents = self._documents(record, shard.encodings, place)
+                        for at in range(skip, len(documents)):
+                            yield self._raw(documents[at], at, span.input.name, number, place)
+                        skip = max(0, skip - len(documents))
 
-    def _raws(
-        self, found: Sequence[np.ndarray | Fault], first: int, shard: Shard, number: int
-    ) -> Iterator[Raw]:
-        policy = Policy(where=self.where, on_error=self.source.on_error)
-        name = shard.input.name
-        for at, document in enumerate(found, first):
-            id_ = f"{name}:{number}" if self.source.spans is None else f"{name}:{number}:{at}"
-            spot = {"id": id_, "input": name, "start": number, "stop": number + 1}
-            try:
-                if isinstance(document, Fault):
-                    raise document
-                yield Raw(tokens=as_tokens(document, _place(shard, number)), **spot)
-            except Fault as fault:
-                yield policy.refuse(fault, **spot)
+    def _raw(self, document: np.ndarray | Fault, at: int, name: str, number: int, place: str) -> Raw:
+        id = f"{name}:{number}" if self.source.spans is None else f"{name}:{number}:{at}"
+        content = partial(_content, document, place)
+        return self.raw(content, id=id, input=name, start=number, stop=number + 1)
 
-    def _found(self, record: dict[str, np.ndarray], shard: Shard, number: int) -> list[np.ndarray | Fault]:
+    def _documents(
+        self, record: dict[str, np.ndarray], encodings: dict[str, str], place: str
+    ) -> list[np.ndarray | Fault]:
         """Give views of a record's documents, or the one fault that it has."""
-        place = _place(shard, number)
         try:
-            encoding = shard.encodings[self.source.tokens]
+            encoding = encodings[self.source.tokens]
             if encoding == "bytes":
                 encoding = f"ndarray:{self.source.dtype}:-1"
             tokens = decoded_array(record[self.source.tokens], encoding, place).reshape(-1)
             if self.source.spans is None:
                 return [tokens]
-            pairs = decoded_array(record[self.source.spans], shard.encodings[self.source.spans], place)
+            pairs = decoded_array(record[self.source.spans], encodings[self.source.spans], place)
             edges = pairs.astype(np.int64).reshape(-1)
             in_order = pairs.ndim == 2 and pairs.shape[1] == 2 and not (np.diff(edges, prepend=0) < 0).any()
             if not in_order or edges.max(initial=0) > len(tokens):
@@ -107,27 +106,25 @@ class MdsReader:
         """Read the index; a DataError where the columns are not there or hold no integers."""
         shards = read_index(input)
         wanted = {"tokens": self.source.tokens, "spans": self.source.spans}
-        for shard in shards:
-            for key, name in wanted.items():
-                if name is None:
-                    continue
-                encoding = shard.encodings.get(name)
-                if encoding is None:
-                    raise DataError(
-                        f"{input.url}: must have the column {name} ({self.where}.{key}), got "
-                        f"{', '.join(shard.encodings)}; name one of these"
-                        f"{', or null' if key == 'spans' else ''}"
-                    )
-                if encoding == "bytes" and key == "tokens" and self.source.dtype:
-                    continue
-                kind = encoding.split(":")
-                if kind[0] != "ndarray" or (len(kind) > 1 and "int" not in kind[1]):
-                    raise DataError(
-                        f"{input.url}: the column {name} must be an ndarray of integers"
-                        f" (or bytes, with {self.where}.dtype), got {encoding}; name another"
-                    )
+        named = [(key, name) for key, name in wanted.items() if name is not None]
+        for shard, (key, name) in product(shards, named):
+            encoding = shard.encodings.get(name)
+            if encoding is None:
+                raise DataError(
+                    f"{input.url}: must have the column {name} ({self.where}.{key}), got "
+                    f"{', '.join(shard.encodings)}; name one of these{', or null' if key == 'spans' else ''}"
+                )
+            kind = encoding.split(":")
+            of_integers = kind[0] == "ndarray" and (len(kind) == 1 or "int" in kind[1])
+            if not of_integers and not (encoding == "bytes" and key == "tokens" and self.source.dtype):
+                raise DataError(
+                    f"{input.url}: the column {name} must be an ndarray of integers"
+                    f" (or bytes, with {self.where}.dtype), got {encoding}; name another"
+                )
         return shards
 
 
-def _place(shard: Shard, number: int) -> str:
-    return f"{shard.url}, record {number}"
+def _content(document: np.ndarray | Fault, place: str) -> dict[str, Any]:
+    if isinstance(document, Fault):
+        raise document
+    return {"tokens": as_tokens(document, place)}

@@ -21,9 +21,8 @@ import pyarrow as pa
 import xxhash
 
 from ..errors import DataError
-from .faults import Fault
-from .source import Input
-from .stored import beside, content, size_and_stamp
+from .paths import beside, content, size_and_stamp
+from .source import Fault, Input
 
 INDEX = "index.json"
 HASHES = (hashlib, xxhash)

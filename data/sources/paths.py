@@ -1,16 +1,23 @@
-"""Which files do the paths of a recipe name, and what are they called on every machine?"""
+"""Which files do the paths of a recipe name, what are they called on every machine, and how are their bytes
+had, wherever they lie?"""
 
 from __future__ import annotations
 
 import glob
 import importlib.util
+import io
+import mmap
 import os
+import stat
 import sysconfig
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO, cast
 
+import numpy as np
+import pyarrow as pa
 from fsspec.core import url_to_fs
 
 from ..errors import DataError
@@ -20,6 +27,8 @@ PYTHON = "python:"
 HIDDEN = (".*",)
 CHANGES_WITH = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
 """What file systems call that by which a changed file is known, the surest first."""
+BUFFER = 1 << 20
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 
 
 def list_inputs(
@@ -33,12 +42,8 @@ def list_inputs(
     inputs: dict[str, Input] = {}
     seen: set[str] = set()
     for entry in paths:
-        found = _remote(entry, where, suffixes, exclude) if is_url(entry) else _local(
-            entry, where, suffixes, exclude
-        )  # fmt: skip
-        empty = True
-        for input, identity in found:
-            empty = False
+        listed = list((_remote if _is_url(entry) else _local)(entry, where, suffixes, exclude))
+        for input, identity in listed:
             if identity in seen:
                 continue
             if input.name in inputs:
@@ -48,7 +53,7 @@ def list_inputs(
                 )
             seen.add(identity)
             inputs[input.name] = input
-        if empty:
+        if not listed:
             raise DataError(
                 f"{where}.paths: every path must hold files that are read (of a folder: "
                 f"{', '.join(suffixes)}, without {', '.join(exclude) or 'exception'}), got none in {entry}; "
@@ -57,57 +62,87 @@ def list_inputs(
     return list(inputs.values())
 
 
-def is_url(entry: str) -> bool:
-    """Decide whether fsspec reads it; `file://` lies on this machine and does not need it."""
-    return "://" in entry and not entry.startswith("file://")
+def compression(name: str) -> str | None:
+    """Name the compression that a file's suffix promises."""
+    return next((codec for suffix, codec in COMPRESSIONS.items() if name.endswith(suffix)), None)
 
 
-def stamp_of(info: dict[str, Any]) -> str:
-    """Give what of a remote file's facts changes with it."""
-    return next((str(info[key]) for key in CHANGES_WITH if info.get(key)), "")
+@contextmanager
+def opened(url: str, codec: str | None = None) -> Iterator[BinaryIO]:
+    """Open a file for buffered reading, decompressed; one that is not there is a DataError."""
+    with _raw(url) as file:
+        if codec is None:
+            yield file
+        else:
+            stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
+            yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), BUFFER))
+
+
+def content(url: str) -> np.ndarray:
+    """Give a file's bytes as uint8, memory-mapped where it lies on this machine."""
+    with _raw(url) as file:
+        if _is_url(url):
+            return np.frombuffer(file.read(), np.uint8)
+        if not file.seek(0, io.SEEK_END):
+            return np.zeros(0, np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+def beside(url: str, name: str) -> str:
+    """Give the place of a file by its path from the same folder."""
+    folder, slash, _ = url.rpartition("/")
+    return f"{folder}{slash}{name}"
+
+
+def size_and_stamp(url: str) -> tuple[int, str] | None:
+    """Give a file's bytes and what changes with it; None where there is none."""
+    try:
+        if not _is_url(url):
+            facts = os.stat(os.path.expanduser(url.removeprefix("file://")))
+            return (facts.st_size, str(facts.st_mtime_ns)) if stat.S_ISREG(facts.st_mode) else None
+        files, path = url_to_fs(url)
+        info = files.info(path)
+    except OSError:
+        return None
+    return (info.get("size") or 0, _stamp(info)) if info["type"] == "file" else None
 
 
 def _local(
     entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str]
 ) -> Iterator[tuple[Input, str]]:
     if entry.startswith(PYTHON):
-        root = _python_folder(entry.removeprefix(PYTHON), where)
         label = entry.removeprefix(PYTHON)
+        root = _python_folder(label, where)
     else:
         root = Path(entry.removeprefix("file://")).expanduser()
         label = root.resolve().name
     if root.is_dir():
-        found = [
-            (f"{label}/{below.as_posix()}", root / below) for below in _walk(root, suffixes, exclude)
-        ]  # fmt: skip
+        named = [(f"{label}/{below.as_posix()}", root / below) for below in _walk(root, suffixes, exclude)]
     elif root.is_file():
-        found = [(label, root)]
+        named = [(label, root)]
     else:
+        fixed = Path(_fixed_folder(str(root)) or root.anchor)
         matches = sorted(Path(match) for match in glob.glob(str(root), recursive=True))
         if not matches:
             raise _nothing_there(entry, where)
-        fixed = _fixed_folder(root)
-        below = [path.relative_to(fixed) for path in matches if path.is_file()]
-        found = [
-            (f"{fixed.resolve().name}/{path.as_posix()}", fixed / path)
-            for path in below
-            if not _excluded(PurePosixPath(path), exclude)
+        named = [
+            (f"{fixed.resolve().name}/{path.relative_to(fixed).as_posix()}", path)
+            for path in matches
+            if path.is_file() and not _excluded(path.relative_to(fixed), exclude)
         ]
-    for name, path in found:
+    for name, path in named:
         facts = path.stat()
         input = Input(name=name, url=str(path), size=facts.st_size, stamp=str(facts.st_mtime_ns))
         yield input, str(path.resolve())
 
 
-def _walk(root: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> Iterator[Path]:
+def _walk(root: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for place, folders, names in os.walk(root):
         below = Path(place).relative_to(root)
-        folders[:] = [name for name in folders if not _excluded(PurePosixPath(below / name), exclude)]
+        folders[:] = [name for name in folders if not _excluded(below / name, exclude)]
         found += [below / name for name in names if _taken(name, suffixes)]
-    for path in sorted(found):
-        if not _excluded(PurePosixPath(path), exclude) and (root / path).is_file():
-            yield path
+    return [path for path in sorted(found) if not _excluded(path, exclude) and (root / path).is_file()]
 
 
 def _remote(
@@ -126,8 +161,7 @@ def _remote(
             infos = files.find(root, detail=True)
         else:
             infos = files.glob(root, detail=True) if glob.has_magic(root) else {}
-            while glob.has_magic(fixed):
-                fixed = fixed.rpartition("/")[0]
+            fixed = _fixed_folder(root)
     except (ImportError, ValueError, OSError) as error:
         raise DataError(
             f"{where}.paths: must be readable from here, got {entry}: {error}; "
@@ -143,7 +177,7 @@ def _remote(
             continue
         url = files.unstrip_protocol(path)
         name = str(below) if kind == "file" or not label else f"{label}/{below}"
-        yield Input(name=name, url=url, size=info.get("size") or 0, stamp=stamp_of(info)), url
+        yield Input(name=name, url=url, size=info.get("size") or 0, stamp=_stamp(info)), url
 
 
 def _kind(files: Any, root: str) -> str | None:
@@ -158,17 +192,16 @@ def _taken(name: str, suffixes: Sequence[str]) -> bool:
     return bool({path.suffix, "".join(path.suffixes[-2:]), name} & set(suffixes))
 
 
-def _excluded(below: PurePosixPath, patterns: Sequence[str]) -> bool:
-    names = (str(below), *below.parts)
+def _excluded(below: PurePath, patterns: Sequence[str]) -> bool:
+    names = (below.as_posix(), *below.parts)
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
-def _fixed_folder(pattern: Path) -> Path:
+def _fixed_folder(pattern: str) -> str:
     """Give the longest leading folder of a glob that holds no wildcard."""
-    fixed = pattern
-    while glob.has_magic(str(fixed)):
-        fixed = fixed.parent
-    return fixed
+    while glob.has_magic(pattern):
+        pattern = pattern.rpartition("/")[0]
+    return pattern
 
 
 def _python_folder(name: str, where: str) -> Path:
@@ -186,3 +219,25 @@ def _python_folder(name: str, where: str) -> Path:
 
 def _nothing_there(entry: str, where: str) -> DataError:
     return DataError(f"{where}.paths: must be an existing file, folder or glob, got {entry}; check the path")
+
+
+def _raw(url: str) -> BinaryIO:
+    try:
+        if not _is_url(url):
+            return open(url.removeprefix("file://"), "rb", buffering=BUFFER)
+        files, path = url_to_fs(url)
+        return cast(BinaryIO, io.BufferedReader(files.open(path, "rb"), BUFFER))
+    except OSError as error:
+        raise DataError(
+            f"{url}: must be readable, got {error.strerror or error}; check that it is still there"
+        ) from error
+
+
+def _is_url(entry: str) -> bool:
+    """Decide whether fsspec reads it; `file://` lies on this machine and does not need it."""
+    return "://" in entry and not entry.startswith("file://")
+
+
+def _stamp(info: dict[str, Any]) -> str:
+    """Give what of a remote file's facts changes with it."""
+    return next((str(info[key]) for key in CHANGES_WITH if info.get(key)), "")

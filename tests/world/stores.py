@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import TypeAdapter
 
-from ropewalk.data.sources import open_reader
+from ropewalk.data.sources import SECTIONS, open_reader
 from ropewalk.data.sources.source import Raw, Reader
-from ropewalk.data.sources.spec import ReadingSpec
 
 SIZES = (1, 40, 1000, 10**9)
 
 
 def reader(kind: str, *paths: str | Path, **fields: Any) -> Reader:
-    spec = {"kind": kind, "paths": [str(path) for path in paths], **fields}
-    return open_reader(TypeAdapter(ReadingSpec).validate_python(spec), where="data.sources.s")
+    source = SECTIONS[kind].model_validate({"paths": [str(path) for path in paths], **fields})
+    return open_reader(source, where="data.sources.s")
 
 
 def read(source: Reader, size: int = 10**9) -> list[Raw]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from world.stores import check, facts, read, reader, said
 
 from ropewalk.data import DataError
-from ropewalk.data.sources import lines
+from ropewalk.data.sources import jsonl
 from ropewalk.data.sources.source import Raw, Span, Unit
 
 TEXTS = ["plain", "zwei\nλ 漢字 🙂", "", '\\u "quoted"', "end"]
@@ -111,8 +111,8 @@ def test_a_long_line_is_read_in_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ascii: bool, suffix: str
 ):
     """With small limits every path of the long one is taken; the id stands behind the text."""
-    monkeypatch.setattr(lines, "LONG", 256)
-    monkeypatch.setattr("ropewalk.data.sources.longline.BLOCK", 200)
+    monkeypatch.setattr(jsonl, "LONG", 256)
+    monkeypatch.setattr(jsonl, "BLOCK", 200)
     rows = [json.dumps({"text": text, "id": at}, ensure_ascii=ascii) for at, text in enumerate(LONG)]
     content = "\n".join(rows).encode()
     (tmp_path / f"a.jsonl{suffix}").write_bytes(gzip.compress(content) if suffix else content)
@@ -135,8 +135,8 @@ BROKEN_LONG = {
 @pytest.mark.parametrize("case", BROKEN_LONG)
 def test_a_broken_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str):
     value, reason = BROKEN_LONG[case]
-    monkeypatch.setattr(lines, "LONG", 256)
-    monkeypatch.setattr("ropewalk.data.sources.longline.BLOCK", 200)
+    monkeypatch.setattr(jsonl, "LONG", 256)
+    monkeypatch.setattr(jsonl, "BLOCK", 200)
     (tmp_path / "a.jsonl").write_bytes(b'{"text": ' + value + b'}\n{"text": "good", "id": 1}\n')
     fields = {"id": "id"} if case == "id" else {}
     assert [raw.fault for raw in read(reader("jsonl", tmp_path, on_error="skip", **fields))] == [reason, None]
@@ -145,7 +145,7 @@ def test_a_broken_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cas
 
 
 def test_a_long_line_is_never_one_object(tmp_path: Path):
-    size = 6 * lines.LONG
+    size = 6 * jsonl.LONG
     with (tmp_path / "a.jsonl").open("wb") as file:
         file.write(b'{"text": "')
         for _ in range(size >> 20):
@@ -157,7 +157,7 @@ def test_a_long_line_is_never_one_object(tmp_path: Path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert characters == (size >> 20 << 16) * 14
-    assert peak < 4 * lines.LONG
+    assert peak < 4 * jsonl.LONG
 
 
 def test_the_line_of_a_cut_file_is_named_by_its_byte(tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 from world.stores import check, read, reader, said
 
 from ropewalk.data import DataError
-from ropewalk.data.sources.blocks import SMALL
+from ropewalk.data.sources.text import SMALL
 
 TEXTS = [f"text {number} λ\r\n" * (number % 7) for number in range(40)]
 KINDS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]

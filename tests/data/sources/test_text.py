@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from world.stores import check, read, reader
 
 from ropewalk.data import DataError
-from ropewalk.data.sources import blocks
-from ropewalk.data.sources.blocks import SMALL, decoded, normalised
+from ropewalk.data.sources.source import Fault
+from ropewalk.data.sources.text import BLOCK, SMALL, decoded, normalised
 
 TEXTS = st.text(alphabet="a\r\n\ufeffäλ漢🙂", max_size=40)
 
@@ -29,7 +29,7 @@ def test_any_cut_decodes_as_the_whole(text: str, mark: bool, cuts: list[int]):
 def test_a_broken_byte_is_named_whatever_the_chunks(before: int, step: int, broken: bytes):
     content = ("é" * before).encode() + broken
     chunks = [content[at : at + step] for at in range(0, len(content), step)]
-    with pytest.raises(blocks.Fault, match=f"here: .* at {2 * before};"):
+    with pytest.raises(Fault, match=f"here: .* at {2 * before};"):
         list(decoded(chunks, "here"))
 
 
@@ -48,7 +48,7 @@ def test_a_long_file_comes_in_blocks_and_twice_the_same(long: Path):
     assert raws[1].text is not None
     sizes = [len(block.encode()) for block in raws[1].text]
     assert len(sizes) > 10
-    assert max(sizes) <= blocks.BLOCK
+    assert max(sizes) <= BLOCK
 
 
 def test_a_long_file_is_never_one_object(long: Path):
