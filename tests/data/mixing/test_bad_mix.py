@@ -86,15 +86,15 @@ SECTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "knob too small": (
         {"a": ONE | {"transform": {"kind": "interleave", "chunks": 1}}},
         {},
-        ("chunks", "got 1", "correct"),
+        ("transform.chunks", "input_value=1", "greater"),
     ),
     "knob of another type": (
         {"a": ONE | {"transform": {"kind": "interleave", "documents": "few"}}},
         {},
-        ("documents", "'few'", "correct"),
+        ("transform.documents", "'few'", "integer"),
     ),
     "no such scorer": ({"a": ONE | {"score": SCORE | {"kind": "vibes"}}}, {}, ("vibes", "gzip_ratio")),
-    "level": ({"a": ONE | {"score": SCORE | {"level": 10}}}, {}, ("level", "got 10", "correct")),
+    "level": ({"a": ONE | {"score": SCORE | {"level": 10}}}, {}, ("score.level", "input_value=10", "less")),
     "band upside down": ({"a": ONE | {"score": SCORE | {"keep": [0.8, 0.2]}}}, {}, ("keep", "0.8", "swap")),
     "band beyond": ({"a": ONE | {"score": SCORE | {"keep": [0, 2]}}}, {}, ("keep", "2", "by: value")),
     "band of all": ({"a": ONE | {"score": SCORE | {"keep": [0, 1]}}}, {}, ("keep", "1", "narrow")),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from world.recipes import VALUES, changed, recipe
 
-from ropewalk.recipes.language.compose import compose, shipped
+from ropewalk.recipes.language.catalogue import shipped
+from ropewalk.recipes.language.compose import compose
 from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.language.schema import merge, numbers, parse, stages
 from ropewalk.rope import make_scheme
