@@ -15,7 +15,7 @@ def list_recipes(as_json: Json = False) -> None:
     """List the shipped recipes, each with what it does."""
     from rich.table import Table
 
-    from ropewalk.recipes.language.compose import headline, shipped
+    from ropewalk.recipes.language.catalogue import headline, shipped
 
     rows = [{"name": file.stem, "about": headline(file), "file": str(file)} for file in shipped()]
     if as_json:

@@ -57,10 +57,10 @@ class Batches:
 
     def of_rank(self, step: int, rank: int, device: torch.device) -> Iterator[Batch]:
         """Yield the micro-batches of `rank`, only its own span of each pack's tokens."""
-        own = self.of_data_rank(step, self.layout.data_rank(rank))
+        dealt = self.of_data_rank(step, self.layout.data_rank(rank))
         start, stop = self.layout.span(rank, self.plan.length)
-        for first in range(0, len(own), self.micro_batch):
-            packs = own[first : first + self.micro_batch]
+        for first in range(0, len(dealt), self.micro_batch):
+            packs = dealt[first : first + self.micro_batch]
             windows = [self.plan.read(pack, start, stop) for pack in packs]
             tokens, positions, labels = (
                 torch.stack([torch.as_tensor(getattr(w, name)) for w in windows]).to(device)
@@ -97,7 +97,7 @@ def deal(costs: Sequence[int], ranks: int) -> np.ndarray:
 def group_lengths(groups: Groups, extents: Sequence[Sequence[int]], start: int, stop: int) -> Tensor:
     """Return for each token in [start, stop) of each row the extent of its group, [B, stop - start]."""
     rows = []
-    for spans, own in zip(groups, extents, strict=True):
+    for spans, reach in zip(groups, extents, strict=True):
         sizes = torch.tensor([end - begin for begin, end in spans])
-        rows.append(torch.tensor(own).repeat_interleave(sizes)[start:stop])
+        rows.append(torch.tensor(reach).repeat_interleave(sizes)[start:stop])
     return torch.stack(rows)

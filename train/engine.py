@@ -7,7 +7,6 @@ To it every rank is a data rank, so it averages gradients over the world at ever
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from types import ModuleType
 from typing import Any
@@ -26,14 +25,6 @@ LARGEST_BUCKET = 200_000_000
 
 Attention = Callable[..., GroupedAttention]
 """Makes the forward keyword of a micro-batch: `attention(groups=...)`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepResult:
-    """What one optimizer step did: global token-mean loss in nats, gradient norm before clipping."""
-
-    loss: float
-    grad_norm: float
 
 
 def load_deepspeed() -> ModuleType:
@@ -105,15 +96,20 @@ def deepspeed_config(settings: TrainSection, accumulation: int, parameters: int)
     }
 
 
-def train_step(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention) -> StepResult:
-    """Accumulate the gradients of optimizer step `step`, check them and update the weights."""
+def train_step(
+    engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention
+) -> tuple[float, float]:
+    """Accumulate the gradients of optimizer step `step`, check them and update the weights.
+
+    Return the global token-mean loss in nats and the gradient's norm before clipping.
+    """
     loss = accumulate(engine, batches, step, mesh, attention)
     if not math.isfinite(loss):
         raise TrainError(
             f"train: the loss must be finite, got {loss} at step {step}; the weights are still those before "
             "it: lower train.learning_rate or lengthen train.schedule.warmup"
         )
-    return StepResult(loss=loss, grad_norm=update(engine))
+    return loss, update(engine)
 
 
 def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention) -> float:

@@ -119,15 +119,15 @@ class Run:
         rate = learning_rate(done, peak=settings.learning_rate, steps=settings.steps, **schedule)
         set_learning_rate(engine, rate)
         began = time.perf_counter()
-        result = train_step(engine, batches, done, self.mesh, attention)
+        loss, grad_norm = train_step(engine, batches, done, self.mesh, attention)
         seconds = time.perf_counter() - began
         tokens = progress.tokens + settings.batch_tokens
         progress = replace(progress, step=progress.step + 1, stage_step=done + 1, tokens=tokens)
         record = StepRecord(
             step=progress.step,
             stage=progress.stage,
-            loss=result.loss,
-            grad_norm=result.grad_norm,
+            loss=loss,
+            grad_norm=grad_norm,
             learning_rate=rate,
             tokens=tokens,
             tokens_per_second=settings.batch_tokens / seconds,

@@ -37,10 +37,6 @@ class Mesh:
     def data_rank(self) -> int:
         return self.layout.data_rank(self.rank)
 
-    @property
-    def sequence_rank(self) -> int:
-        return self.layout.sequence_rank(self.rank)
-
     @classmethod
     def alone(cls) -> "Mesh":
         """Describe a single process without any process group."""

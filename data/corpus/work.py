@@ -23,8 +23,7 @@ from typing import Any
 from ..encoding.encoder import Encoder, load_encoder
 from ..errors import DataError
 from ..sources import open_reader
-from ..sources.source import Input, Reader
-from ..sources.source import Reading
+from ..sources.source import Input, Reader, Reading
 from ..spec import DataSpec, reading_of
 from ..whole import write_json
 from .manifest import differences, fingerprint

@@ -48,8 +48,8 @@ def problems_of(recipe: Recipe, world: int) -> list[str]:
     previous = None
     for index, stage in enumerate(stages(recipe)):
         for problem in _stage_problems(stage, world, previous):
-            own = recipe.stages and problem.startswith(("target_length", "train.", "eval.", "data."))
-            lines.append(f"stages[{index}].{problem}" if own else problem)
+            of_stage = recipe.stages and problem.startswith(("target_length", "train.", "eval.", "data."))
+            lines.append(f"stages[{index}].{problem}" if of_stage else problem)
         previous = stage
     return list(dict.fromkeys(lines))
 

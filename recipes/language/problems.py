@@ -27,7 +27,7 @@ SUFFIXES = {"k": 1024, "m": 1024**2}
 
 def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """List `<key>: <what must hold>, got <value>; <cure>`, one line for each thing pydantic found."""
-    return [_located(key_path(found["loc"], schema), _sentence(found, schema)) for found in error.errors()]
+    return [_located(key_path(line["loc"], schema), _sentence(line, schema)) for line in error.errors()]
 
 
 def key_path(location: tuple[int | str, ...], schema: type[BaseModel]) -> str:
@@ -42,18 +42,17 @@ def key_path(location: tuple[int | str, ...], schema: type[BaseModel]) -> str:
 
 def _located(path: str, sentence: str) -> str:
     """Put the key before a sentence; one that names a key of its own is taken at its word."""
-    own = re.match(r"[a-z_][\w.\[\]]*: ", sentence)
-    if own is None:
+    if not re.match(r"[a-z_][\w.\[\]]*: ", sentence):
         return f"{path}: {sentence}"
     return sentence if sentence.startswith(path) else f"{path}.{sentence}"
 
 
-def _sentence(found: Any, schema: type[BaseModel]) -> str:
-    kind, value, context = found["type"], found["input"], found.get("ctx", {})
+def _sentence(line: Any, schema: type[BaseModel]) -> str:
+    kind, value, context = line["type"], line["input"], line.get("ctx", {})
     if kind == "missing":
         return "must be given, got nothing; add it"
     if kind == "extra_forbidden":
-        return f"must be a known key, got {shown(found['loc'][-1])}; {_known_keys(found['loc'], schema)}"
+        return f"must be a known key, got {shown(line['loc'][-1])}; {_known_keys(line['loc'], schema)}"
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
@@ -62,7 +61,7 @@ def _sentence(found: Any, schema: type[BaseModel]) -> str:
         return f"must have a known kind, got {context['tag']!r}; known: {context['expected_tags']}"
     if kind == "union_tag_not_found":
         return f"must say its kind, got {shown(value)}; add kind: ..."
-    must_be = MUST_BE.get(kind) or found["msg"].replace("Input should be", "must be")
+    must_be = MUST_BE.get(kind) or line["msg"].replace("Input should be", "must be")
     return f"{must_be}, got {shown(value)}{_number_cure(kind, value)}"
 
 

@@ -146,14 +146,14 @@ class Recipe(Section):
 
 def parse(values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     """Turn resolved values into a Recipe; a RecipeError lists all problems, those of the stages too."""
-    filled, found = _filled(dict(values))
+    filled, lines = _filled(dict(values))
     recipe = None
     try:
         recipe = Recipe.model_validate(filled)
-        found += _stage_problems(recipe)
+        lines += _stage_problems(recipe)
     except ValidationError as error:
-        found += problems(error, Recipe)
-    raise_all(where, found)
+        lines += problems(error, Recipe)
+    raise_all(where, lines)
     assert recipe is not None
     return recipe
 
@@ -204,9 +204,9 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
 
 def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Take what a staged recipe leaves to its stages from the last; say what the first one overrides."""
-    found: list[str] = []
+    lines: list[str] = []
     if not _are_stages(values.get("stages")):
-        return values, found
+        return values, lines
     last: dict[str, Any] = {}
     for stage in values["stages"]:
         last = merge(last, stage)
@@ -217,8 +217,8 @@ def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if given is None and opening is not None:
             values = merge(values, {key: final} if not section else {section[0]: {key: final}})
         elif given is not None and opening is not None and (key == "steps" or given != final):
-            found.append(f"{path}: must be left to the stages, got {shown(given)}; change stages[0].{path}")
-    return values, found
+            lines.append(f"{path}: must be left to the stages, got {shown(given)}; change stages[0].{path}")
+    return values, lines
 
 
 def _are_stages(value: Any) -> bool:
@@ -239,12 +239,12 @@ def _stage_values(recipe: Recipe) -> Iterator[dict[str, Any]]:
 
 
 def _stage_problems(recipe: Recipe) -> list[str]:
-    found = []
+    lines = []
     for index, (difference, values) in enumerate(zip(recipe.stages, _stage_values(recipe), strict=False)):
         for key in difference.keys() & {"stages", "run_dir"}:
-            found.append(f"stages[{index}].{key}: must not be set in a stage, got a value; remove it")
+            lines.append(f"stages[{index}].{key}: must not be set in a stage, got a value; remove it")
         try:
             Recipe.model_validate(values)
         except ValidationError as error:
-            found += [f"stages[{index}].{problem}" for problem in problems(error, Recipe)]
-    return found
+            lines += [f"stages[{index}].{problem}" for problem in problems(error, Recipe)]
+    return lines

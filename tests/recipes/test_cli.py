@@ -100,7 +100,7 @@ def test_a_mistake_in_the_code_keeps_its_traceback(run: Run, monkeypatch: pytest
     def broken(*_: Any) -> None:
         raise ValueError("not for people")
 
-    monkeypatch.setattr("ropewalk.recipes.language.compose.shipped", broken)
+    monkeypatch.setattr("ropewalk.recipes.language.catalogue.shipped", broken)
     assert isinstance(run("recipes", "list").exception, ValueError)
 
 

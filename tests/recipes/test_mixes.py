@@ -11,7 +11,8 @@ import yaml
 
 from ropewalk.data import Plan, load_encoder, open_plan, prepare
 from ropewalk.data.mixing.mixture import budgets
-from ropewalk.recipes.language.compose import LIBRARY, compose, load
+from ropewalk.recipes.language.catalogue import LIBRARY
+from ropewalk.recipes.language.compose import compose, load
 from ropewalk.recipes.language.schema import Recipe, stages
 
 TOKENIZER = LIBRARY / "assets/tiny-base"

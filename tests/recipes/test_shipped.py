@@ -8,8 +8,9 @@ import pytest
 import yaml
 from typer.testing import Result
 
+from ropewalk.recipes.language.catalogue import BASES, LIBRARY, shipped
 from ropewalk.recipes.language.check import problems_of
-from ropewalk.recipes.language.compose import BASES, LIBRARY, load, shipped
+from ropewalk.recipes.language.compose import load
 from ropewalk.recipes.language.schema import stages
 
 EVERY = sorted(file for file in LIBRARY.rglob("*.yaml") if "assets" not in file.parts)

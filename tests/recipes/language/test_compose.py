@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ropewalk.recipes.language.compose import LIBRARY, compose, find, headline, load, shipped
+from ropewalk.recipes.language.catalogue import LIBRARY, find, headline, shipped
+from ropewalk.recipes.language.compose import compose, load
 from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.language.yaml_text import parse_yaml
 

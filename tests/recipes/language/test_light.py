@@ -21,7 +21,8 @@ sys.meta_path.insert(0, Watch())
 
 import ropewalk.train, ropewalk.train.schedule, ropewalk.train.storage
 from ropewalk.recipes.language.check import missing_files, problems_of
-from ropewalk.recipes.language.compose import compose, shipped
+from ropewalk.recipes.language.catalogue import shipped
+from ropewalk.recipes.language.compose import compose
 from ropewalk.recipes.language.schema import parse
 
 for file in shipped():

@@ -1,46 +1,18 @@
-"""The recipe schema: types, errors with key and cure, stages, fingerprint, differences, cross checks."""
+"""The recipe schema: types, errors with key and cure, stages, fingerprint, differences."""
 
 import copy
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from world.recipes import VALUES, changed, recipe
 
-from ropewalk.recipes.language.check import check, missing_files, model_facts, problems_of
-from ropewalk.recipes.language.compose import compose, shipped
+from ropewalk.recipes.language.catalogue import shipped
+from ropewalk.recipes.language.compose import compose
 from ropewalk.recipes.language.errors import RecipeError
-from ropewalk.recipes.language.schema import Recipe, merge, numbers, parse, stages
+from ropewalk.recipes.language.schema import merge, numbers, parse, stages
 from ropewalk.rope import make_scheme
-from ropewalk.train.model import config_problems
 from ropewalk.train.settings import differing
-
-CONFIG = {
-    "num_hidden_layers": 1,
-    "hidden_size": 64,
-    "intermediate_size": 64,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-    "vocab_size": 128,
-    "max_position_embeddings": 64,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-}
-VALUES: dict[str, Any] = {
-    "run_dir": "runs/x",
-    "target_length": 256,
-    "model": {"path": "models/x", "config": CONFIG},
-    "rope": {"kind": "yarn"},
-    "data": {"sources": {"text": {"kind": "files", "weight": 1.0, "paths": ["corpus"]}}},
-    "train": {"steps": 20, "batch_tokens": 1024, "learning_rate": 1e-3, "checkpoint_every": 10},
-}
-
-
-def changed(change: dict[str, Any]) -> dict[str, Any]:
-    return merge(copy.deepcopy(VALUES), change)
-
-
-def recipe(change: dict[str, Any] | None = None) -> Recipe:
-    return parse(changed(change or {}))
 
 
 def test_defaults_are_those_of_the_design():
@@ -275,125 +247,3 @@ def test_difference_of_numbers_survives_json():
     kept = json.loads(json.dumps(numbers(recipe())))
     assert differing(numbers(recipe()), kept) == []
     assert differing(numbers(recipe({"train": {"seed": 1}})), kept) == ["train.seed: 1, not 0"]
-
-
-SKIP = {"sources": {"text": {"groups": "pack", "positions": "skip"}}}
-BAD_TOGETHER = [
-    ({"target_length": 64}, 1, "target_length", "64", "raise"),
-    ({"train": {"batch_tokens": 1000}}, 1, "train.batch_tokens", "1000", "768 or 1024"),
-    ({"train": {"batch_tokens": 256}}, 2, "train.batch_tokens", "256", "512"),
-    ({"train": {"micro_batch": 3}}, 1, "train.batch_tokens", "1024", "768"),
-    ({"train": {"sequence": 2}}, 3, "train.sequence", "2", "[1]"),
-    ({"train": {"sequence": 3}}, 6, "train.sequence", "3", "[1, 2]"),
-    ({"train": {"sequence": 16}}, 16, "train.sequence", "16", "[1, 2, 4, 8]"),
-    (
-        {"target_length": 258, "train": {"batch_tokens": 2580, "sequence": 4}},
-        4,
-        "train.sequence",
-        "4",
-        "[1, 2]",
-    ),
-    ({"eval": {"sequence": 3}}, 6, "eval.sequence", "3", "[1, 2]"),
-    ({"eval": {"every": 5}}, 1, "eval.every", "5", "eval.tasks"),
-    ({"eval": {"every": 50, "tasks": {"a": {"kind": "needles"}}}}, 1, "eval.every", "50", "lower"),
-    ({"train": {"schedule": {"warmup": 20}}}, 1, "train.schedule.warmup", "20", "lower"),
-    ({"train": {"schedule": {"kind": "constant", "floor": 0.1}}}, 1, "train.schedule.floor", "0.1", "remove"),
-    ({"data": {"tokens": 100}}, 1, "data.tokens", "100", "leave it out"),
-    ({"data": {"length": 512}}, 1, "data.length", "512", "lower"),
-    ({"data": {"length": 192}}, 1, "train.batch_tokens", "data.length 192", "960 or 1152"),
-    ({"data": {"length": 129}, "train": {"sequence": 2}}, 2, "train.sequence", "129", "[1]"),
-    ({"data": SKIP}, 1, "data.sources.text.positions", "skip", "data.length"),
-    (
-        {"data": SKIP | {"length": 128}, "rope": {"kind": "dca"}},
-        1,
-        "data.sources.text.positions",
-        "dca",
-        "remove",
-    ),
-    ({"model": {"config": None}}, 1, "model.path", "models/x", "correct the path"),
-    ({"model": {"config": {"model_type": "lama"}}}, 1, "model: config.model_type", "'lama'", "supported"),
-    ({"model": {"config": {"model_type": "gpt2"}}}, 1, "model", "gpt2", ""),
-    ({"original_length": 512}, 1, "rope", "256", ""),
-    (
-        {"stages": [{"target_length": 256}, {"target_length": 128}], "target_length": 128},
-        1,
-        "stages[1].target_length",
-        "128",
-        "reorder",
-    ),
-]
-
-
-@pytest.mark.parametrize(("change", "world", "key", "value", "cure"), BAD_TOGETHER)
-def test_bad_together(change: dict[str, Any], world: int, key: str, value: str, cure: str):
-    found = [line for line in problems_of(recipe(change), world) if line.startswith(key)]
-    assert any(value in line and cure in line for line in found), problems_of(recipe(change), world)
-
-
-@pytest.mark.parametrize(
-    ("change", "value", "cure"),
-    [({"hiden_size": 4}, "'hiden_size'", "'hidden_size'"), ({"model_type": "lama"}, "'lama'", "correct")],
-)
-def test_what_transformers_would_not_read_is_found_where_it_is_at_hand(
-    change: dict[str, Any], value: str, cure: str
-):
-    (line,) = config_problems(recipe({"model": {"config": change}}).model)
-    assert line.startswith(f"model.config.{next(iter(change))}: ")
-    assert value in line
-    assert cure in line
-    assert not list(config_problems(recipe().model))
-
-
-def test_check_lists_all_problems_and_passes_a_sound_recipe(tmp_path: Path):
-    assert problems_of(recipe(), 1) == []
-    assert problems_of(recipe({"train": {"sequence": 4}}), 4) == []
-    for name in ("config.json", "tokenizer.json"):
-        (tmp_path / name).write_text(json.dumps({"model_type": "llama"} | CONFIG))
-    check(recipe({"model": {"path": str(tmp_path)}}), 1)
-    wrong = recipe(
-        {"target_length": 64, "train": {"batch_tokens": 100, "sequence": 3, "schedule": {"warmup": 99}}}
-    )
-    with pytest.raises(RecipeError) as caught:
-        check(wrong, 3, where="r.yaml", more=["else: wrong"])
-    keys = ("else", "target_length", "train.batch_tokens", "train.sequence", "train.schedule.warmup")
-    keys += ("model.path", "model.tokenizer")
-    assert all(f"r.yaml: {key}: " in str(caught.value) for key in keys)
-
-
-def test_packs_may_be_shorter_than_the_window():
-    skipping = recipe({"data": SKIP | {"length": 128}})
-    assert (skipping.pack_length, skipping.target_length) == (128, 256)
-    assert problems_of(skipping, 1) == []
-    shorter = recipe({"data": {"sources": {"text": {"positions": "skip"}}}})  # documents may be
-    assert problems_of(shorter, 1) == []
-    assert recipe().pack_length == 256
-
-
-def test_a_model_from_scratch_may_have_any_target():
-    scratch = {"model": {"path": None, "tokenizer": "tok"}, "target_length": 64, "rope": {"kind": "default"}}
-    assert problems_of(recipe(scratch), 1) == []
-
-
-def test_the_folder_is_read_and_must_agree_with_the_stated_facts(tmp_path: Path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **CONFIG, "hidden_size": 128}))
-    stated = recipe({"model": {"path": str(tmp_path)}})
-    (problem,) = problems_of(stated, 1)
-    assert problem.startswith("model.config.hidden_size")
-    assert "128" in problem
-    read = recipe({"model": {"path": str(tmp_path), "config": None}})
-    assert model_facts(read).heads == [(8, 2)]
-    assert problems_of(read, 1) == []
-
-
-def test_a_broken_config_is_named(tmp_path: Path):
-    (tmp_path / "config.json").write_text("{")
-    broken = recipe({"model": {"path": str(tmp_path), "config": None}})
-    assert [line for line in problems_of(broken, 1) if "config.json: must be JSON" in line]
-
-
-def test_missing_files_are_for_real_runs(tmp_path: Path):
-    found = missing_files(recipe())
-    assert [line.partition(":")[0] for line in found] == ["model.path", "model.tokenizer"]
-    for name in ("config.json", "tokenizer.json"):
-        (tmp_path / name).write_text("{}")
-    assert missing_files(recipe({"model": {"path": str(tmp_path)}})) == []
