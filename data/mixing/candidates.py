@@ -10,9 +10,9 @@ from ..corpus.store import Documents
 from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
+from ..spec import Selection
 from .mixture import hashed
 from .scorer import Scores, ScoreSection
-from .spec import Selection
 
 
 @dataclass(frozen=True, kw_only=True)

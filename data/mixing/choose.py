@@ -13,11 +13,10 @@ from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..packing.tables import Items
-from ..spec import DataSpec
+from ..spec import DataSpec, LongShare, Selection
 from .candidates import Candidates, candidates, counted, refuse_long_pieces
 from .mixture import Drawn, budgets, long_share, select
 from .scorer import Scores
-from .spec import LongShare, Selection
 from .synthetic import made
 from .transforming import transformed
 

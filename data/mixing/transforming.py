@@ -12,9 +12,9 @@ from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..packing.tables import Items
+from ..spec import Selection
 from .candidates import Candidates
 from .mixture import Drawn, hashed
-from .spec import Selection
 from .transform import Given, Inserted, Piece, Transform
 
 
