@@ -1,15 +1,16 @@
 """Documents -> tokens -> mixture -> packs.
 
-spec.py       what the `data:` section of a recipe may say
+spec.py       what the `data:` section of a recipe may say; registry.py: plug-ins by name
 sources/      raw documents, one file a kind
 encoding/     text to ids
 corpus/       one tokenised corpus, split into train and held-out
 mixing/       which documents, how often, and what is made of them
 packing/      which pieces share a pack, and where they stand in it
-planning.py   all of that to a plan's folder
-plan.py       sample number -> tokens, positions, labels, groups; dataset.py: the same for a plain Trainer
+prepare.py    the verb: all of that to a plan's folder
+plan.py       sample number -> tokens, positions, labels, groups; the same for a plain Trainer
 coverage.py   which distances and documents the plan trains
-prepare.py    the verb; preview.py, sampling.py: told from a sample; peek.py, checking.py: what is there
+preview.py    what prepare would make, told from a sample (sampling.py)
+counts.py     what was left out, by reason; whole.py: files and folders that are whole or absent
 """
 
 from .corpus.check import check_store
@@ -20,13 +21,12 @@ from .coverage import Bucket, Octave, attention_cost, beyond, buckets, coverage
 from .encoding.encoder import Encoder, load_encoder
 from .encoding.training import train_tokenizer
 from .errors import DataError
-from .mixing.spec import FactsSource, LongShare, RepeatsSource
 from .mixing.synthetic import Facts, Needle, plant
 from .plan import Pack, PackDataset, Plan, Segment, Window, open_plan
 from .prepare import PrepareReport, find_plan, merge_tasks, peek, prepare, prepare_task
 from .preview import preview
 from .sampling import sampled
-from .spec import DataSpec, FilesSource
+from .spec import DataSpec, FactsSource, FilesSource, LongShare, RepeatsSource
 
 __all__ = [
     "Bucket",

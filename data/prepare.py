@@ -156,9 +156,11 @@ def write_plan(
     with whole_folder(target) as partial:
         store = target.parent.parent
         documents = documents or open_documents(store, split="train")
-        scores = Scores(folder=store / "scores", corpus=corpus["fingerprint"])
+        scores = Scores(
+            folder=store / "scores", corpus=corpus["fingerprint"], documents=documents, encoder=encoder
+        )
         with write_part(partial / MADE) as made:
-            chosen = choose(spec, encoder, documents, made, length=length, scores=scores)
+            chosen = choose(spec, scores, made, length=length)
         parts = [(own.items, scope_of(spec.sources[name])) for name, own in chosen.items()]
         segments, packs = tables(parts, length, reach=reach, fit=spec.fit, seed=spec.seed)
         np.save(partial / SEGMENTS, segments)

@@ -81,12 +81,15 @@ def preview(spec: DataSpec, sample: Sample, *, length: int, reach: int, workers:
 
 def _taken(spec: DataSpec, sample: Sample) -> dict[str, Taken]:
     """Draw from the sample what the plan draws from all text; a DataError names all that have too little."""
-    scores = Scores(folder=sample.folder / "scores", corpus=sample.corpus.manifest["fingerprint"])
+    scores = Scores(
+        folder=sample.folder / "scores",
+        corpus=sample.corpus.manifest["fingerprint"],
+        documents=sample.documents,
+        encoder=sample.encoder,
+    )
     base = {name: getattr(source, "of", name) for name, source in spec.mixed.items()}
     own = {
-        name: candidates(name, source, sample.documents, sample.encoder, scores)
-        for name, source in spec.mixed.items()
-        if source.weight != 0
+        name: candidates(name, source, scores) for name, source in spec.mixed.items() if source.weight != 0
     }
     pooled, asked = spec.mode == "global", asked_of(spec)
     taken: dict[str, Taken] = {}

@@ -179,8 +179,9 @@ def _alone(work: Work, jobs: Sequence[Job], progress: Progress | None) -> None:
 def _together(work: Work, jobs: Sequence[Job], workers: int, progress: Progress | None) -> None:
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
-    setup = (work.encoder, counter)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=setup) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(work.encoder, counter)
+    ) as pool:
         running = {pool.submit(_run, job, work.spec.read[job.source]) for job in jobs}
         try:
             while running:
@@ -199,32 +200,23 @@ def _together(work: Work, jobs: Sequence[Job], workers: int, progress: Progress 
                 future.cancel()
 
 
-@dataclass
-class _Worker:
-    """What a worker process keeps between units."""
-
-    encoder: Encoder
-    counter: Any
-
-
-_worker: _Worker | None = None
+_worker: dict[str, Any] = {}
+"""What a worker process keeps between units: the encoder, and the bytes that all have done."""
 
 
 def _start(encoder: Encoder, counter: Any) -> None:
-    global _worker
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is enough
-    _worker = _Worker(encoder=encoder, counter=counter)
+    _worker.update(encoder=encoder, counter=counter)
 
 
 def _run(job: Job, source: Reading) -> None:
-    assert _worker is not None
-    worker = _worker
+    counter = _worker["counter"]
 
     def count(size: int) -> None:
-        with worker.counter.get_lock():
-            worker.counter.value += size
+        with counter.get_lock():
+            counter.value += size
 
-    tokenise_unit(job, _reader(source, job.source), worker.encoder, count)
+    tokenise_unit(job, _reader(source, job.source), _worker["encoder"], count)
 
 
 def identity_of(spec: DataSpec, encoder: Encoder, inputs: dict[str, list[Input]]) -> dict[str, Any]:

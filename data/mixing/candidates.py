@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..corpus.store import Documents
 from ..counts import Counts
-from ..encoding.encoder import Encoder
 from ..errors import DataError
+from ..spec import Selection
 from .mixture import hashed
 from .scorer import Scores, ScoreSection
-from .spec import Selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +25,9 @@ class Candidates:
     """`min_tokens`, `max_tokens`, `score`, and `remainder` of what was cut."""
 
 
-def candidates(
-    name: str, source: Selection, documents: Documents, encoder: Encoder, scores: Scores
-) -> Candidates:
+def candidates(name: str, source: Selection, scores: Scores) -> Candidates:
     """Leave out by length, then by score, then cut."""
-    base = getattr(source, "of", name)
+    base, documents = getattr(source, "of", name), scores.documents
     rows = documents.of_source(base)
     lengths, keys = documents.lengths()[rows], documents.keys()[rows]
     fits = (lengths >= source.min_tokens) & (lengths <= (source.max_tokens or np.iinfo(np.int64).max))
@@ -40,8 +36,8 @@ def candidates(
         max_tokens=counted(lengths[~fits & (lengths >= source.min_tokens)]),
     )
     if source.score:
-        found = scores.of(base, rows, source.score.made, documents, encoder)
-        band = fits & _in_band(found, fits, source.score)
+        numbers = scores.of(base, rows, source.score.made)
+        band = fits & _in_band(numbers, fits, source.score)
         dropped["score"] = counted(lengths[fits & ~band])
         fits = band
     rows, lengths, keys = rows[fits], lengths[fits], keys[fits]

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..corpus.store import Documents, PartWriter, Row
+from ..corpus.store import PartWriter, Row
 from ..counts import Counts
-from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..packing.tables import Items
-from ..spec import DataSpec
+from ..spec import DataSpec, LongShare, Selection
 from .candidates import Candidates, candidates, counted, refuse_long_pieces
 from .mixture import Drawn, budgets, long_share, select
 from .scorer import Scores
-from .spec import LongShare, Selection
 from .synthetic import made
 from .transforming import transformed
 
@@ -39,27 +37,20 @@ class Chosen:
     """By reason, what of the source is not in the plan: documents, tokens."""
 
 
-def choose(
-    spec: DataSpec,
-    encoder: Encoder,
-    documents: Documents,
-    writer: PartWriter,
-    *,
-    length: int,
-    scores: Scores,
-) -> dict[str, Chosen]:
+def choose(spec: DataSpec, scores: Scores, writer: PartWriter, *, length: int) -> dict[str, Chosen]:
     """Choose for packs of `length` tokens, in the recipe's order; `spec.tokens` is set.
 
     Made documents and inserted tokens go to `writer`, which is empty; their rows count on after those of
-    `documents`, the training split. One DataError names all sources that cannot give what is asked.
+    the training split, which `scores` holds. One DataError names all sources that cannot give what is asked.
     """
     asked, problems = asked_of(spec), list[str]()
+    documents, encoder = scores.documents, scores.encoder
     own: dict[str, Candidates] = {}
     for name, source in spec.mixed.items():
         if source.weight != 0:
             with _collected(problems):
                 refuse_long_pieces(name, source, length)
-                own[name] = candidates(name, source, documents, encoder, scores)
+                own[name] = candidates(name, source, scores)
     drawn = draw_from(spec, own, asked, problems)
     written: dict[str, Iterator[np.ndarray]] = {}
     for name, budget in asked.items():

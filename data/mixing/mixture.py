@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DataError
-from .spec import LongShare
+from ..spec import LongShare
 
 GOLDEN = 0x9E3779B97F4A7C15
 

@@ -74,35 +74,25 @@ class ScoreSection(PluginSection[Scorer]):
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores over one corpus, computed when first asked for."""
+    """Scores of a corpus' training documents, computed when first asked for."""
 
     folder: Path
     corpus: str
     """The corpus' fingerprint."""
+    documents: Documents
+    encoder: Encoder
 
-    def of(
-        self, source: str, rows: np.ndarray, scorer: Scorer, documents: Documents, encoder: Encoder
-    ) -> np.ndarray:
+    def of(self, source: str, rows: np.ndarray, scorer: Scorer) -> np.ndarray:
         """Give float64 scores of a source's documents, all its rows in their order."""
-        target = self.folder / f"{self._fingerprint(source, scorer)}.npy"
-        if not target.exists():
-            self._compute(target, source, rows, scorer, documents, encoder)
-        return np.load(target)
-
-    def _fingerprint(self, source: str, scorer: Scorer) -> str:
         knobs = {"name": scorer.name, **asdict(scorer)}
         # "model" is kept so that scores of earlier stores are found.
-        return fingerprint({"corpus": self.corpus, "source": source, "scorer": knobs, "model": ""})[:24]
+        name = fingerprint({"corpus": self.corpus, "source": source, "scorer": knobs, "model": ""})[:24]
+        target = self.folder / f"{name}.npy"
+        if not target.exists():
+            self._compute(target, source, rows, scorer)
+        return np.load(target)
 
-    def _compute(
-        self,
-        target: Path,
-        source: str,
-        rows: np.ndarray,
-        scorer: Scorer,
-        documents: Documents,
-        encoder: Encoder,
-    ) -> None:
+    def _compute(self, target: Path, source: str, rows: np.ndarray, scorer: Scorer) -> None:
         """Go on with what an earlier run left; one process at a time, the others wait and find it done."""
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
@@ -113,23 +103,20 @@ class Scores:
             done = file.tell() // 8
             file.truncate(done * 8)
             for first in range(done, len(rows), FLUSHED):
-                block = [
-                    self._score(int(row), source, scorer, documents, encoder)
-                    for row in rows[first : first + FLUSHED]
-                ]
+                block = [self._score(int(row), source, scorer) for row in rows[first : first + FLUSHED]]
                 file.write(np.array(block, "<f8").tobytes())
                 file.flush()
             with whole_file(target) as writing, writing.open("wb") as whole:
                 np.save(whole, np.fromfile(partial, "<f8"))
             partial.unlink()
 
-    def _score(self, row: int, source: str, scorer: Scorer, documents: Documents, encoder: Encoder) -> float:
-        tokens = documents.tokens(row)
-        text = tokens[len(encoder.opens) : len(tokens) - len(encoder.closes)]
-        score = float(scorer(text, encoder.decode))
+    def _score(self, row: int, source: str, scorer: Scorer) -> float:
+        tokens = self.documents.tokens(row)
+        text = tokens[len(self.encoder.opens) : len(tokens) - len(self.encoder.closes)]
+        score = float(scorer(text, self.encoder.decode))
         if not math.isfinite(score):
             raise DataError(
                 f"data.sources.{source}.score: {scorer.name} must give numbers, got {score} "
-                f"for {documents[row].id}; leave that document out by min_tokens"
+                f"for {self.documents[row].id}; leave that document out by min_tokens"
             )
         return score

@@ -18,9 +18,8 @@ import numpy as np
 from ..corpus.store import Documents
 from ..encoding.encoder import Encoder
 from ..errors import DataError
-from ..spec import DataSpec
+from ..spec import DataSpec, FactsSource, RepeatsSource
 from .mixture import draw
-from .spec import FactsSource, RepeatsSource
 
 CONSONANTS, VOWELS = "bcdfghjklmnpqrstvwxyz", "aeiou"
 VALUE_DIGITS = 5

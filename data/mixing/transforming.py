@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..packing.tables import Items
+from ..spec import Selection
 from .candidates import Candidates
 from .mixture import Drawn, hashed
-from .spec import Selection
 from .transform import Given, Inserted, Piece, Transform
 
 
@@ -32,13 +33,7 @@ def transformed(
     """Give a source's items, no more tokens than were drawn; what a transform left out, and what insertions
     pushed out, is counted."""
     index = drawn.index
-    items = Items(
-        item=np.arange(len(index)),
-        row=own.row[index],
-        start=own.start[index],
-        length=drawn.taken,
-        trained=np.ones(len(index), bool),
-    )
+    items = replace(Items.whole(own.row[index], drawn.taken), start=own.start[index])
     if source.transform is None:
         return items, Counts()
     kind = source.transform.made
@@ -50,9 +45,13 @@ def transformed(
         given = [_given(documents, items, int(at)) for at in group]
         for pieces in kind(given, rng, lambda text: encoder.encode([text])[0]):
             table.add(kind, pieces, given, items, group)
-    lost = {"documents": 0, "tokens": drawn.tokens - table.cut}
-    cut, pushed_out = trimmed(table.items(), drawn.tokens)
-    return cut, Counts(transform=lost, pushed_out=pushed_out)
+    written = table.items()
+    kept = written.first(drawn.tokens)
+    gone = len(np.unique(written.item)) - len(np.unique(kept.item))
+    over = int(written.length.sum() - kept.length.sum())
+    dropped = Counts(transform={"documents": 0, "tokens": drawn.tokens - table.cut})
+    dropped.add("pushed_out", documents=gone, tokens=over)
+    return kept, dropped
 
 
 def groups(part: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -61,23 +60,6 @@ def groups(part: np.ndarray, size: int) -> Iterator[np.ndarray]:
     for first, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         for at in range(first, stop, size):
             yield np.arange(at, min(at + size, stop))
-
-
-def trimmed(items: Items, tokens: int) -> tuple[Items, dict[str, int]]:
-    """Keep the first `tokens` tokens and count the rest."""
-    ends = np.cumsum(items.length)
-    length = np.clip(items.length - (ends - tokens), 0, items.length)
-    kept = length > 0
-    over = int(items.length.sum() - length.sum())
-    cut = Items(
-        item=items.item[kept],
-        row=items.row[kept],
-        start=items.start[kept],
-        length=length[kept],
-        trained=items.trained[kept],
-    )
-    gone = len(np.unique(items.item)) - len(np.unique(cut.item))
-    return cut, {"documents": gone, "tokens": over}
 
 
 class Table:

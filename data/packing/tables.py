@@ -72,6 +72,18 @@ class Items:
         """Give int64 tokens of each item."""
         return np.bincount(self.item, weights=self.length).astype(np.int64)
 
+    def first(self, tokens: int) -> Items:
+        """Keep the first `tokens` tokens of all."""
+        length = np.clip(self.length - (np.cumsum(self.length) - tokens), 0, self.length)
+        kept = length > 0
+        return Items(
+            item=self.item[kept],
+            row=self.row[kept],
+            start=self.start[kept],
+            length=length[kept],
+            trained=self.trained[kept],
+        )
+
     @classmethod
     def joined(cls, parts: Sequence[Items]) -> Items:
         """Put the items of all parts one after the other."""

@@ -28,6 +28,7 @@ from ropewalk.data import (
 from ropewalk.data.corpus.content import Content
 
 Spec = Callable[..., DataSpec]
+FACTS = {"kind": "facts", "text": "code", "weight": 0.5, "facts": 1}
 
 
 @pytest.fixture
@@ -139,9 +140,8 @@ def test_any_document_fits_any_length(spec: Spec, prepared: Callable[..., Prepar
 
 
 def test_stages_that_read_the_same_share_a_store(spec: Spec, prepared: Callable[..., PrepareReport]):
-    facts = {"kind": "facts", "text": "code", "weight": 0.5, "facts": 1}
     one = prepared(spec(), length=64)
-    two = prepared(spec(code={"weight": 0.5}, sources={"facts": facts}, seed=4), length=256)
+    two = prepared(spec(code={"weight": 0.5}, sources={"facts": FACTS}, seed=4), length=256)
     assert one.corpus_fingerprint == two.corpus_fingerprint
     assert open_plan(one.folder).fingerprint != open_plan(two.folder).fingerprint
 
@@ -208,3 +208,30 @@ def test_library_packages_are_sources(tokenizer: Path, tmp_path: Path):
     names = {Path(document.id).parts[0] for document in open_documents(report.folder, split="train")}
     assert names == {"json", "email", "asyncio"}
     assert np.all(open_documents(report.folder, split="train").sizes() > 0)
+
+
+LIGHT = """
+import sys
+from ropewalk.data import DataSpec, PackDataset, check_store, load_encoder, open_plan
+from ropewalk.data import peek, prepare, preview, sampled
+if __name__ == "__main__":
+    spec, tokenizer, folder = DataSpec.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3]
+    report = prepare(spec, tokenizer_path=tokenizer, length=128, folder=folder, workers=2)
+    encoder = load_encoder(tokenizer)
+    check_store(folder)
+    peek(open_plan(folder), encoder, range(2))
+    PackDataset(report.folder)[0]
+    with sampled(spec, encoder) as sample:
+        preview(spec, sample, length=128, reach=128, workers=1)
+heavy = {"torch", "transformers", "datasets", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_none_of_it_imports_torch_or_transformers(spec: Spec, tokenizer: Path, tmp_path: Path):
+    """The workers run the script again: so what they import is looked at too."""
+    (tmp_path / "light.py").write_text(LIGHT)
+    several = spec(part_bytes=9_000, code={"weight": 0.5}, sources={"f": FACTS}, tokens=2000)
+    command = [sys.executable, str(tmp_path / "light.py"), several.model_dump_json(), str(tokenizer)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([*command, str(tmp_path / "store")], env=environment, check=True)

@@ -95,6 +95,6 @@ def chosen_of(
     folder: Path = Path("/nowhere"),
 ) -> dict[str, Chosen]:
     """Choose from a small corpus."""
-    scores = Scores(folder=folder, corpus="c")
     documents, encoder, made = (cast(Any, part) for part in (corpus, SmallEncoder(), writer or SmallWriter()))
-    return choose(spec, encoder, documents, made, length=length, scores=scores)
+    scores = Scores(folder=folder, corpus="c", documents=documents, encoder=encoder)
+    return choose(spec, scores, made, length=length)

@@ -92,8 +92,9 @@ def test_every_readable_document_is_stored_whole(tmp_path: Path, texts: list[str
     told = json.loads(job.done.read_text())
     assert told["documents"] == len(texts)
     assert told["dropped"].get("null", {}).get("documents", 0) == texts.count(None)
-    empty = sum(not text.strip() for text in readable)
-    assert told["dropped"].get("empty", {}).get("documents", 0) == empty
+    empty = [len(text.encode()) for text in readable if not text.strip()]
+    dropped = {"documents": len(empty), "bytes": sum(empty)}
+    assert told["dropped"].get("empty", {"documents": 0, "bytes": 0}) == dropped
 
 
 @QUIET

@@ -117,10 +117,8 @@ def test_quantiles_are_those_of_documents_of_the_right_length(first_token: list[
 
 
 def found(folder: Path, corpus: str = "c", source: str = "a", **knobs: Any) -> np.ndarray:
-    scores = Scores(folder=folder, corpus=corpus)
-    kind = scorer.make("first_token", knobs)
-    rows = CORPUS.of_source(source)
-    return scores.of(source, rows, kind, cast(Any, CORPUS), cast(Any, encoder))
+    scores = Scores(folder=folder, corpus=corpus, documents=cast(Any, CORPUS), encoder=cast(Any, encoder))
+    return scores.of(source, CORPUS.of_source(source), scorer.make("first_token", knobs))
 
 
 def test_scores_are_kept_by_corpus_source_and_knobs(first_token: list[int], tmp_path: Path):
