@@ -289,3 +289,12 @@ def reading_of(source: ReadSource) -> dict[str, object]:
     """Give what of a source decides its tokens, in JSON values."""
     section = next(section for section in SECTIONS.values() if isinstance(source, section))
     return source.model_dump(mode="json", include={"kind", *section.model_fields})
+
+
+def refuse_no_repeat(long: LongShare, repeat: float) -> None:
+    """Raise where long documents are to repeat and may not."""
+    if long.by == "repeat-long" and repeat <= 1:
+        raise ValueError(
+            f"long.by: must be drop-short where nothing may repeat, got repeat-long with repeat {repeat:g}; "
+            "raise repeat"
+        )
