@@ -229,10 +229,10 @@ def scheme(name: str) -> Callable[[type[S]], type[S]]:
                 "rename one, and import the package only as ropewalk.rope"
             )
         config = ConfigDict(strict=True, extra="forbid")
-        cls = pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=config)
-        cls.name = name
-        SCHEMES[name] = cls
-        return cls
+        made: Any = pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=config)
+        made.name = name
+        SCHEMES[name] = made
+        return made
 
     return register
 
