@@ -9,7 +9,7 @@ operators follow LongRoPE's public code (microsoft/LongRoPE, main, c9e56aa).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -54,12 +54,6 @@ class Candidate:
         """Return the journal's form."""
         vector: dict[str, Any] = {"factors": self.factors, "first_tokens": self.first_tokens}
         return vector if self.critical is None else vector | {"critical": self.critical}
-
-    @classmethod
-    def from_json(cls, vector: Mapping[str, Any]) -> Candidate:
-        """Read the journal's form."""
-        steps = tuple(round(value * GRID) for value in vector["factors"])
-        return cls(steps=steps, first_tokens=vector["first_tokens"], critical=vector.get("critical"))
 
 
 Seen = Callable[[Candidate], bool]

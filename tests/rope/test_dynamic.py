@@ -35,5 +35,5 @@ def test_it_is_written_with_the_window_that_transformers_computes_from(make_base
 
 
 def test_a_config_without_a_factor_is_refused():
-    with pytest.raises(RopeError, match="must state factor, got none; complete"):
+    with pytest.raises(RopeError, match="must state factor, got no factor; complete"):
         make_scheme("dynamic").from_hf({}, original_length=8192, trained_length=8192)

@@ -62,7 +62,7 @@ def test_fingerprint_covers_every_value(make_base):
     assert len(set(by_name.values())) == len(set(ALL) - kept) + 1
 
 
-# scheme, theta and original length: fingerprints that checkpoints keep, of frequencies and of what is installed
+# scheme, theta, original length: fingerprints in checkpoints, of frequencies and of what is installed
 KEPT = [
     ({"kind": "abf"}, 5e5, 512, "8b5e83ae91e0ee23", "047e5c0645195d57"),
     ({"kind": "dynamic", "factor": 4}, 1e4, 8192, "f6e6aa74eb5244bf", "86084e0c2fe6db60"),
