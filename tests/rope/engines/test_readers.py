@@ -54,6 +54,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama3": LLAMA | {"rope_scaling": LLAMA3},
     "longrope": LLAMA | {"rope_scaling": LONG},
     "longrope, original on top": LLAMA | {"rope_scaling": LONG, "original_max_position_embeddings": 512},
+    "yarn, another original on top": LLAMA | {"rope_scaling": YARN, "original_max_position_embeddings": 1024},
     "longrope, written out": LLAMA | {"rope_scaling": LONG | {"attention_factor": 1.2}},
     "two names": LLAMA | {"rope_scaling": YARN | {"type": "linear"}},
     "unknown": LLAMA | {"rope_scaling": YARN | {"rope_type": "ntk"}},
