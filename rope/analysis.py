@@ -183,7 +183,7 @@ def angle_error(read: Frequencies, trained: Frequencies, length: int) -> float:
     return max(float(np.abs(told - exact).max()) for told, exact in zip(*turns, strict=True))
 
 
-def _turns(frequencies: Frequencies, at: Places, dtype: type[np.floating]) -> tuple[Array, Array]:
+def _turns(frequencies: Frequencies, at: Places, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return cos and sin times the attention scale, [rows, positions, pairs], of angles in `dtype`."""
     positions = at.astype(dtype)[:, None]
     angles = positions * frequencies.inv_freq.astype(dtype)[:, None]

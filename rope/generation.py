@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from .families import FULL
 from .hook import LazyMask
-from .rotation import ByLength
+from .record import Installed
 from .scheme import RopeError
 
 CACHE = "cache" if hasattr(BaseModelOutputWithPast, "cache") else "past_key_values"
@@ -47,8 +48,8 @@ class Requests:
     `before` and `after` are forward hooks of the decoder that owns the layers.
     """
 
-    def __init__(self, by_length: ByLength) -> None:
-        self.by_length = by_length
+    def __init__(self, record: Installed) -> None:
+        self.record = record
         self.stated: Tensor | int | None = None
         "tokens [B] or for all rows, where a forward itself states no lengths"
         self._asked = 0
@@ -70,7 +71,7 @@ class Requests:
         if kwargs.get("lengths") is None:
             kwargs["lengths"] = self.stated
         lengths = request_lengths(kwargs, positions, past + given.shape[1], given.shape[0])
-        now = tuple(self.by_length(n).fingerprint for n in lengths.tolist())
+        now = tuple(self.record.at_length(FULL, n).fingerprint for n in lengths.tolist())
         kwargs["lengths"] = lengths[:, None]
         before = getattr(cache, "_ropewalk", None) if past else None
         self._asked, self._witness = given.shape[1], None
@@ -86,7 +87,7 @@ class Requests:
         known = 0 if whole is None or whole.tokens is None else whole.tokens.shape[1] - self._asked
         if whole is None or known != past:
             raise RopeError(
-                f"rope.{self.by_length.scheme.name}: a cache must have been filled by this model from "
+                f"rope.{self.record.scheme.name}: a cache must have been filled by this model from "
                 "input_ids and not been cropped (assisted generation does so) when frequencies change, got "
                 f"{past} tokens in it and {known} known; {CURE}"
             )
@@ -118,7 +119,7 @@ class Requests:
         kept = again.shape[2] >= past + self._asked  # else a window has closed on the first ones
         if kept and not torch.allclose(again[:, :, :past], keys, rtol=1e-2, atol=1e-2):
             raise RopeError(
-                f"rope.{self.by_length.scheme.name}: the rows of a cache must keep their places, got a batch "
+                f"rope.{self.record.scheme.name}: the rows of a cache must keep their places, got a batch "
                 f"whose rows were reordered (beam search does so); use num_beams=1, or {CURE}"
             )
 

@@ -17,7 +17,7 @@ from .hf import read_base, rope_parameters
 from .hook import NAME, IdentityRotation
 from .record import Installed
 from .relative import AttentionScheme
-from .rotation import ByLength, Rotary
+from .rotation import Rotary
 from .scheme import Base, NotExpressible, RopeError, Scheme
 
 
@@ -110,7 +110,7 @@ class InstalledRotation(IdentityRotation):
     def __init__(self, head_dim: int, decoder: Any, record: Installed) -> None:
         super().__init__(head_dim, decoder.config)
         self.installed = record
-        self.requests = Requests(_by_length(record)) if record.scheme.depends_on_length else None
+        self.requests = Requests(record) if record.scheme.depends_on_length else None
         self._hooks: list[Any] = []
         if self.requests is not None:
             self._hooks = [
@@ -124,11 +124,6 @@ class InstalledRotation(IdentityRotation):
             hook.remove()
 
 
-def _by_length(record: Installed) -> ByLength:
-    """Return the frequencies of a record as a function of the length of a sequence."""
-    return ByLength(scheme=record.scheme, base=record.bases[FULL], target_length=record.target_length)
-
-
 def _turning(record: Installed, layer_type: str) -> Rotary | BandedAttention:
     """Return what turns q and k in the layers of one type."""
     frequencies = record.frequencies[layer_type]
@@ -136,7 +131,7 @@ def _turning(record: Installed, layer_type: str) -> Rotary | BandedAttention:
         base = record.bases[FULL]
         return BandedAttention(record.scheme, base, frequencies, target_length=record.target_length)
     depends = layer_type == FULL and record.scheme.depends_on_length
-    return Rotary(frequencies, by_length=_by_length(record) if depends else None)
+    return Rotary(frequencies, by_length=record if depends else None)
 
 
 def _decoder(model: Any) -> Any:

@@ -18,8 +18,8 @@ class Installed:
 
     scheme: Scheme
     target_length: int
-    bases: Mapping[str, Base]
-    frequencies: Mapping[str, Frequencies]
+    bases: dict[str, Base]
+    frequencies: dict[str, Frequencies]
     not_expressible: str | None = None
     "why the model's config does not describe this scheme; None when it does"
 
@@ -28,7 +28,9 @@ class Installed:
         """Give the scheme to the layers that see everything, and leave the others what they carry."""
         kept = {name: b.current.frequencies(b, target_length=b.trained_length) for name, b in bases.items()}
         full = scheme.frequencies(bases[FULL], target_length=target_length)
-        return cls(scheme=scheme, target_length=target_length, bases=bases, frequencies=kept | {FULL: full})
+        return cls(
+            scheme=scheme, target_length=target_length, bases=dict(bases), frequencies=kept | {FULL: full}
+        )
 
     def at_length(self, layer_type: str, length: int) -> Frequencies:
         """Return the frequencies that hold in a whole sequence of `length` tokens."""

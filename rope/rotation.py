@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .scheme import Base, Frequencies, RopeError, Scheme
+from .families import FULL
+from .record import Installed
+from .scheme import Frequencies, RopeError
 
 CHUNK = 1 << 16
 "positions turned into angles at a time: bounds the float64 scratch to 32 MiB a chunk at 64 frequencies"
@@ -120,27 +122,17 @@ def _per_head(table: Tensor, heads: int) -> Tensor:
     return table if rows in (1, heads) else table.repeat_interleave(heads // rows, dim=1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ByLength:
-    """Give the frequencies of a sequence by its length, for schemes that depend on it."""
-
-    scheme: Scheme
-    base: Base
-    target_length: int
-
-    def __call__(self, length: int) -> Frequencies:
-        """Return the frequencies that hold in a whole sequence of `length` tokens."""
-        return self.scheme.frequencies(self.base, target_length=self.target_length, length=length)
-
-
 class Rotary:
-    """Turn q and k by a model's frequencies, keeping the last step's tables for the layers that share it."""
+    """Turn q and k by a model's frequencies, keeping the last step's tables for the layers that share it.
+
+    Where the scheme depends on the length, `by_length` is asked for the frequencies of each sequence.
+    """
 
     def __init__(
         self,
         frequencies: Frequencies,
         *,
-        by_length: ByLength | None = None,
+        by_length: Installed | None = None,
         angles_in: torch.dtype = torch.float64,
     ) -> None:
         self.frequencies, self.by_length, self.angles_in = frequencies, by_length, angles_in
@@ -198,10 +190,11 @@ class Rotary:
                 f"rope.{self.by_length.scheme.name}: attention must be told the length of the sequence of "
                 "each token, got none; pass lengths to the model beside attend"
             )
-        distinct = lengths.unique().tolist()
-        if len(distinct) == 1:
-            return rotation_table(at, self.by_length(distinct[0]), dtype, angles_in=self.angles_in)
-        return _joined(at, lengths, {n: self.by_length(n) for n in distinct}, dtype, self.angles_in)
+        sets = {n: self.by_length.at_length(FULL, n) for n in lengths.unique().tolist()}
+        if len(sets) > 1:
+            return _joined(at, lengths, sets, dtype, self.angles_in)
+        [every] = sets.values()
+        return rotation_table(at, every, dtype, angles_in=self.angles_in)
 
 
 def _joined(

@@ -144,6 +144,8 @@ class Scheme:
     "the `rope_type` this scheme is written as and read from; None if it has none of its own"
     hf_keys: ClassVar[frozenset[str]] = frozenset()
     "keys of `rope_parameters` that `from_hf` understands beyond the common ones"
+    hf_needed: ClassVar[bool] = False
+    "every one of `hf_keys` must be stated, because transformers requires it"
     training_free: ClassVar[bool] = False
     "meant for weights that were never trained with it"
     stretch_knob: ClassVar[str | None] = None
@@ -180,8 +182,14 @@ class Scheme:
 
     @classmethod
     def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
-        """Read `rope_parameters`, with the factor written out."""
-        raise NotImplementedError
+        """Read `rope_parameters`, with the factor written out: here, the knobs that `hf_keys` names."""
+        stated = {key: parameters[key] for key in cls.hf_keys if parameters.get(key) is not None}
+        if missing := sorted(cls.hf_keys - set(stated)) * cls.hf_needed:
+            raise RopeError(
+                f"config.rope_parameters: {cls.hf_type} must state {', '.join(sorted(cls.hf_keys))}, got no "
+                f"{', '.join(missing)}; complete the config"
+            )
+        return cls(**stated)
 
     def written(self, base: Base, *, theta: float | None = None, **more: Any) -> dict[str, Any]:
         """Return the `rope_parameters` every scheme shares, then `more`."""
@@ -229,10 +237,10 @@ def scheme(name: str) -> Callable[[type[S]], type[S]]:
                 "rename one, and import the package only as ropewalk.rope"
             )
         config = ConfigDict(strict=True, extra="forbid")
-        cls = pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=config)
-        cls.name = name
-        SCHEMES[name] = cls
-        return cls
+        made: Any = pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=config)
+        made.name = name
+        SCHEMES[name] = made
+        return made
 
     return register
 

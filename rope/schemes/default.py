@@ -1,7 +1,6 @@
 """Keep the frequencies the model was pretrained with (Su et al., 2104.09864)."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from ..scheme import Base, Frequencies, Scheme, scheme
 
@@ -19,8 +18,3 @@ class Default(Scheme):
     def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
         """Write theta alone."""
         return self.written(base)
-
-    @classmethod
-    def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
-        """Read nothing: this scheme has no knobs."""
-        return cls()

@@ -4,10 +4,10 @@ theta (s n / L - (s - 1))^(d / (d - 2)) at n > L tokens, as transformers has it:
 frequency is divided by s^2 - s + 1 and not by s.
 """
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-from ..scheme import Base, Factored, Frequencies, RopeError, inverse_frequencies, scheme
+from ..scheme import Base, Factored, Frequencies, inverse_frequencies, scheme
+from .ntk import raised_theta
 
 
 @scheme("dynamic")
@@ -16,6 +16,7 @@ class Dynamic(Factored):
 
     hf_type = "dynamic"
     hf_keys = frozenset({"factor"})
+    hf_needed = True
     training_free = True
 
     @property
@@ -25,13 +26,10 @@ class Dynamic(Factored):
 
     def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
         """Return the unscaled frequencies of the length's theta."""
-        d, at = base.rotary_dim, target_length if length is None else length
-        if d < 4:
-            raise RopeError(f"rope.dynamic: must have a rotary_dim of at least 4, got {d}; use linear")
-        factor = self.factor_for(base, target_length)
+        at, factor = target_length if length is None else length, self.factor_for(base, target_length)
         divisor = max(1.0, factor * at / base.original_length - (factor - 1))
-        theta = base.theta * divisor ** (d / (d - 2))
-        return Frequencies(inv_freq=inverse_frequencies(theta, d)[None])
+        theta = raised_theta(self.name, base, divisor)
+        return Frequencies(inv_freq=inverse_frequencies(theta, base.rotary_dim)[None])
 
     def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
         """Write the factor; the original length goes where `hf_window` says."""
@@ -40,12 +38,3 @@ class Dynamic(Factored):
     def hf_window(self, base: Base, *, target_length: int) -> int:
         """Return the original length: from the extended one transformers would compute no change."""
         return base.original_length
-
-    @classmethod
-    def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
-        """Read the factor, which transformers requires."""
-        if parameters.get("factor") is None:
-            raise RopeError(
-                "config.rope_parameters: dynamic must state factor, got none; complete the config"
-            )
-        return cls(factor=parameters["factor"])

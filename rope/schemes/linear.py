@@ -1,7 +1,6 @@
 """Position interpolation: divide every frequency by the factor (Chen et al., 2306.15595)."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from ..scheme import Base, Factored, Frequencies, scheme
 
@@ -24,8 +23,3 @@ class Linear(Factored):
         """
         factor = self.factor_for(base, target_length)
         return self.written(base, factor=factor, original_max_position_embeddings=base.original_length)
-
-    @classmethod
-    def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
-        """Read the factor."""
-        return cls(factor=parameters.get("factor"))

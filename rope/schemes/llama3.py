@@ -1,8 +1,7 @@
 """Llama 3.1: by wavelength, keep, divide by the factor, or blend linearly in turns (Meta, 2407.21783)."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from ..scheme import Base, Factored, Frequencies, Positive, RopeError, scheme
 
@@ -13,6 +12,7 @@ class Llama3(Factored):
 
     hf_type = "llama3"
     hf_keys = frozenset({"factor", "low_freq_factor", "high_freq_factor"})
+    hf_needed = True
 
     low_freq_factor: Positive = 1
     "turns in the original window below which a frequency is divided by the factor"
@@ -45,15 +45,3 @@ class Llama3(Factored):
             low_freq_factor=float(self.low_freq_factor),
             high_freq_factor=float(self.high_freq_factor),
         )
-
-    @classmethod
-    def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
-        """Read the knobs, all of which transformers requires."""
-        names = ("factor", "low_freq_factor", "high_freq_factor")
-        missing = [name for name in names if parameters.get(name) is None]
-        if missing:
-            raise RopeError(
-                f"config.rope_parameters: llama3 must state {', '.join(names)}, got no {', '.join(missing)}; "
-                "complete the config"
-            )
-        return cls(**{name: parameters[name] for name in names})

@@ -50,7 +50,9 @@ class Resonance(Scheme):
     def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
         """Return the wrapped scheme's frequencies, rounded; its unscaled first tokens stay so."""
         scaled = self.of.frequencies(base, target_length=target_length, length=length)
-        return replace(scaled, inv_freq=2 * pi / (2 * pi / scaled.inv_freq).round())
+        # Reciprocals times 2 pi: fingerprints of checkpoints know these last bits.
+        wavelength = (1 / scaled.inv_freq * (2 * pi)).round()
+        return replace(scaled, inv_freq=1 / wavelength * (2 * pi))
 
     def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
         """Write lists of divisors, which fall below 1 where an unscaled wavelength was rounded down."""

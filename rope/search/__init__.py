@@ -3,7 +3,7 @@
     space.py      what is searched over: LongRoPE's and LongRoPE2's vectors, and their published operators
     ledger.py     what was paid for: every trial once, in a journal that a stopped search goes on from
     published.py  the published search: a population on every document
-    racing.py     the search for less: a cloud (cloud.py) that races over few documents first
+    racing.py     the search for less: a cloud (CMA-ES) that races over few documents first
 
 The fitness is passed in: nothing here has a model.
 """

@@ -100,7 +100,7 @@ class Ledger:
     def _recall(self, trial: Trial) -> list[float]:
         """Take the journal's next answer, which must be for this trial."""
         line = self._answers.pop(0)
-        if not _told(trial).items() <= line.items():
+        if not _line(trial).items() <= line.items():
             raise RopeError(
                 f"{self.path}: must hold the trials of this search in their order, got another where "
                 f"{self.forwards} forwards were read; delete it, or name another folder"
@@ -110,13 +110,13 @@ class Ledger:
     def _write(self, trial: Trial, losses: Sequence[float]) -> None:
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(_told(trial) | {"losses": list(losses)}) + "\n")
+                journal.write(json.dumps(_line(trial) | {"losses": list(losses)}) + "\n")
 
 
-def _told(trial: Trial) -> dict[str, Any]:
+def _line(trial: Trial) -> dict[str, Any]:
     """Return the journal's form of a trial, in JSON values."""
-    told = trial.candidate.json()
-    return told | {"factors": list(told["factors"]), "documents": list(trial.documents)}
+    candidate = trial.candidate.json()
+    return candidate | {"factors": list(candidate["factors"]), "documents": list(trial.documents)}
 
 
 def _open_journal(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
@@ -132,13 +132,13 @@ def _open_journal(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _check_head(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _check_head(path: Path, head: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse the journal of another search, with every field that differs."""
-    if found.get("format") != wanted["format"]:
+    if head.get("format") != wanted["format"]:
         raise RopeError(
-            f"{path}: format must be {FORMAT}, got {found.get('format')!r}; delete it, or update ropewalk"
+            f"{path}: format must be {FORMAT}, got {head.get('format')!r}; delete it, or update ropewalk"
         )
-    ours, theirs = wanted["about"], found["about"]
+    ours, theirs = wanted["about"], head["about"]
     different = [
         f"{key} {theirs.get(key)!r}, not {ours.get(key)!r}"
         for key in sorted(ours.keys() | theirs.keys())

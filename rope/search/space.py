@@ -9,7 +9,7 @@ operators follow LongRoPE's public code (microsoft/LongRoPE, main, c9e56aa).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -52,14 +52,8 @@ class Candidate:
 
     def json(self) -> dict[str, Any]:
         """Return the journal's form."""
-        told: dict[str, Any] = {"factors": self.factors, "first_tokens": self.first_tokens}
-        return told if self.critical is None else told | {"critical": self.critical}
-
-    @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Candidate:
-        """Read the journal's form."""
-        steps = tuple(round(value * GRID) for value in told["factors"])
-        return cls(steps=steps, first_tokens=told["first_tokens"], critical=told.get("critical"))
+        vector: dict[str, Any] = {"factors": self.factors, "first_tokens": self.first_tokens}
+        return vector if self.critical is None else vector | {"critical": self.critical}
 
 
 Seen = Callable[[Candidate], bool]
@@ -109,10 +103,10 @@ class Space:
     def population(self, random: np.random.Generator, size: int, seen: Seen) -> list[Candidate]:
         """Return YaRN and mutations of it, the public code's start (the paper adds PI and NTK)."""
         yarn = self.seeds()["yarn"]
-        found = {yarn: None}
-        while len(found) < size:
-            found[self.mutate(random, yarn, lambda child: child in found or seen(child))] = None
-        return list(found)
+        made = {yarn: None}
+        while len(made) < size:
+            made[self.mutate(random, yarn, lambda child: child in made or seen(child))] = None
+        return list(made)
 
     def mutate(self, random: np.random.Generator, parent: Candidate, seen: Seen) -> Candidate:
         """Redraw each lambda with probability 0.3 between its neighbours, again until the vector is new."""
@@ -202,11 +196,11 @@ class CriticalSpace(Space):
 
     def population(self, random: np.random.Generator, size: int, seen: Seen) -> list[Candidate]:
         """Return a value drawn within s and 2 s from a critical pair on, each pair in turn (algorithm 1)."""
-        found: dict[Candidate, None] = {}
-        while len(found) < size:
-            pair = self.criticals[len(found) % len(self.criticals)]
-            found[self.level(pair, int(random.integers(self.lowest, self.highest + 1)))] = None
-        return list(found)
+        made: dict[Candidate, None] = {}
+        while len(made) < size:
+            pair = self.criticals[len(made) % len(self.criticals)]
+            made[self.level(pair, int(random.integers(self.lowest, self.highest + 1)))] = None
+        return list(made)
 
     def mutate(self, random: np.random.Generator, parent: Candidate, seen: Seen) -> Candidate:
         """Redraw from the critical pair on, within s and 2 s, then the base below it (algorithm 2)."""

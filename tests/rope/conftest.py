@@ -14,8 +14,6 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
-from transformers.masking_utils import AttentionMaskInterface
-from transformers.modeling_utils import AttentionInterface
 
 from ropewalk.rope import Base, make_scheme
 
@@ -83,11 +81,3 @@ def make_model(make_config: Callable[..., Any]) -> Callable[..., Any]:
         return model
 
     return make
-
-
-@pytest.fixture
-def kept_registrations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo what a second copy of the package registers with transformers."""
-    for interface in (AttentionInterface, AttentionMaskInterface):
-        mapping = interface._global_mapping
-        monkeypatch.setitem(mapping, "ropewalk", mapping["ropewalk"])

@@ -62,8 +62,9 @@ def in_pieces(model, ids, mask, sizes, **more):
     return torch.stack(last, dim=1), cache
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma3"])
-@pytest.mark.parametrize("knobs", ALL, ids=lambda knobs: knobs["kind"])
+@pytest.mark.parametrize(
+    ("knobs", "kind"), [(knobs, ("llama", "gemma3")[at % 2]) for at, knobs in enumerate([*ALL, DEPENDENT[1]])]
+)
 def test_a_batch_in_pieces_is_each_row_at_once(make, knobs, kind):
     """The rows cross the original window of 32 tokens at different steps: first chunks, then tokens."""
     model, ids, paddings = make(knobs, kind), tokens(3, 44), (0, 7, 25)
@@ -72,7 +73,7 @@ def test_a_batch_in_pieces_is_each_row_at_once(make, knobs, kind):
     stops = torch.tensor(sizes).cumsum(0).tolist()
     for row, padding in enumerate(paddings):
         for place, stop in enumerate(stops):
-            if stop > padding and place in (0, 1, 2, 4, 9, 15):
+            if stop > padding and place in (1, 4, 11, 15):
                 want = slow_logits(model, ids[row : row + 1, padding:stop])[0, -1]
                 torch.testing.assert_close(got[row, place], want, rtol=0, atol=1e-9)
 

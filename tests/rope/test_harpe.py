@@ -15,8 +15,7 @@ def thetas(base, **knobs):
     """Return each head's theta, from its slowest frequency theta^(-(d - 2) / d)."""
     got = make_scheme("harpe", **knobs).frequencies(base, target_length=131072)
     assert got.inv_freq.shape == (base.kv_heads, base.rotary_dim // 2)
-    slowest = got.inv_freq[:, -1].numpy()
-    return slowest ** (-base.rotary_dim / (base.rotary_dim - 2))
+    return got.inv_freq[:, -1] ** (-base.rotary_dim / (base.rotary_dim - 2))
 
 
 def test_thirty_two_heads_have_the_published_thetas(make_base):

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -50,8 +51,9 @@ def causal(query, key, value, *, scaling, layer):
     return out.transpose(1, 2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize(
+    ("kind", "name"), [(KINDS[(at + by) % 6], name) for at, name in enumerate(SCHEMES) for by in (0, 2)]
+)
 def test_logits_are_transformers(make_model, kind, name):
     model = make_model(kind)
     # Longer, and the float32 angles of transformers' own rotary would show.
@@ -206,7 +208,7 @@ def test_casting_leaves_the_frequencies_alone(make_model):
     mark = installed(model).fingerprint
     model.to(torch.bfloat16)
     assert installed(model).fingerprint == mark
-    assert model.model.layers[0].self_attn.rotary.frequencies.inv_freq.dtype == torch.float64
+    assert model.model.layers[0].self_attn.rotary.frequencies.inv_freq.dtype == np.float64
     assert logits(model, tokens(1, 20)).dtype == torch.bfloat16
     assert not any("rotary" in name for name, _ in [*model.named_buffers(), *model.named_parameters()])
 
@@ -228,7 +230,7 @@ class PerHead(Scheme):
 
     def frequencies(self, base, *, target_length, length=None):
         """Halve the speed from head to head."""
-        speeds = 0.5 ** torch.arange(base.kv_heads, dtype=torch.float64)
+        speeds = 0.5 ** np.arange(base.kv_heads)
         return Frequencies(inv_freq=base.unscaled() * speeds[:, None])
 
 

@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
@@ -38,7 +39,7 @@ def test_the_turn_is_transformers(make_base):
     frequencies = default(make_base())
     q, k = torch.randn(2, 3, 4, 50, 64, dtype=torch.float64)
     positions = torch.randint(0, 5000, (3, 50))
-    angles = (positions[..., None] * frequencies.inv_freq[0]).repeat(1, 1, 2)
+    angles = (positions[..., None] * torch.tensor(frequencies.inv_freq[0])).repeat(1, 1, 2)
     want = apply_rotary_pos_emb(q, k, angles.cos(), angles.sin())
     got = Rotary(frequencies)(q, k, positions, last_slot=49, dtype=torch.float64)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
@@ -69,7 +70,7 @@ def test_channels_beyond_rotary_dim_are_left_alone(make_base):
 
 def test_query_heads_use_the_frequencies_of_their_kv_head(make_base):
     base = make_base(query_heads=6, kv_heads=3)
-    rows = base.unscaled() / torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64)
+    rows = base.unscaled() / np.array([[1.0], [2.0], [4.0]])
     q, k, positions = torch.randn(2, 6, 9, 64), torch.randn(2, 3, 9, 64), torch.randint(0, 10**6, (2, 9))
     got_q, got_k = Rotary(Frequencies(inv_freq=rows))(q, k, positions, last_slot=8, dtype=torch.float32)
     for kv_head in range(3):

@@ -21,7 +21,7 @@ from ropewalk.rope.search import (
     Racing,
     Space,
 )
-from ropewalk.rope.search.cloud import Cloud
+from ropewalk.rope.search.racing import Cloud
 
 DOCUMENTS = 5
 BRIEF = {

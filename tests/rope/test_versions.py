@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FILES = ("test_requests.py", "test_install.py")
+FILES = ("test_generation.py", "test_install.py")
 OLDER_HUB = ("huggingface-hub<2", "httpx", "httpcore", "h11", "anyio", "sniffio", "typer-slim", "shellingham")
 BESIDE = {"5.0.0": ("tokenizers<0.23", *OLDER_HUB), "5.23.0": ()}
 

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ropewalk.rope import SCHEMES, RopeError, make_scheme
 from ropewalk.rope.engines import ENGINES, READERS, CannotRead, Question, serving, serving_warnings
-from ropewalk.rope.engines.transformers_4 import READER as OLD
+from ropewalk.rope.engines.transformers import ASKED, READER_5
+from ropewalk.rope.engines.transformers import READER_4 as OLD
 
 HEADS = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
 LLAMA: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 2048, "rope_theta": 5e5, **HEADS}
@@ -52,6 +54,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama3": LLAMA | {"rope_scaling": LLAMA3},
     "longrope": LLAMA | {"rope_scaling": LONG},
     "longrope, original on top": LLAMA | {"rope_scaling": LONG, "original_max_position_embeddings": 512},
+    "yarn, another original on top": LLAMA | {"rope_scaling": YARN, "original_max_position_embeddings": 1024},
     "longrope, written out": LLAMA | {"rope_scaling": LONG | {"attention_factor": 1.2}},
     "two names": LLAMA | {"rope_scaling": YARN | {"type": "linear"}},
     "unknown": LLAMA | {"rope_scaling": YARN | {"rope_type": "ntk"}},
@@ -98,8 +101,26 @@ def test_transformers_5_is_what_its_own_module_computes(name: str, length: int) 
     prefix = "full_attention_" if layers else ""
     read = ask("transformers 5", CONFIGS[name]).at(length)
     want = getattr(module, f"{prefix}inv_freq").double()
-    torch.testing.assert_close(read.inv_freq[0], want, rtol=1e-6, atol=0)
+    np.testing.assert_allclose(read.inv_freq[0], want, rtol=1e-6)
     assert read.attention_scale == pytest.approx(getattr(module, f"{prefix}attention_scaling"))
+
+
+@pytest.mark.parametrize("layer_type", ["full_attention", "sliding_attention"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_our_rules_of_transformers_5_are_its_own_code(name: str, layer_type: str) -> None:
+    config, question = tidy(CONFIGS[name]), Question(layer_type=layer_type)
+    try:
+        want = ASKED.ask(config, question)
+    except CannotRead:
+        with pytest.raises(CannotRead):
+            READER_5.ask(config, question)
+        return
+    read = READER_5.ask(config, question)
+    for fact in ("kind", "theta", "rotary_dim", "window", "factor"):
+        assert getattr(read, fact) == getattr(want, fact)
+    for length in LENGTHS:
+        np.testing.assert_allclose(read.at(length).inv_freq, want.at(length).inv_freq, rtol=2e-6)
+        assert read.at(length).attention_scale == pytest.approx(want.at(length).attention_scale)
 
 
 PROGRAM = """
@@ -145,8 +166,7 @@ def test_transformers_4_is_what_it_computes(tmp_path: Path) -> None:
             continue
         read = OLD.ask(tidy(CONFIGS[name]), Question())
         for length, (inv_freq, scale) in zip(LENGTHS, said, strict=True):
-            want = torch.tensor(inv_freq, dtype=torch.float64)
-            torch.testing.assert_close(read.at(length).inv_freq[0], want, rtol=1e-6, atol=0)
+            np.testing.assert_allclose(read.at(length).inv_freq[0], inv_freq, rtol=1e-6)
             assert read.at(length).attention_scale == pytest.approx(scale)
 
 
@@ -201,9 +221,9 @@ def test_rules(name: str, config: dict[str, Any], asked: dict[str, Any], want: t
 
 def test_llama_cpp_rounds_the_ramp_whatever_is_stated() -> None:
     rounded, stated = (ask("llama.cpp", CONFIGS[name]).at(1) for name in ("yarn", "yarn, written out"))
-    assert torch.equal(rounded.inv_freq, stated.inv_freq)
+    assert (rounded.inv_freq == stated.inv_freq).all()
     exact = ask("vllm", CONFIGS["yarn, written out"]).at(1)
-    assert not torch.allclose(exact.inv_freq, stated.inv_freq, rtol=1e-3)
+    assert not np.allclose(exact.inv_freq, stated.inv_freq, rtol=1e-3)
 
 
 def test_phi3_of_llama_cpp_has_both_regimes() -> None:
@@ -215,8 +235,9 @@ def test_phi3_of_llama_cpp_has_both_regimes() -> None:
 
 def test_sglang_switches_after_the_original_length_has_passed() -> None:
     read = ask("sglang", CONFIGS["longrope"])
-    assert torch.equal(read.at(513).inv_freq, read.at(512).inv_freq)
-    assert not torch.equal(read.at(514).inv_freq, read.at(513).inv_freq)
+    same, switched = read.at(513).inv_freq == read.at(512).inv_freq, read.at(514).inv_freq
+    assert same.all()
+    assert not (switched == read.at(513).inv_freq).all()
 
 
 def test_vllm_has_rows_for_the_factor_times_the_original_length() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ropewalk.rope import Installed, RopeError, config_fields, make_scheme, read_base
 from ropewalk.rope.engines import Question, verify_folder
-from ropewalk.rope.engines.cures import cure
+from ropewalk.rope.engines.faults import cure
 
 HEADS = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
 LLAMA: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 2048, "rope_theta": 5e5, **HEADS}
