@@ -85,7 +85,10 @@ def test_every_kind_is_legal_in_a_recipe_and_has_a_reader(kind: str):
     spec = DataSpec.model_validate({"sources": {"s": said}})
     source = pickle.loads(pickle.dumps(spec.read["s"]))
     assert source == spec.sources["s"]
-    assert reading_of(source) == {"kind": kind, **SECTIONS[kind].model_validate({"paths": ["p"], **fields}).model_dump(mode="json")}
+    assert reading_of(source) == {
+        "kind": kind,
+        **SECTIONS[kind].model_validate({"paths": ["p"], **fields}).model_dump(mode="json"),
+    }
     reader = open_reader(source, where="data.sources.s")
     assert all(callable(getattr(reader, name)) for name in ("inputs", "units", "read"))
     with pytest.raises(ValidationError, match="Extra inputs"):
