@@ -74,12 +74,11 @@ def prepare(
     tokens: int | None = None,
     progress: Progress | None = None,
     workers: int = 1,
-    engine: str = "auto",
 ) -> PrepareReport:
     """Tokenise, mix and pack for packs of `length`; `tokens` stands in where the recipe leaves `data.tokens`
     open. Positions that skip ahead stay below `reach`, by default the length."""
     folder, spec = Path(folder), _with_tokens(spec, tokens)
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=engine)
+    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
     manifest = build_corpus(spec, encoder, folder / "corpus", workers=workers, progress=progress)
     assert manifest is not None
     target = find_plan(spec, length=length, reach=reach, folder=folder)
@@ -101,7 +100,7 @@ def prepare_task(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Tokenise one task's share of the units; say how many are done, of how many."""
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes)
+    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
     corpus = Path(folder) / "corpus"
     build_corpus(spec, encoder, corpus, task=task, workers=workers, progress=progress)
     return {"task": str(task), "engine": encoder.engine, **work_done(spec, encoder, corpus)}
@@ -109,7 +108,7 @@ def prepare_task(
 
 def merge_tasks(spec: DataSpec, *, tokenizer_path: str | Path, folder: str | Path) -> None:
     """Make the corpus of what all tasks have done; a DataError names what is missing or foreign."""
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes)
+    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
     merge_corpus(spec, encoder, Path(folder) / "corpus")
 
 

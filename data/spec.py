@@ -177,6 +177,8 @@ class DataSpec(Section):
     """What stands before each document: nothing, `bos`, `eos`, or any text as `text:...`."""
     closes: str = "eos"
     """What ends each document, in the same words."""
+    engine: Literal["auto", "tiktoken", "tokenizers", "sentencepiece"] = "auto"
+    """What tokenises; the ids are the same: `auto` takes tiktoken wherever its ids are seen to be."""
     store: str | None = None
     """Folder of the tokenised corpus and its plans; None is `data` in the run directory."""
     part_bytes: int = Field(default=64_000_000, gt=0)

@@ -1,7 +1,6 @@
-"""Text to ids: the tokenizer a folder holds, a faster one where that is proven the same, and safe cuts.
+"""Text to ids: the tokenizer a folder holds, a faster one where that is found the same, and safe cuts.
 
-encoder.py    what the rest of the room sees; folder.py: what a tokenizer's folder holds
-backends.py   tokenizers and sentencepiece; ranks.py: tiktoken, and when it may stand in
-patterns.py   the one regex that a pre-tokenizer comes to; cuts.py: where its pieces cannot cross
-training.py   a tiny tokenizer
+encoder.py    what the rest of the room sees, and what a tokenizer's folder holds
+backends.py   tokenizers and sentencepiece; tiktoken.py: when tiktoken may stand in, and how that is checked
+cuts.py       where a text may be cut; training.py: a tiny tokenizer
 """

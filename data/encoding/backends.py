@@ -1,14 +1,14 @@
 """Which libraries turn text into ids, and what do all of them answer?
 
 `HuggingFace` is the reference for every tokenizer.json; `SentenceModel` for a lone tokenizer.model. The
-faster way to the reference's ids is in `ranks.py`.
+faster way to the reference's ids is in `tiktoken.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,18 +45,14 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class HuggingFace:
-    """A tokenizer.json, opened when it is first needed: who has a faster way may never need it."""
+    """A tokenizer.json, opened when it is first needed, once a process."""
 
     content: bytes = field(repr=False)
     name = "tokenizers"
 
-    @cached_property
+    @property
     def tokenizer(self) -> Tokenizer:
-        tokenizer = Tokenizer.from_buffer(self.content)
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a document is text, not an end
-        return tokenizer
+        return _opened(self.content)
 
     def opened(self) -> HuggingFace:
         """Open it now, to learn of a broken file."""
@@ -79,6 +75,15 @@ class HuggingFace:
 
     def token_to_id(self, token: str) -> int | None:
         return self.tokenizer.token_to_id(token)
+
+
+@lru_cache(maxsize=8)
+def _opened(content: bytes) -> Tokenizer:
+    tokenizer = Tokenizer.from_buffer(content)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a document is text, not an end
+    return tokenizer
 
 
 @dataclass(frozen=True)

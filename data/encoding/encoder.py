@@ -1,26 +1,93 @@
-"""How does text become token ids, with any tokenizer, and is the fast way the right one?"""
+"""How does text become token ids, with the tokenizer that a folder holds, and by which library?"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import DataError
 from .backends import Backend, HuggingFace, SentenceModel, Tokens
 from .cuts import cut_places, pieces
-from .folder import Folder, open_folder
-from .patterns import UnprovenError
-from .tiktoken import Ranks, build_ranks, prove_ranks
+from .tiktoken import Tiktoken, Unlike, build, tried
 
 ENGINES = ("auto", "tiktoken", "tokenizers", "sentencepiece")
+SPECIALS = {"bos": "bos_token", "eos": "eos_token"}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with a tokenizer.json, a tokenizer.model, or what transformers makes a fast tokenizer of."""
+
+    path: Path
+    kind: Literal["tokenizer.json", "tokenizer.model", "transformers"]
+
+    @cached_property
+    def content(self) -> bytes:
+        """Give what decides the ids: the file, or the tokenizer.json that transformers would write."""
+        if self.kind == "transformers":
+            return self._loaded.backend_tokenizer.to_str().encode()
+        return (self.path / self.kind).read_bytes()
+
+    def backend(self) -> HuggingFace | SentenceModel:
+        """Open the tokenizer; DataError where the file is broken."""
+        try:
+            if self.kind == "tokenizer.model":
+                return SentenceModel(self.content).opened()
+            return HuggingFace(self.content).opened()
+        except Exception as error:  # tokenizers raises bare Exception
+            raise DataError(
+                f"{self.path / self.kind}: must be readable, got: {error}; save the tokenizer anew"
+            ) from error
+
+    def special(self, word: str, backend: HuggingFace | SentenceModel) -> int | None:
+        """Give the id of `bos` or `eos`; None where the folder names none."""
+        if isinstance(backend, SentenceModel):
+            found = getattr(backend.processor, f"{word}_id")()
+            return None if found < 0 else found
+        name = self._names[word]
+        if name is None:
+            return None
+        found = backend.token_to_id(name)
+        if found is None:
+            raise DataError(
+                f"{self.path}: {word}_token must be in the vocabulary, got {name!r}; "
+                "correct tokenizer_config.json"
+            )
+        return found
+
+    @cached_property
+    def _names(self) -> dict[str, str | None]:
+        """Give both names as the files have them; the class knows better only where no file names any."""
+        config = _read(self.path / "tokenizer_config.json")
+        legacy = _read(self.path / "special_tokens_map.json")
+        found = {word: _content((legacy | config).get(key)) for word, key in SPECIALS.items()}
+        if any(found.values()) or not (config or (self.path / "config.json").exists()):
+            return found
+        return {word: getattr(self._loaded, key) for word, key in SPECIALS.items()}
+
+    @cached_property
+    def _loaded(self) -> Any:
+        from transformers import AutoTokenizer  # seconds to import
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        except (OSError, ValueError, ImportError) as error:
+            raise DataError(
+                f"{self.path}: must hold a Hugging Face tokenizer, got: {error}; check the folder"
+            ) from error
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise DataError(
+                f"{self.path}: must be a fast tokenizer, got {type(tokenizer).__name__}; convert it"
+            )
+        return tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +95,7 @@ class Encoder:
     """A tokenizer that reads text as text: no special token is added, cut, padded or recognised inside a
     document.
 
-    Pickled, it is opened again from its folder where it arrives, without proving anything twice.
+    Pickled, it is opened again from its folder where it arrives, without trying anything twice.
     """
 
     backend: Backend
@@ -78,20 +145,19 @@ class Encoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "backend"}
-        odd = self.backend.odd if isinstance(self.backend, Ranks) else ""
-        return _reopen, (self.engine, odd, facts | {"folder": Folder(self.folder.path, self.folder.kind)})
+        return _reopen, (self.engine, facts | {"folder": Folder(self.folder.path, self.folder.kind)})
 
 
 def load_encoder(path: str | Path, *, opens: str = "", closes: str = "eos", engine: str = "auto") -> Encoder:
     """Open a tokenizer folder offline.
 
     `opens` and `closes` are "", "bos", "eos", or "text:" and any text. `auto` takes tiktoken where its ids
-    are proven to be those of tokenizer.json. DataError where the folder has no fast tokenizer, neither EOS
+    are found to be those of tokenizer.json. DataError where the folder has no fast tokenizer, neither EOS
     nor BOS or not the one asked, and where the engine asked cannot be had.
     """
     if engine not in ENGINES:
         raise DataError(f"engine: must be one of {', '.join(ENGINES)}, got {engine!r}; choose one")
-    folder = open_folder(path, sentencepiece=engine == "sentencepiece")
+    folder = _open_folder(Path(path), sentencepiece=engine == "sentencepiece")
     reference = folder.backend()
     specials = {word: folder.special(word, reference) for word in ("eos", "bos")}
     padding = specials["bos"] if specials["eos"] is None else specials["eos"]
@@ -126,29 +192,39 @@ def _choose(
                 "leave the engine at auto"
             )
         return reference, None, "sentencepiece: tokenizer.model is used"
-    places = _places(folder.content)
-    if engine == "tokenizers":
-        return reference, places, "tokenizers: asked for"
+    places, fast = _examined(folder.content, engine != "tokenizers")
+    if isinstance(fast, Tiktoken):
+        return fast, places, "tiktoken: gives the ids of tokenizer.json wherever both are asked"
+    if engine == "tiktoken":
+        raise DataError(
+            f"{folder.path}: engine tiktoken must give the ids of tokenizer.json, got other ones: {fast}; "
+            "leave the engine at auto"
+        )
+    return reference, places, f"tokenizers: {fast}"
+
+
+@lru_cache(maxsize=8)
+def _examined(content: bytes, fast: bool) -> tuple[re.Pattern[str] | None, Tiktoken | str]:
+    """Give where texts may be cut, and tiktoken or why it is not used; once a process."""
+    fields = json.loads(content)
+    places = cut_places(fields, HuggingFace(content))
     try:
-        return _proven(folder.content), places, "tiktoken: its ids are proven to be those of tokenizer.json"
-    except UnprovenError as error:
-        if engine == "tiktoken":
-            raise DataError(
-                f"{folder.path}: engine tiktoken must give the ids of tokenizer.json, got no proof: "
-                f"{error}; leave the engine at auto"
-            ) from error
-        return reference, places, f"tokenizers: {error}"
+        return places, tried(content, fields) if fast else "asked for"
+    except Unlike as error:
+        return places, str(error)
 
 
-@lru_cache(maxsize=8)
-def _proven(content: bytes) -> Ranks:
-    """Prove a tokenizer.json once a process: it takes seconds."""
-    return prove_ranks(json.loads(content), HuggingFace(content))
-
-
-@lru_cache(maxsize=8)
-def _places(content: bytes) -> re.Pattern[str] | None:
-    return cut_places(json.loads(content), HuggingFace(content))
+def _open_folder(folder: Path, *, sentencepiece: bool) -> Folder:
+    """Find the tokenizer of a folder, offline; tokenizer.json comes first unless SentencePiece is asked."""
+    if not folder.is_dir():
+        raise DataError(f"tokenizer: must be a folder with tokenizer.json, got {folder}; check the path")
+    if sentencepiece and not (folder / "tokenizer.model").exists():
+        raise DataError(f"{folder}: must hold tokenizer.model for engine sentencepiece, got none; add it")
+    if (folder / "tokenizer.json").exists() and not sentencepiece:
+        return Folder(folder, "tokenizer.json")
+    if (folder / "tokenizer.model").exists():
+        return Folder(folder, "tokenizer.model")
+    return Folder(folder, "transformers")
 
 
 def _marks(word: str, key: str, specials: dict[str, int | None], backend: Backend) -> np.ndarray:
@@ -173,7 +249,7 @@ def _fingerprint(content: bytes, padding: int, opens: np.ndarray, closes: np.nda
     return hashlib.sha256(content + str(padding).encode() + more.encode()).hexdigest()
 
 
-def _reopen(engine: str, odd: str, facts: dict[str, Any]) -> Encoder:
+def _reopen(engine: str, facts: dict[str, Any]) -> Encoder:
     folder: Folder = facts["folder"]
     marks = (facts["padding"], facts["opens"], facts["closes"])
     if _fingerprint(folder.content, *marks) != facts["fingerprint"]:
@@ -182,7 +258,19 @@ def _reopen(engine: str, odd: str, facts: dict[str, Any]) -> Encoder:
         )
     if engine == "sentencepiece":
         return Encoder(backend=SentenceModel(folder.content), **facts)
-    reference = HuggingFace(folder.content)
     if engine == "tokenizers":
-        return Encoder(backend=reference, **facts)
-    return Encoder(backend=build_ranks(json.loads(folder.content), reference, odd), **facts)
+        return Encoder(backend=HuggingFace(folder.content), **facts)
+    return Encoder(backend=build(folder.content, json.loads(folder.content)), **facts)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise DataError(f"{path}: must be JSON, got: {error}; restore the file") from error
+
+
+def _content(token: str | Mapping[str, Any] | None) -> str | None:
+    return token["content"] if isinstance(token, Mapping) else token

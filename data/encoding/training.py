@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 END_OF_TEXT = "<|endoftext|>"
+CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": END_OF_TEXT,
+    "eos_token": END_OF_TEXT,
+    "pad_token": END_OF_TEXT,
+    "clean_up_tokenization_spaces": False,
+}
+"""As transformers 4 and 5 read it."""
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -> PreTrainedTokenizerFast:
-    """Train on `texts`, save as a Hugging Face fast-tokenizer folder; `vocabulary` counts every token, bytes
+def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -> Path:
+    """Train on `texts` and give the folder, for `AutoTokenizer`; `vocabulary` counts every token, bytes
     included."""
-    from transformers import PreTrainedTokenizerFast  # seconds to import, and data is used without it
-
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -36,22 +38,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=END_OF_TEXT,
-        bos_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        clean_up_tokenization_spaces=False,
-    )
-    fast.save_pretrained(folder)
-    _name_class_for_older_readers(Path(folder) / "tokenizer_config.json")
-    return fast
-
-
-def _name_class_for_older_readers(path: Path) -> None:
-    """Name the class as transformers 4 knows it; 5 writes a backend name that 4.57 cannot resolve, and reads
-    both."""
-    config = json.loads(path.read_text("utf-8"))
-    config.pop("backend", None)
-    config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", "utf-8")
+    return folder

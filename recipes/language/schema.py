@@ -196,7 +196,8 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
     # A scheme may read a file: what it read decides the numbers, not where it lay.
     values["rope"] |= {knob: recipe.rope.scheme.knobs[knob] for knob in recipe.rope.knobs}
     values["rope"] = json.loads(json.dumps(values["rope"]))
-    del values["data"]["store"]
+    for key in ("store", "engine"):
+        del values["data"][key]
     for key in LAYOUT_AND_MEMORY:
         del values["train"][key]
     return values

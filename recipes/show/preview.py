@@ -60,7 +60,7 @@ def _sample(stage: Recipe, samples: dict[str, Sample], held: ExitStack) -> Sampl
     read = {name: reading_of(source) for name, source in data.read.items()}
     key = json.dumps([str(tokenizer), own, read])
     if key not in samples:
-        encoder = load_encoder(tokenizer, opens=data.opens, closes=data.closes)
+        encoder = load_encoder(tokenizer, opens=data.opens, closes=data.closes, engine=data.engine)
         samples[key] = held.enter_context(sampled(data, encoder))
     return samples[key]
 

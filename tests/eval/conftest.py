@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ropewalk import rope
 from ropewalk.data import Document, train_tokenizer
@@ -33,7 +33,7 @@ WINDOW = 64
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
     texts = [(LIBRARY / f"{name}.py").read_text("utf-8") for name in TEXTS[:4]]
-    return train_tokenizer(texts, 400, tmp_path_factory.mktemp("tokenizer"))
+    return AutoTokenizer.from_pretrained(train_tokenizer(texts, 400, tmp_path_factory.mktemp("tokenizer")))
 
 
 @pytest.fixture(scope="session")

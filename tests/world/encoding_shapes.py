@@ -83,6 +83,22 @@ def build(
     return folder
 
 
+def blocked(folder: Path, *, ignore_merges: bool) -> tuple[Path, str]:
+    """Write one of Llama 3's shape with a token that its merges never reach: "qjxz" is made
+    of qj and xz, but j and x are joined first. Give the folder and the token's text."""
+    build(folder, split(LLAMA3))
+    fields = read(folder / "tokenizer.json")
+    model = fields["model"]
+    vocab, merges = model["vocab"], model["merges"]
+    for id, pair in enumerate((["j", "x"], ["q", "j"], ["x", "z"], ["qj", "xz"]), max(vocab.values()) + 100):
+        assert "".join(pair) not in vocab
+        vocab["".join(pair)] = id
+        merges.append(pair)
+    model["ignore_merges"] = ignore_merges
+    write(folder / "tokenizer.json", fields)
+    return folder, "qjxz"
+
+
 def write(path: Path, fields: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(fields), "utf-8")
 

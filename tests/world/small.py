@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ropewalk.data import train_tokenizer
 
@@ -41,7 +41,7 @@ def write_text(folder: Path, files: int = 40) -> list[str]:
 def write_world(folder: Path) -> Path:
     """Make everything in `folder` and return the recipe's path; the model's window is 64, the target 256."""
     texts = write_text(folder / "text")
-    tokenizer = train_tokenizer(texts, 400, folder / "base")
+    tokenizer = AutoTokenizer.from_pretrained(train_tokenizer(texts, 400, folder / "base"))
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -154,8 +154,8 @@ def test_a_worker_gets_the_same_encoder(tokenizer: Path, engine: str, monkeypatc
     encoder = load_encoder(tokenizer, opens="text:<s>", engine=engine)
     sent = pickle.dumps(encoder)
     assert len(sent) < 2000
-    for proof in ("prove_ranks", "cut_places"):
-        monkeypatch.setattr(f"ropewalk.data.encoding.encoder.{proof}", lambda *_: pytest.fail("proven again"))
+    for trial in ("tried", "cut_places"):
+        monkeypatch.setattr(f"ropewalk.data.encoding.encoder.{trial}", lambda *_: pytest.fail("tried again"))
     arrived = pickle.loads(sent)
     assert (arrived.engine, arrived.why, arrived.places) == (encoder.engine, encoder.why, encoder.places)
     assert arrived.opens.tolist() == encoder.opens.tolist()
@@ -211,7 +211,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], tuple[str, ...]]] = 
     "opens unknown": (lambda _: None, {"opens": "<s>"}, ("data.opens", "'<s>'", "text:<s>")),
     "closes unknown": (lambda _: None, {"closes": "EOS"}, ("data.closes", "'EOS'", "bos, eos")),
     "engine unknown": (lambda _: None, {"engine": "fast"}, ("engine", "'fast'", "tiktoken")),
-    "engine not proven": (_unsplit, {"engine": "tiktoken"}, ("tiktoken", "no proof", "ByteLevel", "auto")),
+    "engine unlike": (_unsplit, {"engine": "tiktoken"}, ("tiktoken", "ByteLevel", "auto")),
     "no model": (lambda _: None, {"engine": "sentencepiece"}, ("tokenizer.model", "got none", "add")),
     "model broken": (_tell("x", "tokenizer.model"), {"engine": "sentencepiece"}, ("readable", "anew")),
 }  # fmt: skip
