@@ -10,28 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data import Facts
+from ..data import Document, Facts
 from ..rope import Scheme, install
 from ..train.mesh import Mesh
 from ..train.score import token_scores
 from .errors import EvalError
-from .forwards import gather
-from .haystack import choose_documents, document_name, draw
-from .prompts import Frame
+from .forwards import joined
+from .haystack import Frame, choose_documents, document_name, draw
 from .result import fingerprint_rows
 from .task import Progress, silent
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from ..data import Document
 
 LEAST_CHECKED = 6
 """Fewer documents could not tell any two schemes apart (`paired.py`)."""
@@ -151,7 +146,7 @@ class Grader:
             kept[index] = self._loss(self.exams[exam], *pairs[index])
             if len(mine) > 1:
                 self.progress(f"losses, {exam}", min(done * ranks, len(pairs)), len(pairs))
-        whole = gather(kept, self.mesh)
+        whole = joined(kept, self.mesh)
         losses = iter([whole[index] for index in range(len(pairs))])
         return [[next(losses) for _ in rows] for _, rows in asked]
 

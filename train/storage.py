@@ -1,5 +1,6 @@
 """Folders that are complete or absent, and tensors streamed into safetensors shards."""
 
+import contextlib
 import errno
 import json
 import os
@@ -55,11 +56,29 @@ def disk_full(folder: Path) -> TrainError:
     )
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file in one step, on disk before it gets its name: a reader sees the old one or the new.
+
+    Its folder is made where there is none.
+    """
+    writing = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        writing.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            writing.unlink()
+        raise TrainError(
+            f"{path}: must be writable, got {error.strerror}; free space or choose another place"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
