@@ -39,7 +39,6 @@ Asked = Sequence[tuple[Scheme, Sequence[int]]]
 class Exam:
     """Rows of tokens, and how many of the last tokens of each count."""
 
-    names: tuple[str, ...]
     rows: tuple[NDArray[np.int64], ...]
     counted: tuple[int, ...]
 
@@ -69,11 +68,8 @@ def split_documents(
 
 def reading(documents: Sequence[Document], *, length: int) -> Exam:
     """Ask for every token of the documents but the first."""
-    return Exam(
-        names=tuple(document_name(d) for d in documents),
-        rows=tuple(np.asarray(d.tokens[:length], dtype=np.int64) for d in documents),
-        counted=(length - 1,) * len(documents),
-    )
+    rows = tuple(np.asarray(d.tokens[:length], dtype=np.int64) for d in documents)
+    return Exam(rows=rows, counted=(length - 1,) * len(documents))
 
 
 def needles(
@@ -90,11 +86,7 @@ def needles(
         )
         for i in range(len(documents))
     ]
-    return Exam(
-        names=tuple(document_name(d) for d in documents),
-        rows=tuple(p.tokens for p in prompts),
-        counted=tuple(p.answer_tokens for p in prompts),
-    )
+    return Exam(rows=tuple(p.tokens for p in prompts), counted=tuple(p.answer_tokens for p in prompts))
 
 
 class Grader:

@@ -57,11 +57,10 @@ def draw(seed: int, name: str) -> int:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prompt:
-    """Tokens [length], the last `answer_tokens` of them the answer; the statement begins at token `at`."""
+    """Tokens [length], the last `answer_tokens` of them the answer."""
 
     tokens: Tokens
     answer_tokens: int
-    at: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +101,10 @@ class Frame:
                 f"{self.where}.lengths: a prompt must hold some haystack beside its frame and {len(others)} "
                 f"distractors ({length - room} tokens), got {length} tokens; ask for longer prompts"
             )
-        body, at = self._planted(self.haystack(order, free), lines, room=room, free=free)
+        body = self._planted(self.haystack(order, free), lines, room=room, free=free)
         tokens = np.concatenate([front, body, ending])
         assert tokens.size == length, (tokens.size, length)
-        return Prompt(tokens=tokens, answer_tokens=answer_tokens, at=len(front) + at)
+        return Prompt(tokens=tokens, answer_tokens=answer_tokens)
 
     def front(self, document: Document) -> Tokens:
         """Return the special token that documents begin with, since the model always saw it; else nothing."""
@@ -141,9 +140,8 @@ class Frame:
     def encode(self, text: str) -> Tokens:
         return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
 
-    def _planted(self, hay: Tokens, lines: Sequence[Line], *, room: int, free: int) -> tuple[Tokens, int]:
-        """Return `free` tokens of haystack with each line where a line begins nearest to its depth, and where
-        the first of `lines` stands."""
+    def _planted(self, hay: Tokens, lines: Sequence[Line], *, room: int, free: int) -> Tokens:
+        """Return `free` tokens of haystack and lines, each where a line begins nearest to its depth."""
         leads, ends = self.newlines(hay[:room])
         cuts = np.union1d(np.flatnonzero(leads), np.flatnonzero(ends) + 1)
         cuts = np.union1d(cuts[cuts < room], [0, room])
@@ -155,9 +153,7 @@ class Frame:
         ]
         keep = free - sum(map(len, forms))  # room, or a token more where the shorter form was taken
         places = [keep if place == room else place for place in places]
-        above = sum(len(form) for form, place in zip(forms, places, strict=True) if place < places[0])
-        newline = len(self.encode("\n")) if np.array_equal(forms[0], lines[0].before) else 0
-        return plant(hay[:keep], places, forms), places[0] + above + newline
+        return plant(hay[:keep], places, forms)
 
     def newlines(self, tokens: Tokens) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Tell which tokens begin with a newline and which end with one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -90,6 +90,11 @@ class Cell:
             return proportion_interval(int(self.values.sum()), self.values.size)
         return mean_interval(self.values, weights=self.weights)
 
+    def score(self, task: str, unit: str) -> Score:
+        interval, numbers = self.interval(unit), ("value", "n", "low", "high")
+        where = {name: getattr(self, name) for name in ("length", "depth", "start", "part")}
+        return Score(task=task, **where, **{name: interval.json()[name] for name in numbers})
+
     def json(self) -> dict[str, Any]:
         arrays = {name: getattr(self, name).tolist() for name in ("values", "weights")}
         return {**vars(self), "items": list(self.items), **arrays}
@@ -124,22 +129,18 @@ class Result:
     def cell(self, key: Key) -> Cell | None:
         return next((c for c in self.cells if c.key == key), None)
 
-    def scores(self) -> list[Score]:
-        return [self.score(cell) for cell in self.cells]
+    def pooled(self, like: Iterable[Cell]) -> Cell:
+        """Join the cells that stand where these of another result do."""
+        keys = {cell.key for cell in like}
+        return pool([cell for cell in self.cells if cell.key in keys])
 
-    def score(self, cell: Cell) -> Score:
-        interval = cell.interval(self.words.unit)
-        return Score(
-            task=self.task,
-            length=cell.length,
-            depth=cell.depth,
-            value=interval.estimate,
-            n=interval.n,
-            low=interval.low,
-            high=interval.high,
-            start=cell.start,
-            part=cell.part,
-        )
+    def sides(self, boundary: int) -> Iterator[list[Cell]]:
+        """Yield the cells of each part inside a boundary, and those beyond it."""
+        for part in dict.fromkeys(cell.part for cell in self.cells):
+            yield from split((c for c in self.cells if c.part == part), boundary)
+
+    def scores(self) -> list[Score]:
+        return [cell.score(self.task, self.words.unit) for cell in self.cells]
 
     def described(self) -> dict[str, Any]:
         """Return what is known of the task, without its numbers, as JSON values."""
@@ -237,13 +238,21 @@ def _measured_on(evaluation: Evaluation) -> dict[str, Any]:
 
 def gain(cell: Cell, reference: Cell, better: Literal["lower", "higher"]) -> Interval:
     """Compare a model's cell with the reference's on the same items; positive is better."""
-    if cell.items != reference.items:
-        raise EvalError(
-            f"compare: both cells need the same items, got {len(cell.items)} and {len(reference.items)} "
-            "others; evaluate both models with the same settings, seed and corpus"
-        )
+    check_items({"model": cell, "reference": reference})
     pair = (reference, cell) if better == "lower" else (cell, reference)
     return paired_difference(pair[0].values, pair[1].values, weights=cell.weights)
+
+
+def check_items(cells: Mapping[str, Cell]) -> None:
+    """Refuse cells of several models whose items, or the tokens behind them, are not the same."""
+    first = next(iter(cells.values()))
+    for name, cell in cells.items():
+        if cell.items != first.items or not np.array_equal(cell.weights, first.weights):
+            raise EvalError(
+                f"compare.{name}: must be measured on the same items as the others, got "
+                f"{len(cell.items)} beside {len(first.items)}; evaluate all models with the same tasks, seed "
+                "and corpus"
+            )
 
 
 def pool(cells: Sequence[Cell]) -> Cell:

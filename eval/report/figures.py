@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from .wording import unit_of
+from .wording import capital, unit_of
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -78,9 +78,7 @@ def curve(report: Report, task: str) -> Figure:
     axes.set_xlabel(f"{AXES[words['axis']]} (tokens)")
     axes.set_ylabel(f"{words['quantity']} ({unit_of(words['unit']).axis})")
     label_ends(axes, labels, x=stop)
-    figure.suptitle(
-        f"{capital(words['quantity'])} along the window", x=0.012, ha="left", fontsize=14, fontweight="bold"
-    )
+    headline(figure, f"{words['quantity']} along the window")
     return figure
 
 
@@ -107,16 +105,9 @@ def length_axis(axes: Axes, report: Report, first: float, stop: float) -> None:
     if left < boundary < stop:
         axes.axvspan(boundary, stop * 1.02, color="#f4f1ea", zorder=0, linewidth=0)
         axes.axvline(boundary, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
-        axes.annotate(
-            f"{report['reference']} was trained to {thousands(boundary)}",
-            (boundary, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(5, -4),
-            textcoords="offset points",
-            va="top",
-            fontsize=9.5,
-            color=INK,
-        )
+        text = f"{report['reference']} was trained to {thousands(boundary)}"
+        top = {"xycoords": ("data", "axes fraction"), "va": "top"}
+        beside(axes, text, (boundary, 1), (5, -4), fontsize=9.5, **top)
 
 
 def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, x: float) -> None:
@@ -126,16 +117,18 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, x: float
     place = -np.inf
     for value, name, colour in sorted(labels):
         place = max(value, place + gap)
-        axes.annotate(
-            name,
-            (x, place),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            fontweight="bold",
-            annotation_clip=False,
-        )
+        look = {"color": colour, "fontweight": "bold", "annotation_clip": False}
+        beside(axes, name, (x, place), (9, 0), **look)
+
+
+def beside(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **look: Any) -> None:
+    """Write beside a point, `shift` printer's points away."""
+    given: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": INK}
+    axes.annotate(text, at, xytext=shift, **given | look)
+
+
+def headline(figure: Figure, text: str) -> None:
+    figure.suptitle(capital(text), x=0.012, ha="left", fontsize=14, fontweight="bold")
 
 
 def grid(report: Report, task: str) -> Figure:
@@ -167,8 +160,7 @@ def grid(report: Report, task: str) -> Figure:
             axes.axvline(inside - 0.5, color=INK, linewidth=1.3, linestyle=(0, (4, 3)))
     panels[0].set_ylabel("" if None in depths else "depth in the prompt")
     figure.supxlabel(f"{AXES[words['axis']]} (tokens); dashed: the reference's trained length", fontsize=10)
-    title = f"{capital(words['label'])}, {'%' if share else unit.axis}"
-    figure.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold")
+    headline(figure, f"{words['label']}, {'%' if share else unit.axis}")
     return figure
 
 
@@ -189,17 +181,9 @@ def bars(report: Report, task: str) -> Figure:
         )
         error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
         axes.errorbar(row["value"], y, xerr=error, color=INK, capsize=4, linewidth=1.3)
-        edge = row["high"] if row["value"] >= 0 else row["low"]
-        side = 1 if row["value"] >= 0 else -1
-        axes.annotate(
-            unit.signed(row["value"]) + ("" if solid else " (n.d.)"),
-            (edge, y),
-            xytext=(7 * side, 0),
-            textcoords="offset points",
-            va="center",
-            ha="left" if side > 0 else "right",
-            fontsize=10,
-        )
+        edge, shift, side = (row["high"], 7, "left") if row["value"] >= 0 else (row["low"], -7, "right")
+        text = unit.signed(row["value"]) + ("" if solid else " (n.d.)")
+        beside(axes, text, (edge, y), (shift, 0), ha=side, fontsize=10)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks(range(len(rows)), [r["model"] for r in rows])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -215,7 +199,7 @@ def bars(report: Report, task: str) -> Figure:
         versus = f"over {report['reference']}" + (f"'s {base}" if base else "")
         start = f"{rows[0]['start']}-" if words["axis"] == "positions" else ""
         where = f", {words['axis']} {start}{rows[0]['length']}"
-    figure.suptitle(f"Gain {versus}{where}", x=0.012, ha="left", fontsize=14, fontweight="bold")
+    headline(figure, f"gain {versus}{where}")
     return figure
 
 
@@ -225,10 +209,6 @@ def colours(report: Report) -> dict[str, str]:
     others = [n for n in names if n != report["reference"]]
     tint = {name: COLOURS[1 + i % (len(COLOURS) - 1)] for i, name in enumerate(others)}
     return {name: tint.get(name, COLOURS[0]) for name in names}
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def thousands(tokens: int) -> str:

@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from .wording import capital
+
 CSS = """
 :root { --ink: #1f2933; --faint: #6b7785; --line: #e3e7eb; --wash: #f7f8f9; --accent: #0f7b8a; }
 * { box-sizing: border-box; }
@@ -27,7 +29,7 @@ th, td { text-align: right; padding: .42rem .7rem; border-bottom: 1px solid var(
 th:first-child, td:first-child { text-align: left; white-space: normal; }
 thead th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); }
 tr.gain td { color: var(--accent); border-bottom: 1px solid var(--line); padding-top: 0; }
-tr.value td { border-bottom: 0; }
+tr:has(+ tr.gain) td { border-bottom: 0; }
 tr.gain td.unsure { color: var(--faint); font-style: italic; }
 code, pre { font: .85em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace;
   background: var(--wash); border-radius: 4px; }
@@ -50,7 +52,7 @@ def document(title: str, lead: str, parts: Iterable[str]) -> str:
 
 
 def heading(text: str) -> str:
-    return f"<h2>{escape(text[:1].upper() + text[1:])}</h2>"
+    return f"<h2>{escape(capital(text))}</h2>"
 
 
 def picture(name: str, png: bytes) -> str:
@@ -67,7 +69,7 @@ def verbatim(text: str) -> str:
 
 
 def bullets(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(line[:1].upper() + line[1:])}</li>" for line in lines)
+    items = "".join(f"<li>{escape(capital(line))}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from .html import bullets, cells, document, folded, heading, picture, small, table, table_of, verbatim
 from .wording import (
-    against,
+    GAIN,
+    UNSURE,
+    capital,
     gain_with_interval,
     listed,
     sentences,
-    subject_of,
+    summary_rows,
     unit_of,
     with_interval,
 )
@@ -47,25 +49,16 @@ def lead(report: Report) -> str:
 
 def summary_table(report: Report) -> str:
     """Show each pooled measurement with, beneath it, the gain over the reference."""
-    models = [m["name"] for m in report["models"]]
-    rows = []
-    for row in report["summary"]:
-        task, values, gains = report["tasks"][row["task"]], row["values"], row["gains"]
-        unit = unit_of(task["unit"])
-        texts = [with_interval(values[m], unit) if m in values else "" for m in models]
-        kind = "value" if gains else ""
-        rows.append(f"<tr class='{kind}'>{cells([subject_of(row, task), *texts])}</tr>")
-        if gains:
-            gained = "".join(gain_cell(gains.get(m), unit) for m in models)
-            rows.append(f"<tr class=gain>{cells([f'gain over {against(row, report)}'])}{gained}</tr>")
-    return table_of(["", *models], rows) + small(how_to_read(report))
+    head, *rows = summary_rows(report)
+    return table_of(head, map(summary_row, rows)) + small(how_to_read(report))
 
 
-def gain_cell(gain: Any, unit: Any) -> str:
-    if gain is None:
-        return "<td></td>"
-    sure = "" if gain["distinguishable"] else " class=unsure"
-    return f"<td{sure}>{escape(gain_with_interval(gain, unit))}</td>"
+def summary_row(texts: Sequence[str]) -> str:
+    """Colour gains, and fade those that cannot be told from zero."""
+    if not texts[0].startswith(GAIN):
+        return f"<tr>{cells(texts)}</tr>"
+    tags = [f"<td{' class=unsure' * text.endswith(UNSURE)}>{escape(text)}</td>" for text in texts]
+    return f"<tr class=gain>{''.join(tags)}</tr>"
 
 
 def how_to_read(report: Report) -> str:
@@ -79,7 +72,7 @@ def how_to_read(report: Report) -> str:
     )
     return (
         f"Brackets: 95 % intervals, {', '.join(ways)}. Gains are paired, formed item by item; positive is "
-        f"better; n.d.: not distinguishable from zero. {units[:1].upper()}{units[1:]}{'.' * bool(units)}"
+        f"better; n.d.: not distinguishable from zero. {capital(units)}{'.' * bool(units)}"
     ).strip()
 
 

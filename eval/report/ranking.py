@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EvalError
 from ..paired import Interval, mean_interval, paired_difference
-from ..result import Cell, Evaluation, check_comparable, pool, split
+from ..result import Cell, Evaluation, check_comparable, check_items
 from .record import place
 
 RESAMPLES = 20_000
@@ -59,7 +58,7 @@ def rank(cells: Mapping[str, Sequence[Cell]], *, unit: str, better: str) -> list
 
     A model without seeds (it was not trained) has one cell.
     """
-    check_items(cells)
+    check_items({f"{name} ({i})": cell for name, seeds in cells.items() for i, cell in enumerate(seeds)})
     values = {name: value_of(seeds, unit) for name, seeds in cells.items()}
     order = sorted(cells, key=lambda name: values[name].estimate, reverse=better == "higher")
     level = 1 - 0.05 / max(1, len(order) * (len(order) - 1) // 2)
@@ -104,18 +103,6 @@ def value_of(seeds: Sequence[Cell], unit: str) -> Interval:
     return mean_interval(average(seeds).values, weights=seeds[0].weights)
 
 
-def check_items(cells: Mapping[str, Sequence[Cell]]) -> None:
-    first = next(iter(cells.values()))[0]
-    for name, seeds in cells.items():
-        for cell in seeds:
-            if cell.items != first.items or not np.array_equal(cell.weights, first.weights):
-                raise EvalError(
-                    f"ranking.{name}: must be measured on the same items as the others, got "
-                    f"{len(cell.items)} beside {len(first.items)}; evaluate all models with the same "
-                    "tasks, seed and corpus"
-                )
-
-
 def rankings(models: Mapping[str, Sequence[Evaluation]], *, boundary: int) -> Iterator[dict[str, Any]]:
     """Rank the models by every task, inside `boundary` tokens and beyond; rows ready for JSON.
 
@@ -125,17 +112,12 @@ def rankings(models: Mapping[str, Sequence[Evaluation]], *, boundary: int) -> It
     first = next(iter(models.values()))[0]
     for task, result in first.results.items():
         words = result.words
-        for part in dict.fromkeys(cell.part for cell in result.cells):
-            for cells in split([cell for cell in result.cells if cell.part == part], boundary):
-                keys = {cell.key for cell in cells}
-                pooled = {
-                    name: [pool([c for c in e.results[task].cells if c.key in keys]) for e in evaluations]
-                    for name, evaluations in models.items()
-                }
-                where = place(cells, words.axis)
-                side = "inside" if where["stop"] <= boundary else "beyond"
-                standings = rank(pooled, unit=words.unit, better=words.better)
-                yield {"task": task, **asdict(words), **where, "side": side, **row_of(standings)}
+        for cells in result.sides(boundary):
+            pooled = {name: [e.results[task].pooled(cells) for e in seeds] for name, seeds in models.items()}
+            where = place(cells, words.axis)
+            side = "inside" if where["stop"] <= boundary else "beyond"
+            standings = rank(pooled, unit=words.unit, better=words.better)
+            yield {"task": task, **asdict(words), **where, "side": side, **row_of(standings)}
 
 
 def row_of(standings: Sequence[Standing]) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from it alone, so any stored report can be drawn again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import EvalError
-from ..result import FORMAT, Cell, Evaluation, Result, check_comparable, gain, pool, split
+from ..result import FORMAT, Cell, Evaluation, check_comparable, gain, pool
 
 
 def build_report(
@@ -61,7 +61,7 @@ def now() -> str:
 def described(evaluation: Evaluation) -> dict[str, Any]:
     """Return which model, scheme and lengths these are."""
     left_out = ("model", "results", "reference", "corpus", "seed")
-    known = {f.name: getattr(evaluation, f.name) for f in fields(evaluation) if f.name not in left_out}
+    known = {name: value for name, value in vars(evaluation).items() if name not in left_out}
     return {"name": evaluation.model, **known}
 
 
@@ -83,33 +83,21 @@ def pooled_rows(
 ) -> Iterator[dict[str, Any]]:
     """Pool each part of a task into two rows: inside the reference's trained window, and beyond it."""
     base = reference.results[task]
-    for part in dict.fromkeys(cell.part for cell in base.cells):
-        for cells in split([c for c in base.cells if c.part == part], reference.trained_length):
-            keys = {cell.key for cell in cells}
-            measured = {
-                m: [c for c in e.results[task].cells if c.key in keys] for m, e in evaluations.items()
-            }
-            pooled = {m: pool(same) for m, same in measured.items() if same}
-            baselines = {cell.baseline for cell in cells}
-            against = [cell for cell in base.cells if cell.key in baselines]
-            yield {"task": task, **pooled_row(base, pooled, cells, against, reference.model)}
-
-
-def pooled_row(
-    base: Result, pooled: Mapping[str, Cell], cells: Sequence[Cell], against: Sequence[Cell], reference: str
-) -> dict[str, Any]:
     words = base.words
-    gains = {
-        m: gain(cell, pool(against), words.better).json()
-        for m, cell in pooled.items()
-        if against and (m != reference or cell.part != cell.against) and len(cell.items) > 1
-    }
-    return {
-        **place(cells, words.axis),
-        "against": cells[0].against,
-        "values": {m: cell.interval(words.unit).json() for m, cell in pooled.items()},
-        "gains": gains,
-    }
+    for cells in base.sides(reference.trained_length):
+        part = cells[0].part
+        measured = {m: e.results[task] for m, e in evaluations.items()}
+        pooled = {m: r.pooled(cells) for m, r in measured.items() if any(c.part == part for c in r.cells)}
+        baselines = {cell.baseline for cell in cells}
+        against = [cell for cell in base.cells if cell.key in baselines]
+        gains = {
+            m: gain(cell, pool(against), words.better).json()
+            for m, cell in pooled.items()
+            if against and (m != reference.model or cell.part != cell.against) and len(cell.items) > 1
+        }
+        values = {m: cell.interval(words.unit).json() for m, cell in pooled.items()}
+        over = {"against": cells[0].against, "values": values, "gains": gains}
+        yield {"task": task, **place(cells, words.axis), **over}
 
 
 def place(cells: Sequence[Cell], axis: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .figures import COLOURS, FAINT, GRID, INK, STYLE, Axes, Figure, mpl, png
+from .figures import COLOURS, FAINT, GRID, INK, STYLE, Axes, Figure, beside, headline, mpl, png
 from .schemes import measured, title_of
 from .wording import unit_of
 
@@ -45,14 +45,9 @@ def dots(rows: Sequence[Row], report: Row) -> Figure:
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False, fontsize=10)
     unit, better = unit_of(rows[0]["unit"]), "right" if rows[0]["better"] == "higher" else "left"
-    figure.supxlabel(
-        f"{unit.axis}; {better} is better; star: no other is shown to be better",
-        fontsize=10,
-        x=0.02,
-        ha="left",
-    )
-    title = title_of(rows[0], report)
-    figure.suptitle(title[:1].upper() + title[1:], x=0.012, ha="left", fontsize=14, fontweight="bold")
+    below = f"{unit.axis}; {better} is better; star: no other is shown to be better"
+    figure.supxlabel(below, fontsize=10, x=0.02, ha="left")
+    headline(figure, title_of(rows[0], report))
     return figure
 
 
@@ -79,6 +74,4 @@ def column(axes: Axes, row: Row, names: Sequence[str]) -> None:
     )
     for x, y, name in zip(high, at, shown, strict=True):
         if row["places"][name] == 1:
-            axes.annotate(
-                "★", (x, y), xytext=(4, 0), textcoords="offset points", va="center", color=INK, fontsize=9
-            )
+            beside(axes, "★", (x, y), (4, 0), fontsize=9)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
+GAIN, UNSURE = "  gain over ", " n.d."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,10 @@ def unit_of(name: str) -> Unit:
     return UNITS.get(name) or Unit(value=f" {name}", gain=f" {name}", axis=name)
 
 
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def listed(words: Iterable[str]) -> str:
     """Join different words: `documents and needles`."""
     return " and ".join(dict.fromkeys(words))
@@ -55,7 +60,7 @@ def with_interval(row: Row, unit: Unit) -> str:
 
 def gain_with_interval(row: Row, unit: Unit) -> str:
     """Write a gain with its interval, and say so where it cannot be told from zero."""
-    hedge = "" if row["distinguishable"] else " n.d."
+    hedge = "" if row["distinguishable"] else UNSURE
     return f"{unit.signed(row['value'])} {unit.between(row, '+')}{hedge}"
 
 
@@ -67,11 +72,6 @@ def subject_of(row: Row, task: Row) -> str:
         return f"{task['label']}, prompts of {span} tokens"
     part = f", {row['part']}" if row["part"] else ""
     return f"{task['quantity']}{part}, positions {row['start']}-{row['stop']}"
-
-
-def against(row: Row, report: Row) -> str:
-    """Name what the gains of a pooled row are over."""
-    return row["against"] if row["part"] != row["against"] else report["reference"]
 
 
 def sentence(row: Row, report: Row) -> str:
@@ -125,5 +125,6 @@ def summary_rows(report: Row) -> Iterator[list[str]]:
             *(with_interval(values[m], unit) if m in values else "-" for m in models),
         ]
         if gains:
+            over = row["against"] if row["part"] != row["against"] else report["reference"]
             cells = (gain_with_interval(gains[m], unit) if m in gains else "-" for m in models)
-            yield [f"  gain over {against(row, report)}", *cells]
+            yield [f"{GAIN}{over}", *cells]

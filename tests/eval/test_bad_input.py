@@ -160,8 +160,8 @@ INPUTS = [
     (lambda w: build_report({"base": BASE, "x": replace(BASE, results={})}), "x.tasks", "[]", "same tasks"),
     (lambda w: beside_base(items_fingerprint="0" * 64), "x.curve.items", "0000", "same tasks"),
     (lambda w: beside_base(settings={"length": 9}), "x.curve.settings", "9", "same tasks"),
-    (lambda w: gain(cell("ab"), cell("ba"), "lower"), "compare", "2", "same settings"),
-    (lambda w: ranked(a=cell("abc"), b=cell("ab")), "ranking.b", "2 beside 3", "same tasks"),
+    (lambda w: gain(cell("ab"), cell("ba"), "lower"), "compare.reference", "2 beside 2", "same tasks"),
+    (lambda w: ranked(a=cell("abc"), b=cell("ab")), "compare.b", "2 beside 3", "same tasks"),
     (lambda w: Evaluation.from_json({"format": 2}), "evaluation.format", "got 2", "version"),
     (lambda w: read_report(w.stored('{"format": 9}')), "report.json", "got 9", "version"),
 ]  # fmt: skip
