@@ -10,28 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data import Facts
+from ..data import Document, Facts
 from ..rope import Scheme, install
 from ..train.mesh import Mesh
 from ..train.score import token_scores
 from .errors import EvalError
-from .forwards import gather
-from .haystack import choose_documents, document_name, draw
-from .prompts import Frame
+from .forwards import joined
+from .haystack import Frame, choose_documents, document_name, draw
 from .result import fingerprint_rows
 from .task import Progress, silent
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from ..data import Document
 
 LEAST_CHECKED = 6
 """Fewer documents could not tell any two schemes apart (`paired.py`)."""
@@ -44,7 +39,6 @@ Asked = Sequence[tuple[Scheme, Sequence[int]]]
 class Exam:
     """Rows of tokens, and how many of the last tokens of each count."""
 
-    names: tuple[str, ...]
     rows: tuple[NDArray[np.int64], ...]
     counted: tuple[int, ...]
 
@@ -74,11 +68,8 @@ def split_documents(
 
 def reading(documents: Sequence[Document], *, length: int) -> Exam:
     """Ask for every token of the documents but the first."""
-    return Exam(
-        names=tuple(document_name(d) for d in documents),
-        rows=tuple(np.asarray(d.tokens[:length], dtype=np.int64) for d in documents),
-        counted=(length - 1,) * len(documents),
-    )
+    rows = tuple(np.asarray(d.tokens[:length], dtype=np.int64) for d in documents)
+    return Exam(rows=rows, counted=(length - 1,) * len(documents))
 
 
 def needles(
@@ -95,11 +86,7 @@ def needles(
         )
         for i in range(len(documents))
     ]
-    return Exam(
-        names=tuple(document_name(d) for d in documents),
-        rows=tuple(p.tokens for p in prompts),
-        counted=tuple(p.answer_tokens for p in prompts),
-    )
+    return Exam(rows=tuple(p.tokens for p in prompts), counted=tuple(p.answer_tokens for p in prompts))
 
 
 class Grader:
@@ -151,7 +138,7 @@ class Grader:
             kept[index] = self._loss(self.exams[exam], *pairs[index])
             if len(mine) > 1:
                 self.progress(f"losses, {exam}", min(done * ranks, len(pairs)), len(pairs))
-        whole = gather(kept, self.mesh)
+        whole = joined(kept, self.mesh)
         losses = iter([whole[index] for index in range(len(pairs))])
         return [[next(losses) for _ in rows] for _, rows in asked]
 

@@ -1,6 +1,9 @@
 """How are many token rows scored: in batches, over the data ranks, with the same answer on every rank?"""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,47 +14,56 @@ from numpy.typing import NDArray
 from ..train.mesh import Mesh
 from ..train.score import token_scores
 from .errors import EvalError
-from .task import Context, Subject
+from .task import Keep, Progress, Subject, silent
 
 V = TypeVar("V")
-Keep = Callable[[int, NDArray[np.float64], NDArray[np.bool_]], V]
 
 
-def score_rows(
-    rows: Sequence[NDArray[Any]], subject: Subject, context: Context, *, what: str, keep: Keep[V]
-) -> list[V]:
-    """Score rows of one length N and return `keep(index, loss [N - 1], correct [N - 1])` for each, in order.
+@dataclass(frozen=True, kw_only=True)
+class Forwards:
+    """Forwards of at most `batch_tokens` tokens each, on the ranks of a mesh."""
 
-    Whole batches go to data ranks, so a batch holds the same rows on every layout.
-    """
-    if not rows:
-        return []
-    batches = cut(len(rows), max(1, context.batch_tokens // rows[0].size))
-    mine = share(batches, context.mesh)
-    kept: dict[int, V] = {}
-    for done, batch in enumerate(mine, start=1):
-        tokens = torch.from_numpy(np.stack([np.asarray(rows[i], dtype=np.int64) for i in batch]))
-        scores = token_scores(subject.model, tokens, mesh=context.mesh)
-        loss, correct = scores.loss.double().numpy(), scores.correct.numpy()
-        if not np.isfinite(loss).all():
+    mesh: Mesh
+    batch_tokens: int = 8192
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < 1:
             raise EvalError(
-                f"{what} of {subject.name}: every loss must be finite, got "
-                f"{np.count_nonzero(~np.isfinite(loss))} that "
-                f"are not in {rows[0].size} tokens; the weights have diverged or overflow in "
-                f"{subject.model.dtype}"
+                f"evaluate.batch_tokens: must be a positive number of tokens, got {self.batch_tokens}; "
+                "8192 is usual"
             )
-        kept.update((i, keep(i, loss[row], correct[row])) for row, i in enumerate(batch))
-        context.progress(f"{subject.name}: {what}", done, len(mine))
-    whole = gather(kept, context.mesh)
-    return [whole[i] for i in range(len(rows))]
+
+    def score_rows(
+        self, rows: Sequence[NDArray[Any]], subject: Subject, *, what: str, keep: Keep[V]
+    ) -> list[V]:
+        """Score rows as tasks ask for them (`ScoreRows`).
+
+        Whole batches go to data ranks, so a batch holds the same rows on every layout.
+        """
+        if not rows:
+            return []
+        size = max(1, self.batch_tokens // rows[0].size)
+        batches = [range(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+        mine = batches_of_rank(batches, self.mesh)
+        kept: dict[int, V] = {}
+        for done, batch in enumerate(mine, start=1):
+            tokens = torch.from_numpy(np.stack([np.asarray(rows[i], dtype=np.int64) for i in batch]))
+            scores = token_scores(subject.model, tokens, mesh=self.mesh)
+            loss, correct = scores.loss.double().numpy(), scores.correct.numpy()
+            if not np.isfinite(loss).all():
+                raise EvalError(
+                    f"{what} of {subject.name}: every loss must be finite, got "
+                    f"{np.count_nonzero(~np.isfinite(loss))} that are not in {rows[0].size} tokens; the "
+                    f"weights have diverged or overflow in {subject.model.dtype}"
+                )
+            kept.update((i, keep(i, loss[row], correct[row])) for row, i in enumerate(batch))
+            self.progress(f"{subject.name}: {what}", done, len(mine))
+        whole = joined(kept, self.mesh)
+        return [whole[i] for i in range(len(rows))]
 
 
-def cut(count: int, size: int) -> list[range]:
-    """Cut 0..count into ranges of at most `size`."""
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def share(batches: Sequence[range], mesh: Mesh) -> list[range]:
+def batches_of_rank(batches: Sequence[range], mesh: Mesh) -> list[range]:
     """Return this data rank's batches; every rank gets as many.
 
     ZeRO-3 gathers weights over the whole world in each forward, so a rank that ran out would hang the others:
@@ -62,7 +74,7 @@ def share(batches: Sequence[range], mesh: Mesh) -> list[range]:
     return even[mesh.layout.data_rank(mesh.rank) :: ranks]
 
 
-def gather(kept: dict[int, V], mesh: Mesh) -> dict[int, V]:
+def joined(kept: dict[int, V], mesh: Mesh) -> dict[int, V]:
     """Join what each rank kept, by index."""
     if mesh.layout.world == 1:
         return kept

@@ -6,9 +6,12 @@ the bootstrap percentile interval, widened for few items as in Hesterberg, "What
 About the Bootstrap" (2015), section 5.3: plain percentiles of 12 documents cover 90 %, not 95 %.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +41,11 @@ class Interval:
         differing items must be able to reach the level at all: six of them for 95 %.
         """
         return (self.low > 0 or self.high < 0) and 2 * 0.5**self.differing <= 1 - self.level
+
+    def json(self) -> dict[str, Any]:
+        """Return what a report says of it."""
+        told = {"value": self.estimate, "low": self.low, "high": self.high, "n": self.n}
+        return told | {"distinguishable": self.distinguishable}
 
 
 def paired_difference(
@@ -142,8 +150,7 @@ def _check(
     if not a.size == b.size == weights.size:
         raise EvalError(
             f"paired: both models need the same items, got {a.size} and {b.size} with {weights.size} "
-            "weights; "
-            "evaluate them with the same settings, seed and corpus"
+            "weights; evaluate them with the same settings, seed and corpus"
         )
     if a.size < 2:
         raise EvalError(f"paired: at least 2 items must be there, got {a.size}; evaluate more documents")

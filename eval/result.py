@@ -1,17 +1,39 @@
-"""What did a task measure: cells of values per item, and the scores with intervals that follow from them."""
+"""What did a task measure: values per item in cells, the scores that follow, and all of it on one model."""
+
+from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .errors import EvalError
 from .paired import Interval, mean_interval, paired_difference, proportion_interval
 
-Unit = Literal["nats", "fraction"]
+FORMAT = 1
+
+Key = tuple[str, int, int, float | None]
+"""Part, start, length and depth: what tells the cells of a result apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What a report says of a task's numbers; it is kept with them, so that any report can be drawn again."""
+
+    label: str
+    quantity: str
+    "what one value is; a label may say what the values are for"
+    unit: str
+    "nats, fraction (of yes and no), or any other word, which is said after the number"
+    better: Literal["lower", "higher"]
+    items: str = "documents"
+    "what is counted, and resampled"
+    axis: Literal["positions", "prompts"] = "positions"
+    "whether a cell stands at positions of a document or at a length of prompts"
+    picture: Literal["curve", "grid", "bars"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +72,42 @@ class Cell:
     weights: NDArray[np.float64]
 
     @property
-    def key(self) -> tuple[str, int, int, float | None]:
+    def key(self) -> Key:
         return self.part, self.start, self.length, self.depth
 
     @property
-    def baseline(self) -> tuple[str, int, int, float | None]:
+    def baseline(self) -> Key:
         """Return the key of the reference's cell that this one is compared with."""
         return self.against, self.start, self.length, self.depth
 
-    def interval(self, unit: Unit) -> Interval:
+    @property
+    def mean(self) -> float:
+        return float(self.weights @ self.values / self.weights.sum())
+
+    def interval(self, unit: str) -> Interval:
         """Estimate the mean over items: Wilson's interval for yes and no, else by resampling items."""
         if unit == "fraction":
             return proportion_interval(int(self.values.sum()), self.values.size)
         return mean_interval(self.values, weights=self.weights)
 
-    def json(self) -> dict[str, Any]:
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+    def score(self, task: str, unit: str) -> Score:
+        interval, numbers = self.interval(unit), ("value", "n", "low", "high")
+        where = {name: getattr(self, name) for name in ("length", "depth", "start", "part")}
+        return Score(task=task, **where, **{name: interval.json()[name] for name in numbers})
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Cell":
-        arrays = {name: np.array(data[name], dtype=np.float64) for name in ("values", "weights")}
-        return cls(**{**data, **arrays, "items": tuple(data["items"])})
+    def json(self) -> dict[str, Any]:
+        arrays = {name: getattr(self, name).tolist() for name in ("values", "weights")}
+        return {**vars(self), "items": list(self.items), **arrays}
+
+
+def cell_of(items: Iterable[str], values: ArrayLike, weights: ArrayLike, **where: Any) -> Cell:
+    """Make a cell from one value and one weight an item; `where` as the other fields of Cell."""
+    return Cell(
+        items=tuple(items),
+        values=np.asarray(values, dtype=np.float64),
+        weights=np.asarray(weights, dtype=np.float64),
+        **where,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,58 +120,139 @@ class Result:
     task: str
     kind: str
     settings: dict[str, Any]
-    label: str
-    unit: Unit
-    better: Literal["lower", "higher"]
-    picture: Literal["curve", "grid", "bars"] | None
+    words: Words
     protocol: str
     items_fingerprint: str
     cells: tuple[Cell, ...]
     notes: dict[str, Any] = field(default_factory=dict)
 
-    def cell(self, key: tuple[str, int, int, float | None]) -> Cell | None:
+    def cell(self, key: Key) -> Cell | None:
         return next((c for c in self.cells if c.key == key), None)
 
-    def scores(self) -> list[Score]:
-        return [self.score(cell) for cell in self.cells]
+    def pooled(self, like: Iterable[Cell]) -> Cell:
+        """Join the cells that stand where these of another result do."""
+        keys = {cell.key for cell in like}
+        return pool([cell for cell in self.cells if cell.key in keys])
 
-    def score(self, cell: Cell) -> Score:
-        interval = cell.interval(self.unit)
-        return Score(
-            task=self.task,
-            length=cell.length,
-            depth=cell.depth,
-            value=interval.estimate,
-            n=interval.n,
-            low=interval.low,
-            high=interval.high,
-            start=cell.start,
-            part=cell.part,
-        )
+    def sides(self, boundary: int) -> Iterator[list[Cell]]:
+        """Yield the cells of each part inside a boundary, and those beyond it."""
+        for part in dict.fromkeys(cell.part for cell in self.cells):
+            yield from split((c for c in self.cells if c.part == part), boundary)
+
+    def scores(self) -> list[Score]:
+        return [cell.score(self.task, self.words.unit) for cell in self.cells]
+
+    def described(self) -> dict[str, Any]:
+        """Return what is known of the task, without its numbers, as JSON values."""
+        left_out = ("task", "words", "cells")
+        return {k: v for k, v in vars(self).items() if k not in left_out} | asdict(self.words)
 
     def json(self) -> dict[str, Any]:
         return {
-            **{f.name: getattr(self, f.name) for f in fields(self)},
+            "task": self.task,
+            **self.described(),
             "cells": [cell.json() for cell in self.cells],
             "scores": [asdict(score) for score in self.scores()],
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Result":
-        cells = tuple(Cell.from_json(cell) for cell in data["cells"])
-        return cls(**{**{f.name: data[f.name] for f in fields(cls)}, "cells": cells})
+    def from_json(cls, data: Mapping[str, Any]) -> Result:
+        data = with_words(data)
+        known = {f.name: data[f.name] for f in fields(cls) if f.name != "words"}
+        words = Words(**{f.name: data[f.name] for f in fields(Words)})
+        return cls(**{**known, "words": words, "cells": tuple(cell_of(**cell) for cell in data["cells"])})
+
+
+def with_words(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the words that a stored task lacks; of the tasks before them only needles had fractions."""
+    if data["unit"] == "fraction":
+        before = {"quantity": data["label"], "items": "needles", "axis": "prompts"}
+    else:
+        before = {"quantity": "loss", "items": "documents", "axis": "positions"}
+    return {**data, **{name: word for name, word in before.items() if name not in data}}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """What was measured on one model, and which model, scheme and corpus that was.
+
+    `fingerprint` hashes the weights, `scheme_fingerprint` the frequencies, `corpus` the token store;
+    `reference` is the model that gains are formed against. Lengths are in tokens, `seconds` of wall time
+    are the mean over ranks.
+    """
+
+    model: str
+    fingerprint: str
+    parameters: int
+    scheme: str
+    knobs: dict[str, Any]
+    scheme_fingerprint: str
+    original_length: int
+    trained_length: int
+    target_length: int
+    corpus: str
+    reference: str
+    seed: int
+    seconds: float
+    results: dict[str, Result]
+
+    @property
+    def scores(self) -> list[Score]:
+        return [score for result in self.results.values() for score in result.scores()]
+
+    def json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **vars(self), "results": {n: r.json() for n, r in self.results.items()}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
+        if data.get("format") != FORMAT:
+            raise EvalError(
+                f"evaluation.format: must be {FORMAT}, got {data.get('format')!r}; read it with the "
+                "version that wrote it"
+            )
+        results = {name: Result.from_json(result) for name, result in data["results"].items()}
+        return cls(**{**{f.name: data[f.name] for f in fields(cls)}, "results": results})
+
+
+def check_comparable(models: Mapping[str, Sequence[Evaluation]]) -> None:
+    """Refuse evaluations that did not measure the same items; a model may have several, one a seed."""
+    first = _measured_on(next(iter(models.values()))[0])
+    for name, evaluations in models.items():
+        for made in map(_measured_on, evaluations):
+            for what, expected in first.items():
+                if (got := made[what]) != expected:
+                    raise EvalError(
+                        f"report.{name}.{what}: must equal the other models' {expected!r}, got {got!r}; "
+                        "evaluate all models with the same tasks, seed and corpus"
+                    )
+
+
+def _measured_on(evaluation: Evaluation) -> dict[str, Any]:
+    """Say on what an evaluation was made; which tasks there are is compared before what they measured."""
+    made = {name: getattr(evaluation, name) for name in ("reference", "corpus", "seed")}
+    made["tasks"] = list(evaluation.results)
+    for task, result in evaluation.results.items():
+        made |= {f"{task}.settings": result.settings, f"{task}.items": result.items_fingerprint}
+    return made
 
 
 def gain(cell: Cell, reference: Cell, better: Literal["lower", "higher"]) -> Interval:
     """Compare a model's cell with the reference's on the same items; positive is better."""
-    if cell.items != reference.items:
-        raise EvalError(
-            f"compare: both cells need the same items, got {len(cell.items)} and {len(reference.items)} "
-            "others; "
-            "evaluate both models with the same settings, seed and corpus"
-        )
+    check_items({"model": cell, "reference": reference})
     pair = (reference, cell) if better == "lower" else (cell, reference)
     return paired_difference(pair[0].values, pair[1].values, weights=cell.weights)
+
+
+def check_items(cells: Mapping[str, Cell]) -> None:
+    """Refuse cells of several models whose items, or the tokens behind them, are not the same."""
+    first = next(iter(cells.values()))
+    for name, cell in cells.items():
+        if cell.items != first.items or not np.array_equal(cell.weights, first.weights):
+            raise EvalError(
+                f"compare.{name}: must be measured on the same items as the others, got "
+                f"{len(cell.items)} beside {len(first.items)}; evaluate all models with the same tasks, seed "
+                "and corpus"
+            )
 
 
 def pool(cells: Sequence[Cell]) -> Cell:
@@ -144,15 +262,23 @@ def pool(cells: Sequence[Cell]) -> Cell:
         for item, value, weight in zip(cell.items, cell.values, cell.weights, strict=True):
             totals[item] = totals.get(item, np.zeros(2)) + np.array([value * weight, weight])
     sums = np.array(list(totals.values()))
-    return Cell(
+    return cell_of(
+        totals,
+        sums[:, 0] / sums[:, 1],
+        sums[:, 1],
         start=min(c.start for c in cells),
         length=max(c.length for c in cells),
         part=cells[0].part,
         against=cells[0].against,
-        items=tuple(totals),
-        values=sums[:, 0] / sums[:, 1],
-        weights=sums[:, 1],
     )
+
+
+def split(cells: Iterable[Cell], boundary: int) -> list[list[Cell]]:
+    """Return the cells inside the boundary, and those beyond it or of longer prompts; neither is empty."""
+    cells = list(cells)
+    inside = [c for c in cells if c.length <= boundary]
+    beyond = [c for c in cells if c.length > boundary and (c.start == 0 or c.start >= boundary)]
+    return [part for part in (inside, beyond) if part]
 
 
 def fingerprint_rows(rows: Iterable[NDArray[Any]]) -> str:
@@ -162,9 +288,3 @@ def fingerprint_rows(rows: Iterable[NDArray[Any]]) -> str:
         digest.update(f"{row.size}:".encode())
         digest.update(np.ascontiguousarray(row, dtype="<i8").tobytes())
     return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return list(value) if isinstance(value, tuple) else value

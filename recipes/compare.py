@@ -45,7 +45,7 @@ def compare(
     stages = comparison.plans()
     plans = require_prepared(list(stages.values()), recipe=recipe, overrides=given)
 
-    from ropewalk.eval.report.schemes import write_comparison
+    from ropewalk.eval.report.write import write_comparison
     from ropewalk.recipes.jobs.comparison.report import build_report
     from ropewalk.recipes.jobs.comparison.run import run_comparison
     from ropewalk.recipes.jobs.comparison.show import print_comparison

@@ -24,7 +24,7 @@ from ropewalk.recipes.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ropewalk.eval.run import Evaluation
+    from ropewalk.eval.result import Evaluation
 
 
 def evaluate(

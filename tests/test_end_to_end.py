@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from world.small import write_world
 
-from ropewalk.eval.report.report import read_report
+from ropewalk.eval.report.write import read_report
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))

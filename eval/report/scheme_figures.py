@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .figures import COLOURS, FAINT, GRID, INK, STYLE, Axes, Figure, mpl, png
-from .schemes import measurement, slug, title_of
+from .figures import COLOURS, FAINT, GRID, INK, STYLE, Axes, Figure, beside, headline, mpl, png
+from .schemes import measured, title_of
+from .wording import unit_of
 
 Row = Mapping[str, Any]
 
@@ -18,17 +19,13 @@ LOOK = {
 }
 
 
-def draw(report: Mapping[str, Any]) -> dict[str, bytes]:
+def draw(report: Row) -> dict[str, bytes]:
     """Draw every measurement: PNG bytes by its name."""
-    pictures = {}
-    for key in dict.fromkeys(measurement(row) for row in report["rankings"]):
-        rows = [row for row in report["rankings"] if measurement(row) == key]
-        with mpl.rc_context(STYLE):
-            pictures[slug(rows[0])] = png(dots(rows, report))
-    return pictures
+    with mpl.rc_context(STYLE):
+        return {name: png(dots(rows, report)) for name, rows in measured(report).items()}
 
 
-def dots(rows: Sequence[Row], report: Mapping[str, Any]) -> Figure:
+def dots(rows: Sequence[Row], report: Row) -> Figure:
     """Draw each scheme's value with its interval, training-free hollow and trained filled; a star: nobody is
     shown to be better."""
     factors = report["factors"]
@@ -47,13 +44,10 @@ def dots(rows: Sequence[Row], report: Mapping[str, Any]) -> Figure:
     panels[0].set_ylim(-0.6, len(names) - 0.4)
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False, fontsize=10)
-    better = "right" if rows[0]["better"] == "higher" else "left"
-    unit = "share" if rows[0]["unit"] == "fraction" else "nats a token"
-    figure.supxlabel(
-        f"{unit}; {better} is better; star: no other is shown to be better", fontsize=10, x=0.02, ha="left"
-    )
-    title = title_of(rows[0], report)
-    figure.suptitle(title[:1].upper() + title[1:], x=0.012, ha="left", fontsize=14, fontweight="bold")
+    unit, better = unit_of(rows[0]["unit"]), "right" if rows[0]["better"] == "higher" else "left"
+    below = f"{unit.axis}; {better} is better; star: no other is shown to be better"
+    figure.supxlabel(below, fontsize=10, x=0.02, ha="left")
+    headline(figure, title_of(rows[0], report))
     return figure
 
 
@@ -80,6 +74,4 @@ def column(axes: Axes, row: Row, names: Sequence[str]) -> None:
     )
     for x, y, name in zip(high, at, shown, strict=True):
         if row["places"][name] == 1:
-            axes.annotate(
-                "★", (x, y), xytext=(4, 0), textcoords="offset points", va="center", color=INK, fontsize=9
-            )
+            beside(axes, "★", (x, y), (4, 0), fontsize=9)

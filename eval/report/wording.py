@@ -1,71 +1,111 @@
 """How are the numbers of a report said: in cells of a table, and in sentences?"""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
+GAIN, UNSURE = "  gain over ", " n.d."
 
 
-def number(value: float, unit: str) -> str:
-    """Write a value: nats with three digits, a share in percent."""
-    return f"{100 * value:.0f} %" if unit == "fraction" else f"{value:.3f}"
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """How a unit is written: values times `scale`, with `digits`, and what follows a value or a gain."""
+
+    scale: int = 1
+    digits: int = 3
+    value: str = ""
+    gain: str = ""
+    size: str = ""
+    "what follows a gain that is said without its sign"
+    axis: str = ""
+    "what stands at an axis"
+
+    def number(self, value: float) -> str:
+        return f"{self.scale * value:.{self.digits}f}{self.value}"
+
+    def signed(self, value: float) -> str:
+        return f"{self.scale * value:+.{self.digits}f}{self.gain}"
+
+    def between(self, row: Row, sign: str = "") -> str:
+        low, high = (f"{self.scale * row[end]:{sign}.{self.digits}f}" for end in ("low", "high"))
+        return f"[{low}, {high}]"
 
 
-def signed(value: float, unit: str) -> str:
-    return f"{100 * value:+.0f} pp" if unit == "fraction" else f"{value:+.3f}"
+UNITS = {
+    "nats": Unit(size=" nats", axis="nats a token"),
+    "fraction": Unit(scale=100, digits=0, value=" %", gain=" pp", axis="share"),
+}
 
 
-def with_interval(row: Row, unit: str) -> str:
-    if unit == "fraction":
-        return f"{100 * row['value']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
-    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+def unit_of(name: str) -> Unit:
+    """Return how numbers of a unit are written; one that is not known is said after them."""
+    return UNITS.get(name) or Unit(value=f" {name}", gain=f" {name}", axis=name)
 
 
-def gain_with_interval(row: Row, unit: str) -> str:
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def listed(words: Iterable[str]) -> str:
+    """Join different words: `documents and needles`."""
+    return " and ".join(dict.fromkeys(words))
+
+
+def with_interval(row: Row, unit: Unit) -> str:
+    return f"{unit.number(row['value'])} {unit.between(row)}"
+
+
+def gain_with_interval(row: Row, unit: Unit) -> str:
     """Write a gain with its interval, and say so where it cannot be told from zero."""
-    scale, digits = (100, 0) if unit == "fraction" else (1, 3)
-    low, high = (f"{scale * row[end]:+.{digits}f}" for end in ("low", "high"))
-    hedge = "" if row["distinguishable"] else " n.d."
-    return f"{signed(row['value'], unit)} [{low}, {high}]{hedge}"
+    hedge = "" if row["distinguishable"] else UNSURE
+    return f"{unit.signed(row['value'])} {unit.between(row, '+')}{hedge}"
 
 
-def subject_of(row: Row, label: str) -> str:
-    """Name what a summary row measures."""
+def subject_of(row: Row, task: Row) -> str:
+    """Name what a pooled row of a task measures."""
     if row["lengths"]:
         low, high = row["lengths"][0], row["lengths"][-1]
-        return (
-            f"{label}, prompts of {low} tokens" if low == high else f"{label}, prompts of {low}-{high} tokens"
-        )
+        span = f"{low}" if low == high else f"{low}-{high}"
+        return f"{task['label']}, prompts of {span} tokens"
     part = f", {row['part']}" if row["part"] else ""
-    name = "loss" if row["part"] else label
-    return f"{name}{part}, positions {row['start']}-{row['stop']}"
+    return f"{task['quantity']}{part}, positions {row['start']}-{row['stop']}"
 
 
 def sentence(row: Row, report: Row) -> str:
     """Say in words what one row of the summary found: the reference first, then each model's gain over it."""
-    task = report["tasks"][row["task"]]
-    unit, reference = task["unit"], report["reference"]
-    counted = "needles" if row["lengths"] else "documents"
+    task, reference = report["tasks"][row["task"]], report["reference"]
+    unit = unit_of(task["unit"])
     n = next(iter(row["gains"].values()))["n"]
     said = [measured(reference, row, unit)] if reference not in row["gains"] else []
     said += [compared(model, row, unit) for model in row["gains"]]
-    against = reference if row["part"] == row["against"] else f"{reference} with its {row['against']}"
-    return f"{subject_of(row, task['label'])} ({n} {counted}, against {against}): {'; '.join(said)}."
+    over = reference if row["part"] == row["against"] else f"{reference} with its {row['against']}"
+    return f"{subject_of(row, task)} ({n} {task['items']}, against {over}): {'; '.join(said)}."
 
 
-def measured(model: str, row: Row, unit: str) -> str:
-    return f"{model} {number(row['values'][model]['value'], unit)}"
+def ranking_sentence(row: Row) -> str:
+    """Say one ranking in words, the best first."""
+    unit = unit_of(row["unit"])
+    said = [f"best {measured(row['best'], row, unit)}"]
+    said += [compared(name, row, unit) for name in row["gains"]]
+    return f"{subject_of(row, row)} ({row['n']} {row['items']}): {'; '.join(said)}."
 
 
-def compared(model: str, row: Row, unit: str) -> str:
+def measured(model: str, row: Row, unit: Unit) -> str:
+    return f"{model} {unit.number(row['values'][model]['value'])}"
+
+
+def compared(model: str, row: Row, unit: Unit) -> str:
     """Say one gain: better or worse by how much, or that it cannot be told from zero."""
     gained = row["gains"][model]
-    low, high = signed(gained["low"], unit), signed(gained["high"], unit)
+    span = f"(gain {unit.signed(gained['low'])} to {unit.signed(gained['high'])})"
     if not gained["distinguishable"]:
-        return f"{measured(model, row, unit)}, not distinguishable (gain {low} to {high})"
-    size = signed(abs(gained["value"]), unit).lstrip("+") + (" nats" if unit == "nats" else "")
+        return f"{measured(model, row, unit)}, not distinguishable {span}"
+    size = unit.signed(abs(gained["value"])).lstrip("+") + unit.size
     verdict = "better" if gained["value"] > 0 else "worse"
-    return f"{measured(model, row, unit)}, {size} {verdict} (gain {low} to {high})"
+    return f"{measured(model, row, unit)}, {size} {verdict} {span}"
 
 
 def sentences(report: Row) -> list[str]:
@@ -73,21 +113,18 @@ def sentences(report: Row) -> list[str]:
     return [sentence(row, report) for row in report["summary"] if row["gains"]]
 
 
-def summary_rows(report: Row) -> list[list[str]]:
-    """Return the summary as rows of text: a head with the models' names, then values and gains."""
+def summary_rows(report: Row) -> Iterator[list[str]]:
+    """Yield the summary as rows of text: a head with the models' names, then values and gains."""
     models = [m["name"] for m in report["models"]]
-    rows = [["", *models]]
+    yield ["", *models]
     for row in report["summary"]:
         task = report["tasks"][row["task"]]
-        values, gains, unit = row["values"], row["gains"], task["unit"]
-        rows.append(
-            [
-                subject_of(row, task["label"]),
-                *(with_interval(values[m], unit) if m in values else "-" for m in models),
-            ]
-        )
+        values, gains, unit = row["values"], row["gains"], unit_of(task["unit"])
+        yield [
+            subject_of(row, task),
+            *(with_interval(values[m], unit) if m in values else "-" for m in models),
+        ]
         if gains:
-            versus = row["against"] if row["part"] != row["against"] else report["reference"]
+            over = row["against"] if row["part"] != row["against"] else report["reference"]
             cells = (gain_with_interval(gains[m], unit) if m in gains else "-" for m in models)
-            rows.append([f"  gain over {versus}", *cells])
-    return rows
+            yield [f"{GAIN}{over}", *cells]

@@ -7,20 +7,20 @@ field, up to 14 % of perplexity apart (Press et al. 2021, YaRN's script, LongLoR
 Press's: each token is scored once, tokens weigh the same.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from ..forwards import score_rows
+from ...data import Document
 from ..haystack import choose_documents, document_name
-from ..result import Cell, Result
-from ..task import Context, Subject, Task, cell_of, task
-
-if TYPE_CHECKING:
-    from ...data import Document
+from ..result import Cell, Result, Words, cell_of
+from ..task import Context, Subject, Task, task
 
 WHOLE, SLIDING = "whole context", "sliding window"
 
@@ -30,23 +30,17 @@ WHOLE, SLIDING = "whole context", "sliding window"
 class ContextGain(Task):
     """Measure loss (nats) at positions start..stop, whole context; of the reference also a window's."""
 
-    label = "context gain"
-    unit = "nats"
-    better = "lower"
-    picture = "bars"
+    words = Words(label="context gain", quantity="loss", unit="nats", better="lower", picture="bars")
 
     start: int = 2048
     stop: int = 4096
-    window: int = 512
-    stride: int = 32
-    documents: int = 32
+    window: Annotated[int, Field(ge=2)] = 512
+    stride: Annotated[int, Field(ge=1)] = 32
+    documents: Annotated[int, Field(ge=2)] = 32
 
     def __post_init__(self) -> None:
         self.require(
-            self.window >= 2, "window", "must be at least 2 tokens", "use the reference's trained length"
-        )
-        self.require(
-            1 <= self.stride < self.window,
+            self.stride < self.window,
             "stride",
             f"must lie in 1..{self.window - 1} tokens, below the window",
             "32 is usual; every token then has at least window - 32 tokens of context",
@@ -63,27 +57,24 @@ class ContextGain(Task):
             f"must lie at least one stride beyond start: {self.start + self.stride} tokens",
             "measure further",
         )
-        self.require(
-            self.documents >= 2, "documents", "must be at least 2", "an interval needs several; 32 is usual"
-        )
 
     @classmethod
-    def sized(cls, length: int, window: int) -> "ContextGain":
+    def sized(cls, length: int, window: int) -> ContextGain:
         window = min(window, length // 4)
         return cls(start=length // 2, stop=length, window=window, stride=max(1, window // 16))
 
     def protocol(self) -> str:
+        least = self.window - self.stride
         return (
             f"Loss of the tokens at positions {self.start} to {self.stop} of {self.documents} held-out "
-            "documents. Each "
-            "model sees the whole document before them; the reference also as it does best: windows of "
-            f"{self.window} "
-            f"tokens, the last {self.stride} of each scored, so that every token has "
-            f"{self.window - self.stride} to "
-            f"{self.window - 1} tokens of context and is scored once. Gain: the reference's loss with its "
-            "sliding "
-            "window less the model's with the whole context; positive is good."
+            "documents. Each model sees the whole document before them; the reference also as it does best: "
+            f"windows of {self.window} tokens, the last {self.stride} of each scored, so that every token "
+            f"has {least} to {self.window - 1} tokens of context and is scored once. Gain: the reference's "
+            "loss with its sliding window less the model's with the whole context; positive is good."
         )
+
+    def tokens_scored(self) -> int:
+        return self.documents * self.stop
 
     def check(self, subject: Subject, context: Context) -> None:
         self._chosen(context)
@@ -92,8 +83,8 @@ class ContextGain(Task):
         chosen = self._chosen(context)
         rows = [np.asarray(d.tokens[: self.stop], dtype=np.int64) for d in chosen]
         items = [document_name(d) for d in chosen]
-        whole = score_rows(
-            rows, subject, context, what=WHOLE, keep=lambda _, loss, __: loss[self.start - 1 :].mean()
+        whole = context.score_rows(
+            rows, subject, what=WHOLE, keep=lambda _, loss, __: loss[self.start - 1 :].mean()
         )
         cells = [self._cell(items, whole, WHOLE)]
         if subject.name == context.reference:
@@ -108,8 +99,8 @@ class ContextGain(Task):
         ends = self.ends()
         new = np.diff([self.start, *ends])
         windows = [row[end - self.window : end] for row in rows for end in ends]
-        sums = score_rows(
-            windows, subject, context, what=SLIDING, keep=lambda i, loss, _: loss[-new[i % len(ends)] :].sum()
+        sums = context.score_rows(
+            windows, subject, what=SLIDING, keep=lambda i, loss, _: loss[-new[i % len(ends)] :].sum()
         )
         return [float(s) / (self.stop - self.start) for s in np.reshape(sums, (len(rows), len(ends))).sum(1)]
 
@@ -117,7 +108,7 @@ class ContextGain(Task):
         weights = [self.stop - self.start] * len(items)
         return cell_of(items, values, weights, start=self.start, length=self.stop, part=part, against=SLIDING)
 
-    def _chosen(self, context: Context) -> list["Document"]:
+    def _chosen(self, context: Context) -> list[Document]:
         return choose_documents(
-            context.documents, length=self.stop, count=self.documents, seed=context.seed, where=self.kind
+            context.documents, length=self.stop, count=self.documents, seed=context.seed, where=self.name
         )

@@ -6,18 +6,30 @@ token is the model's first choice, given the ones before it. Greedy generation f
 needles, at many times the cost.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, WrapValidator
 
-from ...data.mixing.synthetic import Facts
+from ...data import Facts, Needle
 from ..errors import EvalError
-from ..forwards import score_rows
-from ..haystack import draw
-from ..prompts import Frame, Prompt
-from ..result import Result
-from ..task import Context, Subject, Task, cell_of, task
+from ..haystack import Frame, Prompt, draw
+from ..result import Result, Words, cell_of
+from ..task import Context, Subject, Task, task
+
+
+def _as_written(depth: Any, check: Any) -> Any:
+    """Keep a 0 apart from a 0.0, which draws other needles."""
+    check(depth)
+    return depth
+
+
+Length = Annotated[int, Field(ge=1)]
+Depth = Annotated[float, Field(ge=0, le=1), WrapValidator(_as_written)]
 
 
 @task("needles")
@@ -25,40 +37,29 @@ from ..task import Context, Subject, Task, cell_of, task
 class Needles(Task):
     """Measure the share of needles found (0..1) by prompt length (tokens) and depth (0 top, 1 bottom)."""
 
-    label = "needles found"
-    unit = "fraction"
-    better = "higher"
-    picture = "grid"
+    words = Words(
+        label="needles found",
+        quantity="needles found",
+        unit="fraction",
+        better="higher",
+        items="needles",
+        axis="prompts",
+        picture="grid",
+    )
 
-    lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
-    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    per_cell: int = 10
-    distractors: int = 0
+    lengths: tuple[Length, ...] = (256, 512, 1024, 2048, 4096)
+    depths: tuple[Depth, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    per_cell: Annotated[int, Field(ge=1)] = 10
+    distractors: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        self.require(
-            bool(self.lengths)
-            and min(self.lengths, default=0) > 0
-            and len(set(self.lengths)) == len(self.lengths),
-            "lengths",
-            "must be different positive numbers of tokens",
-            "powers of two up to the target length are usual",
-        )
-        self.require(
-            bool(self.depths)
-            and all(0 <= d <= 1 for d in self.depths)
-            and len(set(self.depths)) == len(self.depths),
-            "depths",
-            "must be different numbers in 0..1",
-            "0 is the top of the haystack, 1 its bottom",
-        )
-        self.require(self.per_cell >= 1, "per_cell", "must be at least 1 needle", "10 are usual")
-        self.require(
-            self.distractors >= 0, "distractors", "must be 0 or more other facts", "0 is the plain task"
-        )
+        for name in ("lengths", "depths"):
+            values = getattr(self, name)
+            different = bool(values) and len(set(values)) == len(values)
+            self.require(different, name, "must be one or several different numbers", "write each once")
 
     @classmethod
-    def sized(cls, length: int, window: int) -> "Needles":
+    def sized(cls, length: int, window: int) -> Needles:
         first = min(window, length) // 2
         lengths = [first * 2**k for k in range(16) if first * 2**k < length]
         return cls(lengths=(*lengths, length))
@@ -67,21 +68,21 @@ class Needles(Task):
         beside = f" among {self.distractors} other facts" if self.distractors else ""
         return (
             f"{self.per_cell} facts for each prompt length and depth, hidden at a line's start in held-out "
-            f"text{beside} "
-            "and asked for at the end; prompt and answer have exactly the stated length. Found: every "
-            "answer token is "
-            "the model's first choice, teacher-forced. Keys and values occur in no training document; the "
-            "wording "
-            "of the frame may."
+            f"text{beside} and asked for at the end; prompt and answer have exactly the stated length. "
+            "Found: every answer token is the model's first choice, teacher-forced. Keys and values occur in "
+            "no training document; the wording of the frame may."
         )
 
+    def tokens_scored(self) -> int:
+        return sum(self.lengths) * len(self.depths) * self.per_cell
+
     def check(self, subject: Subject, context: Context) -> None:
-        frame = Frame(subject.tokenizer, context.documents, where=self.kind)
+        frame = Frame(subject.tokenizer, context.documents, where=self.name)
         for length in self.lengths:
             self.prompt(frame, context.seed, length, self.depths[0], 0)
 
     def run(self, subject: Subject, context: Context) -> Result:
-        frame = Frame(subject.tokenizer, context.documents, where=self.kind)
+        frame = Frame(subject.tokenizer, context.documents, where=self.name)
         cells, rows = [], []
         for length in self.lengths:
             prompts = [
@@ -98,7 +99,7 @@ class Needles(Task):
         words = {"statement": example.statement, "question": example.question, "answer": example.answer}
         return self.result(cells, rows, frame=words)
 
-    def facts(self, seed: int, length: int, depth: float, index: int):
+    def facts(self, seed: int, length: int, depth: float, index: int) -> list[Needle]:
         """Draw the needle of one prompt and its distractors, all with different keys."""
         return Facts(split="heldout").needles(
             _random(seed, length, depth, index, "facts"), 1 + self.distractors
@@ -110,7 +111,7 @@ class Needles(Task):
         needle, *others = self.facts(seed, length, depth, index)
         order = [int(i) for i in random.permutation(len(frame.documents))]
         if not order:
-            raise EvalError(f"{self.kind}: held-out documents must be there, got 0; hold out some text")
+            raise EvalError(f"{self.name}: held-out documents must be there, got 0; hold out some text")
         places = random.random(len(others))
         return frame.build(
             needle, length=length, depth=depth, order=order, others=list(zip(places, others, strict=True))
@@ -119,10 +120,9 @@ class Needles(Task):
     def _found(
         self, prompts: Sequence[Prompt], subject: Subject, context: Context, length: int
     ) -> list[bool]:
-        return score_rows(
+        return context.score_rows(
             [p.tokens for p in prompts],
             subject,
-            context,
             what=f"needles at {length}",
             keep=lambda i, _, correct: bool(correct[-prompts[i].answer_tokens :].all()),
         )

@@ -6,18 +6,18 @@ p tokens of context. A model that uses its window gets better along it; one that
 far gets worse.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from ..forwards import score_rows
+from ...data import Document
 from ..haystack import choose_documents, document_name
-from ..result import Result
-from ..task import Context, Subject, Task, cell_of, task
-
-if TYPE_CHECKING:
-    from ...data import Document
+from ..result import Result, Words, cell_of
+from ..task import Context, Subject, Task, task
 
 
 @task("position_loss")
@@ -25,20 +25,13 @@ if TYPE_CHECKING:
 class PositionLoss(Task):
     """Measure next-token loss (nats) by position bucket on the first `length` tokens of documents."""
 
-    label = "loss"
-    unit = "nats"
-    better = "lower"
-    picture = "curve"
+    words = Words(label="loss", quantity="loss", unit="nats", better="lower", picture="curve")
 
-    length: int = 4096
-    documents: int = 32
+    length: Annotated[int, Field(ge=2)] = 4096
+    documents: Annotated[int, Field(ge=2)] = 32
     edges: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        self.require(self.length >= 2, "length", "must be at least 2 tokens", "use the target length")
-        self.require(
-            self.documents >= 2, "documents", "must be at least 2", "an interval needs several; 32 is usual"
-        )
         rising = all(a < b for a, b in zip((0, *self.edges), (*self.edges, self.length), strict=True))
         self.require(
             not self.edges or rising,
@@ -48,16 +41,18 @@ class PositionLoss(Task):
         )
 
     @classmethod
-    def sized(cls, length: int, window: int) -> "PositionLoss":
+    def sized(cls, length: int, window: int) -> PositionLoss:
         return cls(length=length)
 
     def protocol(self) -> str:
         return (
-            f"Next-token loss on the first {self.length} tokens of {self.documents} held-out documents, "
-            "one forward "
-            "each, no sliding window: the token at position p sees exactly the p tokens before it. Means "
-            "over tokens."
+            f"Next-token loss on the first {self.length} tokens of {self.documents} held-out documents, one "
+            "forward each, no sliding window: the token at position p sees exactly the p tokens before it. "
+            "Means over tokens."
         )
+
+    def tokens_scored(self) -> int:
+        return self.documents * self.length
 
     def buckets(self) -> list[tuple[int, int]]:
         inner = self.edges or default_edges(self.length)
@@ -72,12 +67,8 @@ class PositionLoss(Task):
         spans = self.buckets()
         # loss[p - 1] belongs to position p; nothing predicts position 0.
         slices = [slice(max(start, 1) - 1, stop - 1) for start, stop in spans]
-        means = score_rows(
-            rows,
-            subject,
-            context,
-            what="loss by position",
-            keep=lambda _, loss, __: [loss[s].mean() for s in slices],
+        means = context.score_rows(
+            rows, subject, what="loss by position", keep=lambda _, loss, __: [loss[s].mean() for s in slices]
         )
         items = [document_name(d) for d in chosen]
         cells = [
@@ -86,9 +77,9 @@ class PositionLoss(Task):
         ]
         return self.result(cells, rows)
 
-    def _chosen(self, context: Context) -> list["Document"]:
+    def _chosen(self, context: Context) -> list[Document]:
         return choose_documents(
-            context.documents, length=self.length, count=self.documents, seed=context.seed, where=self.kind
+            context.documents, length=self.length, count=self.documents, seed=context.seed, where=self.name
         )
 
 

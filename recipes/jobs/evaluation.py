@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ...data import open_documents, read_manifest
 from ...eval import Subject
-from ...eval.run import Evaluation
+from ...eval.result import Evaluation
 from ...eval.run import evaluate as run_tasks
 from ...rope import RopeError, Scheme, install
 from ...train.checkpoint import own_scheme

@@ -21,11 +21,11 @@ from transformers import PreTrainedModel
 
 from ...data import Documents, Plan, beyond, open_documents, open_plan
 from ...eval import Subject, Task
-from ...eval.report.compare import build_report
-from ...eval.report.report import write_report
-from ...eval.report.wording import sentences
-from ...eval.result import pool
-from ...eval.run import Evaluation, evaluate
+from ...eval.report.record import build_report
+from ...eval.report.wording import sentences, unit_of
+from ...eval.report.write import write_report
+from ...eval.result import Evaluation, pool, split
+from ...eval.run import evaluate
 from ...train import TrainError
 from ...train.checkpoint import own_scheme
 from ...train.convert.huggingface import convert
@@ -148,17 +148,18 @@ class Extension:
 
     def say(self, part: Evaluation) -> None:
         """Say where a model stands at the end of the trained window, and at the end of the longer one."""
-        trained = self.trained_length
+        trained, since = self.trained_length, time.monotonic() - self.began
         for name, result in part.results.items():
-            inside = [c for c in result.cells if c.length <= trained]
-            beyond = [c for c in result.cells if c.length > trained and (c.start >= trained or c.start == 0)]
-            if result.picture in ("curve", "grid") and inside and beyond:
-                ends = [[c for c in cells if c.length == cells[-1].length] for cells in (inside, beyond)]
-                near, far = (pool(cells).interval(result.unit).estimate for cells in ends)
-                since = time.monotonic() - self.began
+            parts = split(result.cells, trained)
+            if len(parts) == 2:  # else the task measures on one side only
+                stops = [cells[-1].length for cells in parts]
+                ends = [
+                    [c for c in cells if c.length == stop] for cells, stop in zip(parts, stops, strict=True)
+                ]
+                near, far = (unit_of(result.words.unit).number(pool(cells).mean) for cells in ends)
                 self.console.print(
-                    f"[{since:.0f} s] {part.model}, {name}: {result.label} {near:.2f} at {inside[-1].length} "
-                    f"tokens, {far:.2f} at {beyond[-1].length}; the base was trained at {trained}",
+                    f"[{since:.0f} s] {part.model}, {name}: {result.words.quantity} {near} at {stops[0]} "
+                    f"tokens, {far} at {stops[1]}; the base was trained at {trained}",
                     markup=False,
                 )
 

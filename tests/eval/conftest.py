@@ -5,17 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from world.evaluations import WINDOW, tiny_llama
 
 from ropewalk import rope
 from ropewalk.data import Document, train_tokenizer
 from ropewalk.eval import Context, Subject
+from ropewalk.eval.forwards import Forwards
 from ropewalk.train.mesh import Mesh
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
-TEXTS = (
+TEXTS = [
     "argparse",
     "ast",
     "calendar",
@@ -26,8 +28,7 @@ TEXTS = (
     "fractions",
     "inspect",
     "shutil",
-)
-WINDOW = 64
+]
 
 
 @pytest.fixture(scope="session")
@@ -42,25 +43,15 @@ def documents(tokenizer: PreTrainedTokenizerFast) -> list[Document]:
     made = []
     for i, name in enumerate(TEXTS):
         text = (LIBRARY / f"{name}.py").read_text("utf-8")[: 4000 + 400 * i]
-        tokens = torch.tensor(tokenizer.encode(text, add_special_tokens=False)).numpy().astype("uint32")
-        made.append(Document(tokens=tokens[: 900 + 100 * i], source="code", id=f"{name}.py"))
+        tokens = np.array(tokenizer.encode(text, add_special_tokens=False), "uint32")[: 900 + 100 * i]
+        made.append(Document(tokens=tokens, source="code", id=f"{name}.py"))
     return made
 
 
 @pytest.fixture
 def make_plain(tokenizer: PreTrainedTokenizerFast) -> Callable[..., LlamaForCausalLM]:
-    """Make a tiny random Llama in float64, trained (as its config says) to 64 tokens."""
-
-    def make(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
-        torch.manual_seed(seed)
-        shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
-        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": WINDOW}
-        ends = {"bos_token_id": None, "eos_token_id": None, "vocab_size": len(tokenizer)}
-        given: dict[str, Any] = shape | heads | ends | {"initializer_range": 0.3} | changes
-        config = LlamaConfig(**given)
-        return LlamaForCausalLM(config).double().eval()
-
-    return make
+    """Make a tiny random Llama in float64, as transformers runs it."""
+    return lambda seed=0, **changes: tiny_llama(len(tokenizer), seed, **changes).double()
 
 
 @pytest.fixture
@@ -78,5 +69,14 @@ def make_subject(
 
 
 @pytest.fixture
-def context(documents: list[Document]) -> Context:
-    return Context(documents=documents, reference="base", mesh=Mesh.alone(), batch_tokens=512)
+def make_context(documents: list[Document]) -> Callable[..., Context]:
+    def make(*, seed: int = 0, **forwards: Any) -> Context:
+        runs = Forwards(**{"mesh": Mesh.alone(), "batch_tokens": 512} | forwards)
+        return Context(documents=documents, reference="base", score_rows=runs.score_rows, seed=seed)
+
+    return make
+
+
+@pytest.fixture
+def context(make_context: Callable[..., Context]) -> Context:
+    return make_context()

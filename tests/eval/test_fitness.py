@@ -1,18 +1,15 @@
 """What a search pays for: the model's own losses, whatever the layout of ranks, on documents kept apart."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM
+from world.evaluations import tiny_llama
 
 from ropewalk import rope
 from ropewalk.data import Document
-from ropewalk.eval import EvalError, Subject
+from ropewalk.eval import Subject
 from ropewalk.eval.fitness import Exam, Grader, needles, reading, split_documents
 from ropewalk.train.mesh import Mesh
 
@@ -93,22 +90,9 @@ def test_the_fingerprint_is_of_tokens_and_of_what_counts(documents):
 
 def on_ranks(sequence: int, documents: list[Document], vocabulary: int) -> list[list[float]] | None:
     """Grade two schemes on this world; what rank 0 was told, None on those that served."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        vocab_size=vocabulary,
-        bos_token_id=None,
-        eos_token_id=None,
-        initializer_range=0.3,
-    )
     mesh = Mesh.of_world(sequence=sequence)
     exams = {"here": reading(documents, length=LENGTH)}
-    grader = Grader(rope.install(LlamaForCausalLM(config)), exams, target_length=LENGTH, mesh=mesh)
+    grader = Grader(rope.install(tiny_llama(vocabulary)), exams, target_length=LENGTH, mesh=mesh)
     if not mesh.is_main:
         grader.serve()
         return None
@@ -128,45 +112,3 @@ def test_the_layout_of_ranks_does_not_matter(ranks, tokenizer, documents):
     for one, other in zip(alone, spread, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     assert alone[2] == [alone[0][1]]
-
-
-def overflowing(make_subject: Any, documents: list[Document]) -> None:
-    subject = make_subject()
-    with torch.no_grad():
-        subject.model.lm_head.weight.fill_(float("nan"))
-    grader_of(subject, reading(documents[:1], length=LENGTH)).losses("here", [(SCHEMES[0], [0])])
-
-
-def too_few_to_search(_: Any, documents: list[Document]) -> None:
-    split_documents(documents, length=900, searched=11, seed=0)
-
-
-def too_few_to_check(_: Any, documents: list[Document]) -> None:
-    split_documents(documents, length=900, searched=5, seed=0)
-
-
-def too_short(_: Any, documents: list[Document]) -> None:
-    split_documents(documents, length=9000, searched=5, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "key", "value", "cure"),
-    [
-        (overflowing, "loss", "nan", "overflowed"),
-        (too_few_to_search, "search.documents", "got 10", "hold out more"),
-        (too_few_to_check, "search.documents", "got 5", "fewer"),
-        (too_short, "search.documents", "9000", "lower documents or length"),
-    ],
-)
-def test_bad_input(
-    make_subject: Any,
-    documents: list[Document],
-    wrong: Callable[[Any, list[Document]], None],
-    key: str,
-    value: str,
-    cure: str,
-):
-    with pytest.raises(EvalError) as raised:
-        wrong(make_subject, documents)
-    for told in (key, value, cure):
-        assert told in str(raised.value)

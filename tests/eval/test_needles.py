@@ -1,97 +1,51 @@
-"""Prompts of exact length with the needle where it should be, and models rigged to find some of them."""
+"""Needles that depend on nothing but settings, seed and corpus, and models rigged to find some of them."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from world.evaluations import fixed_documents, fixed_tokenizer
 
 from ropewalk import rope
-from ropewalk.data import Document
-from ropewalk.data.mixing.synthetic import half, state
-from ropewalk.eval import EvalError, Subject
-from ropewalk.eval.prompts import Frame
+from ropewalk.data.mixing.synthetic import half
+from ropewalk.eval import Context, Subject, make_task
+from ropewalk.eval.fitness import needles
+from ropewalk.eval.haystack import Frame
 from ropewalk.eval.tasks.needles import Needles
 
-FACT = state("zuzu", "48213")
 
-
-@pytest.fixture
-def frame(tokenizer, documents):
-    return Frame(tokenizer, documents)
-
-
-def order(frame: Frame) -> range:
-    return range(len(frame.documents))
-
-
-@pytest.mark.parametrize("depth", [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0])
-@pytest.mark.parametrize("length", [64, 65, 66, 67, 500, 2000])
-def test_a_prompt_is_exact_and_has_its_needle_at_the_depth(frame, tokenizer, length, depth):
-    prompt = frame.build(FACT, length=length, depth=depth, order=order(frame))
-    assert prompt.tokens.shape == (length,)
-    text = tokenizer.decode(prompt.tokens)
-    lines = text.split("\n")
-    assert lines.count(FACT.statement.strip()) == 1  # a line of its own
-    assert lines[-1] == FACT.question + FACT.answer
-    assert tokenizer.decode(prompt.tokens[-prompt.answer_tokens :]) == FACT.answer
-    assert tokenizer.decode(prompt.tokens[prompt.at :]).lstrip("\n").startswith(FACT.statement)
-    share = prompt.at / (length - 30)
-    assert abs(share - depth) < 0.05 + 45 / length
-
-
-def test_the_extremes_touch_the_ends(frame, tokenizer):
-    top = frame.build(FACT, length=300, depth=0.0, order=order(frame))
-    bottom = frame.build(FACT, length=300, depth=1.0, order=order(frame))
-    assert tokenizer.decode(top.tokens).startswith(FACT.statement)
-    assert tokenizer.decode(bottom.tokens).endswith(f"{FACT.statement}{FACT.question}{FACT.answer}")
-
-
-@given(
-    length=st.integers(250, 900),
-    depths=st.lists(st.floats(0, 1), min_size=1, max_size=4),
-    seed=st.integers(0, 99),
+@pytest.mark.parametrize(
+    ("settings", "fingerprint"),
+    [
+        (
+            {"lengths": [300, 1000], "depths": [0, 0.25, 0.5, 1.0], "per_cell": 3, "distractors": 3},
+            "2423f9c0",
+        ),
+        ({"lengths": [150, 400], "depths": [0.0, 0.5, 1.0], "per_cell": 4}, "97a05aba"),
+    ],
 )
-@settings(max_examples=40, deadline=None)
-def test_any_distractors_fit_exactly(tokenizer, documents, length, depths, seed):
+def test_the_items_of_a_seed_are_those_they_have_always_been(settings, fingerprint):
+    """Results of different versions are compared by this hash of all tokens."""
+    tokenizer = fixed_tokenizer()
+
+    def score_rows(rows, subject, *, what, keep):
+        return [keep(i, np.zeros(row.size - 1), np.zeros(row.size - 1, bool)) for i, row in enumerate(rows)]
+
+    context = Context(documents=fixed_documents(tokenizer), reference="base", score_rows=score_rows, seed=7)
+    subject = Subject(name="base", model=None, tokenizer=tokenizer)  # type: ignore[arg-type]
+    result = make_task("needles", **settings).run(subject, context)
+    assert result.items_fingerprint[:8] == fingerprint
+
+
+def test_the_needles_of_a_search_are_those_they_have_always_been():
+    tokenizer = fixed_tokenizer()
+    exam = needles(tokenizer, fixed_documents(tokenizer), length=300, seed=3, use="searched")
+    assert exam.fingerprint[:8] == "0970cbcc"
+
+
+def test_items_depend_on_nothing_but_settings_seed_and_corpus(tokenizer, documents):
     frame = Frame(tokenizer, documents)
-    keys = [state(f"ba{'bcdf'[i]}o", f"1000{i}") for i in range(len(depths))]
-    others = list(zip(depths, keys, strict=True))
-    mixed = np.random.default_rng(seed).permutation(len(documents)).tolist()
-    prompt = frame.build(FACT, length=length, depth=depths[0], order=mixed, others=others)
-    lines = tokenizer.decode(prompt.tokens).split("\n")
-    assert prompt.tokens.size == length
-    assert all(lines.count(fact.statement.strip()) == 1 for fact in [FACT, *keys])
-
-
-def test_the_haystack_keeps_its_tokens_and_order(frame, documents):
-    prompt = frame.build(FACT, length=700, depth=0.5, order=[3, 1, 2])
-    line = frame.line(0.5, FACT)
-    at = (
-        prompt.at
-        if np.array_equal(prompt.tokens[prompt.at : prompt.at + len(line.after)], line.after)
-        else None
-    )
-    head = prompt.tokens[: at if at is not None else prompt.at - 1]
-    np.testing.assert_array_equal(head, documents[3].tokens[: head.size])
-
-
-def test_special_tokens_open_a_prompt_as_they_open_documents(tokenizer, documents):
-    bos = tokenizer.bos_token_id
-    marked = [
-        replace(d, tokens=np.concatenate([[bos], d.tokens[:200], [bos]]).astype("uint32")) for d in documents
-    ]
-    prompt = Frame(tokenizer, marked).build(
-        FACT, length=600, depth=0.5, order=order(Frame(tokenizer, marked))
-    )
-    assert np.flatnonzero(prompt.tokens == bos).tolist() == [0]
-    assert prompt.tokens.size == 600
-
-
-def test_items_depend_on_nothing_but_settings_seed_and_corpus(frame):
     small = Needles(lengths=(128,), depths=(0.5,), per_cell=2)
     large = Needles(lengths=(64, 128, 256), depths=(0.0, 0.5, 1.0), per_cell=5)
     one, same = (t.prompt(frame, 0, 128, 0.5, 1).tokens for t in (small, large))
@@ -107,6 +61,11 @@ def test_keys_and_values_are_held_out():
     assert len({f.key for f in facts}) > 150
 
 
+def answer_steps(prompt) -> list[tuple[int, int]]:
+    """List the (token, next token) steps through an answer."""
+    return list(pairwise(prompt.tokens[-prompt.answer_tokens - 1 :].tolist()))
+
+
 def successor_model(make_plain, tokenizer, follows: dict[int, int]):
     """Rig a model whose first choice after token t is `follows[t]`, whatever came before."""
     size = len(tokenizer)
@@ -120,12 +79,6 @@ def successor_model(make_plain, tokenizer, follows: dict[int, int]):
         for token, after in follows.items():
             model.lm_head.weight[after, token] = 1
     return model
-
-
-def answer_steps(prompt) -> list[tuple[int, int]]:
-    """List the (token, next token) steps through an answer."""
-    tokens = prompt.tokens[-prompt.answer_tokens - 1 :].tolist()
-    return list(pairwise(tokens))
 
 
 def test_found_means_every_answer_token_is_the_first_choice(make_plain, tokenizer, context):
@@ -161,24 +114,3 @@ def test_wrong_answers_count_for_nothing_and_the_frame_is_told(make_subject, con
     ]
     assert all(0 <= s.low <= s.value <= s.high <= 1 for s in result.scores())
     assert result.notes["frame"]["statement"].startswith(result.notes["frame"]["question"])
-
-
-@pytest.mark.parametrize(
-    ("length", "documents_kept", "words"),
-    [
-        (25, 10, ["needles.lengths", "25 tokens", "longer prompts"]),
-        (5000, 1, ["needles.lengths", "900", "hold out more"]),
-        (100, 0, ["needles", "got 0", "hold out"]),
-    ],
-)
-def test_a_prompt_that_does_not_fit_is_an_error(tokenizer, documents, length, documents_kept, words):
-    frame = Frame(tokenizer, documents[:documents_kept])
-    with pytest.raises(EvalError) as refused:
-        Needles(lengths=(length,)).prompt(frame, 0, length, 0.5, 0)
-    assert all(word in str(refused.value) for word in words), refused.value
-
-
-def test_a_document_of_special_tokens_only_gives_no_haystack(tokenizer):
-    empty = Document(tokens=np.full(50, tokenizer.eos_token_id, "uint32"), source="code", id="none")
-    with pytest.raises(EvalError, match="got 0"):
-        Frame(tokenizer, [empty]).build(FACT, length=100, depth=0.5, order=[0])

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....data.corpus.manifest import fingerprint
-from ....eval.report.compare import split
-from ....eval.report.wording import number
+from ....eval.report.wording import unit_of
 from ....eval.result import Cell as Values
-from ....eval.result import Result, pool
-from ....eval.run import Evaluation
+from ....eval.result import Evaluation, Result, pool, split
 from ....train.storage import read_json, write_json
 from ...language.schema import numbers
 
@@ -75,7 +73,7 @@ def dependencies(cell: Cell, base: Base, plan: Plan, *, weights: str, seed: int)
         "corpus": plan.corpus_fingerprint,
         "selection": SELECTION,
         "seed": seed,
-        "tasks": {name: {"kind": task.kind, **asdict(task)} for name, task in recipe.tasks.items()},
+        "tasks": {name: {"kind": task.name, **asdict(task)} for name, task in recipe.tasks.items()},
         "dtype": recipe.train.dtype,
         "lengths": [base.original_length, base.trained_length, recipe.target_length],
         "scheme": [scheme.name, scheme.knobs, frequencies.fingerprint],
@@ -112,18 +110,14 @@ def headline(evaluation: Evaluation, boundary: int) -> str:
     """Say where a model stands beyond the window that the base was trained at, task by task."""
     said = []
     for result in evaluation.results.values():
-        said.append(f"{result.label} {number(token_mean(beyond(result, boundary)), result.unit)}")
+        value = unit_of(result.words.unit).number(beyond(result, boundary).mean)
+        said.append(f"{result.words.label} {value}")
     return ", ".join(said)
 
 
 def beyond(result: Result, boundary: int) -> Values:
     """Join the cells of a task beyond the boundary, the value of an item over all of them."""
-    keys = split(result.cells, boundary)[-1]
-    return pool([cell for cell in result.cells if cell.key in keys])
-
-
-def token_mean(cell: Values) -> float:
-    return float(cell.weights @ cell.values / cell.weights.sum())
+    return pool(split(result.cells, boundary)[-1])
 
 
 def train_seconds(metrics: Path) -> float:

@@ -21,7 +21,8 @@ from ....data import open_documents, open_plan
 from ....data.corpus.manifest import fingerprint
 from ....eval import Subject, make_task
 from ....eval.result import Cell as Values
-from ....eval.run import Evaluation, evaluate
+from ....eval.result import Evaluation
+from ....eval.run import evaluate
 from ....eval.task import silent
 from ....train.loop import Callbacks, train
 from ....train.mesh import Mesh
@@ -42,7 +43,6 @@ from .outcome import (
     dependencies,
     headline,
     split_documents,
-    token_mean,
     train_seconds,
     weights_fingerprint,
 )
@@ -143,7 +143,7 @@ class ComparisonRun:
                 title=cell.title,
                 fingerprint=fingerprint(depends_on),
                 depends_on=depends_on,
-                selection_loss=None if selected is None else token_mean(selected),
+                selection_loss=None if selected is None else selected.mean,
                 selection_documents=[] if selected is None else list(selected.items),
                 train_seconds=train_seconds(folder / "metrics.jsonl"),
                 evaluation=self.evaluate(cell, subject, progress),

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ....eval import Task
 from ....eval.report.schemes import measurements, settings_table
 from ...language.check import missing_files
 from ...language.compose import compose, load
@@ -59,7 +58,7 @@ def plan_rows(comparison: Comparison, world: int) -> Iterator[tuple[str, str]]:
     trained_all = scored_all = 0
     for factor, (free, trained) in comparison.count().items():
         tasks = comparison.recipes[factor].tasks
-        scored = sum(tokens_scored(task) for task in tasks.values())
+        scored = sum(task.tokens_scored() for task in tasks.values())
         steps = train.steps * train.batch_tokens
         trained_all, scored_all = trained_all + trained * steps, scored_all + (free + trained) * scored
         yield (
@@ -76,14 +75,6 @@ def plan_rows(comparison: Comparison, world: int) -> Iterator[tuple[str, str]]:
         )
     yield "rates", rates
     yield "writes", str(comparison.run_dir)
-
-
-def tokens_scored(task: Task) -> int:
-    """Count the tokens a task forwards, from the settings that all tasks of documents or prompts share."""
-    settings = vars(task)
-    if "lengths" in settings:
-        return sum(settings["lengths"]) * len(settings["depths"]) * settings["per_cell"]
-    return settings.get("documents", 0) * settings.get("length", settings.get("stop", 0))
 
 
 def print_comparison(report: Report, console: Console) -> None:

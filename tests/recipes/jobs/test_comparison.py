@@ -42,7 +42,7 @@ def compared(recipe: str, overrides: list[str], kill_at: int | None = None) -> V
     The kill comes at the training number `kill_at`, counted from 0.
     """
     from ropewalk.data import prepare
-    from ropewalk.eval.report.schemes import write_comparison
+    from ropewalk.eval.report.write import write_comparison
     from ropewalk.recipes.jobs.comparison import run as module
     from ropewalk.recipes.jobs.comparison.report import build_report
     from ropewalk.recipes.jobs.stores import require_prepared, stage_tokens, store_folder
