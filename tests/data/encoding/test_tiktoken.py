@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 from world.encoding_shapes import LLAMA3, NASTY, SHAPES, blocked, build, read, split, write
 
-from ropewalk.data import DataError, Encoder, load_encoder
+from ropewalk.data import DataError, DataSpec, Encoder, load_encoder, prepare, read_manifest
 from ropewalk.data.encoding import tiktoken
 from ropewalk.data.encoding.backends import HuggingFace
 from ropewalk.data.encoding.encoder import _examined
@@ -117,6 +117,14 @@ def test_what_the_probe_did_not_see_stops_the_work(tmp_path: Path, monkeypatch: 
     with pytest.raises(DataError, match=rf"alike by tiktoken, .*{token}.*data\.engine: tokenizers") as told:
         ours.encode([f"some text 1{token}"] * 5 * SHARE)
     assert str(theirs.encode([token])[0].tolist())[1:-1] in str(told.value)
+
+
+@pytest.mark.parametrize("engine", ["tiktoken", "tokenizers"])
+def test_a_recipe_may_name_the_engine(
+    spec: Callable[..., DataSpec], tokenizer: Path, tmp_path: Path, engine: str
+):
+    prepare(spec(engine=engine), tokenizer_path=tokenizer, length=64, folder=tmp_path)
+    assert read_manifest(tmp_path / "corpus", "corpus")["engine"] == engine
 
 
 def _swap(fields: Fields) -> None:

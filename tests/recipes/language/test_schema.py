@@ -178,7 +178,7 @@ def test_merge_goes_deep_and_replaces_lists():
     [
         {"run_dir": "elsewhere"},
         {"model": {"path": "/other/disk/x"}},
-        {"data": {"store": "/scratch"}},
+        {"data": {"store": "/scratch", "engine": "tokenizers"}},
         {"eval": {"every": 5, "tasks": {"a": {"kind": "position_loss"}}}},
         {"train": {"checkpoint_every": 1, "keep": 9, "kernel": "flex", "loss_chunk": 7}},
         {"train": {"sequence": 4, "zero_stage": 3, "micro_batch": 2, "gradient_checkpointing": False}},
