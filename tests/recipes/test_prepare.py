@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import Result
+from world.command_line import Ended
 
 from ropewalk.data import buckets, load_encoder, open_plan
 from ropewalk.data.corpus import tokenise as reading
 from ropewalk.data.corpus import workers
+from ropewalk.recipes.jobs import preparation
 
-Run = Callable[..., Result]
+Run = Callable[..., Ended]
 RunJson = Callable[..., Any]
 WORDS = ("the", "rope", "is", "laid", "along", "a", "walk", "of", "many", "yards", "strand", "by")
 CUT = ("data.part_bytes=9000", "--workers", 1)
@@ -283,10 +284,8 @@ def test_what_is_infeasible_is_said_to_be_of_a_sample(
 def test_pictures_one_a_stage(run: Run, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     stages = [{"target_length": 128}, {"target_length": 256}]
     staged(recipe_file, stages)
-    from ropewalk import data
-
-    read = []
-    monkeypatch.setattr(data, "sampled", lambda *given, true=data.sampled: read.append(1) or true(*given))
+    read, sampled = [], preparation.sampled
+    monkeypatch.setattr(preparation, "sampled", lambda *given: read.append(1) or sampled(*given))
     result = run("prepare", recipe_file, "--dry-run", "--draw", tmp_path / "mix.png")
     assert result.exit_code == 0, result.output
     assert len(read) == 1  # stages that read the same share a sample

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from typer.testing import Result
+from world.command_line import Ended
 
 from ropewalk.recipes.show import figures as rope_figures
 from ropewalk.rope import SCHEMES, make_scheme, read_base, schemes
 from ropewalk.rope.engines import ENGINES, serving
 
-Run = Callable[..., Result]
+Run = Callable[..., Ended]
 RunJson = Callable[..., Any]
 LLAMA2 = ("--theta", 10000, "--original-length", 4096, "--target-length", 32768)
 

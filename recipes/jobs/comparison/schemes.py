@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import torch
+import numpy as np
 
 from ....rope import AttentionScheme, Base, Scheme, at_stretch
 
@@ -94,7 +94,7 @@ def is_twin(one: Contender, other: Contender, base: Base) -> bool:
         and not b.first_tokens
         and a.inv_freq.shape == b.inv_freq.shape
         and abs(a.attention_scale / b.attention_scale - 1) < SAME
-        and bool(torch.allclose(a.inv_freq, b.inv_freq, rtol=SAME, atol=0))
+        and bool(np.allclose(a.inv_freq, b.inv_freq, rtol=SAME, atol=0))
     )
 
 

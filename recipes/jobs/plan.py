@@ -1,0 +1,138 @@
+"""What does a verb with a recipe do before its work? Check it for a world of ranks, or print what would be.
+
+Everything here comes from the recipe, the model's config and arithmetic.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from ..language.check import missing_files, raise_all, recipe_problems
+from ..language.compose import load
+from ..language.errors import RecipeError
+from ..language.schema import Recipe, stages
+from ..options import world_size
+from ..show.console import print_rows, screen
+from ..show.plan import plan_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(ABC):
+    """A recipe under the name and with the overrides that a person gave."""
+
+    recipe: str
+    overrides: Sequence[str]
+
+    @property
+    @abstractmethod
+    def stages(self) -> list[Recipe]:
+        """List what is trained or measured on, each stage with its data."""
+
+    @property
+    @abstractmethod
+    def least(self) -> int:
+        """Count the fewest ranks it runs on."""
+
+    @abstractmethod
+    def problems(self, world: int) -> Iterable[str]:
+        """List what is wrong on `world` ranks, whichever files are here."""
+
+    @abstractmethod
+    def print_tables(self, world: int, console: Console) -> None:
+        """Say what would be done."""
+
+    def missing(self) -> list[str]:
+        """List the files that a real run reads and does not find."""
+        return []
+
+    def check(self, world: int) -> None:
+        """Raise all that stands in the way of a real run on `world` ranks."""
+        raise_all(self.recipe, [*self.problems(world), *self.missing()])
+
+    def show(self, world: int | None, console: Console) -> None:
+        """Check for `world` ranks (if none is given, the fewest it runs on) and print the plan."""
+        world = world or self.least
+        raise_all(self.recipe, list(self.problems(world)))
+        self.print_tables(world, console)
+        for file in self.missing():
+            console.print(f"not here yet: {file}", markup=False)
+
+    def go_ahead(self, *, dry_run: bool, world: int | None) -> bool:
+        """Check for the ranks that are here; a dry run shows the plan instead, and ends with that."""
+        if dry_run:
+            self.show(world, screen())
+            return False
+        refuse_world(world)
+        self.check(world_size())
+        return True
+
+
+def refuse_world(world: int | None) -> None:
+    """Refuse `--world` where torchrun decides: a setting without effect is an error."""
+    if world is not None:
+        raise RecipeError(
+            f"--world: must come with --dry-run, got {world} alone; torchrun --nproc-per-node sets it"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan(Plan):
+    """All stages of a recipe, trained one after the other."""
+
+    whole: Recipe
+
+    @classmethod
+    def read(cls, recipe: str, overrides: Sequence[str]) -> RunPlan:
+        return cls(recipe=recipe, overrides=overrides, whole=load(recipe, overrides))
+
+    @property
+    def stages(self) -> list[Recipe]:
+        return stages(self.whole)
+
+    @property
+    def least(self) -> int:
+        return max(max(stage.train.sequence, stage.eval.sequence) for stage in self.stages)
+
+    def problems(self, world: int) -> Iterable[str]:
+        return recipe_problems(self.whole, world)
+
+    def missing(self) -> list[str]:
+        return missing_files(self.whole)
+
+    def print_tables(self, world: int, console: Console) -> None:
+        for index, stage in enumerate(self.stages):
+            title = f"{self.recipe}, stage {index}" if self.whole.stages else self.recipe
+            print_rows(plan_rows(stage, world), console, title=title)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringPlan(Plan):
+    """What is measured on the held-out documents of a recipe's last stage."""
+
+    stage: Recipe
+
+    @property
+    def stages(self) -> list[Recipe]:
+        return [self.stage]
+
+    @property
+    def least(self) -> int:
+        return self.stage.eval.sequence
+
+    @abstractmethod
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Say what would be measured, wherever it is."""
+
+    def print_tables(self, world: int, console: Console) -> None:
+        sequence = self.stage.eval.sequence
+        layout = f"world {world} = data {world // sequence} x sequence {sequence}"
+        print_rows([*self.rows(), ("layout", layout)], console, title=self.recipe)
+
+
+def last_stage(recipe: str, overrides: Sequence[str]) -> Recipe:
+    """Read a recipe whose last stage says what is measured."""
+    return stages(load(recipe, overrides))[-1]

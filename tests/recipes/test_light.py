@@ -1,0 +1,94 @@
+"""What a verb loads before its work begins: neither torch nor transformers, and for `--help` little."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from house.numbers import ROOT
+
+from ropewalk.recipes.cli import VERBS, Group, Verb
+
+TINY = ROOT / "recipes/library/assets/tiny-base"
+LOADED = """
+import json, sys
+from ropewalk.recipes.cli import VERBS, command
+told, real = {}, sys.stdout
+for line in json.loads(sys.argv[1]):
+    sys.stdout = open("/dev/null", "w")
+    try:
+        command("ropewalk", VERBS)(line, prog_name="ropewalk", standalone_mode=False)
+    finally:
+        sys.stdout = real
+    told[" ".join(line)] = sorted(set(sys.argv[2:]) & sys.modules.keys())
+print(json.dumps(told))
+"""
+"runs command lines one after the other, and tells after each which of some modules are there"
+
+HEAVY = ("torch", "transformers", "matplotlib", "deepspeed", "datasets")
+
+
+def loaded(lines: list[list[str]], *modules: str) -> dict[str, list[str]]:
+    """Tell for each command line which of the modules it had loaded, and those before it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, json.dumps(lines), *modules],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "120"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def verbs(group: Group = VERBS) -> list[tuple[list[str], Verb]]:
+    """List every verb, by the words it is called with."""
+    found = []
+    for name, entry in group.verbs.items():
+        below = verbs(entry) if isinstance(entry, Group) else [([], entry)]
+        found += [([name, *words], verb) for words, verb in below]
+    return found
+
+
+def test_help_loads_next_to_nothing():
+    told = loaded([["--help"], ["rope", "--help"]], *HEAVY, "rich", "numpy", "omegaconf")
+    assert set(map(tuple, told.values())) == {()}
+
+
+def test_the_help_of_every_verb_is_light():
+    told = loaded([[*words, "--help"] for words, _ in verbs()], *HEAVY)
+    assert {line: modules for line, modules in told.items() if modules} == {}
+
+
+@pytest.mark.parametrize(("words", "verb"), verbs(), ids=lambda part: "-".join(part) if part else None)
+def test_the_list_says_what_the_verb_says(words: list[str], verb: Verb):
+    module, _, function = verb.place.partition(":")
+    called = getattr(import_module(f"ropewalk.recipes.{module}"), function or module)
+    assert called.__doc__.partition("\n")[0] == verb.about
+
+
+def test_plans_and_lists_are_light(recipe_file: Path, made: Path):
+    """Every verb that only reads, and every dry run."""
+    recipe, model = str(recipe_file), str(made / "model")
+    lines = [
+        "recipes list", "recipes show tiny-512-4k-yarn", "recipes check compare-tiny",
+        f"recipes diff tiny-base {recipe}", "rope list", "rope show yarn --target-length 65536",
+        "rope show dca --target-length 65536 --json",
+        f"rope show longrope --target-length 128 --model {model}",
+        f"verify {TINY}", f"extend {recipe} --dry-run", "extend llama3-8b-8k-512k-abf --dry-run --world 64",
+        "compare compare-tiny --dry-run", f"evaluate {model} --recipe {recipe} --scheme yarn --dry-run",
+        f"rope search {recipe} --dry-run",
+    ]  # fmt: skip
+    told = loaded([line.split() for line in lines], *HEAVY)
+    assert {line: modules for line, modules in told.items() if modules} == {}
+
+
+def test_preparing_is_light(recipe_file: Path):
+    options = [
+        ["--dry-run"], ["--tasks", "1/2", "--workers", "1"], ["--tasks", "2/2"], ["--merge"], [], ["--check"],
+        ["--peek", "1"],
+    ]  # fmt: skip
+    told = loaded([["prepare", str(recipe_file), *one] for one in options], *HEAVY)
+    assert {line: modules for line, modules in told.items() if modules} == {}
