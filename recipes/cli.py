@@ -6,11 +6,13 @@ once, and the verbs, whose own scripts call `main`, are not imported by what the
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
@@ -22,58 +24,36 @@ from .options import rank
 PACKAGE = __name__.partition(".")[0]
 
 
-class Verb(NamedTuple):
-    """Where a verb is among the recipes, `module:function` or one name for both, and what it does."""
-
-    place: str
-    about: str
-
-
 class Group(NamedTuple):
-    """Verbs that share their first word."""
+    """Verbs that share their first word, each by its place among the recipes, `module:function`."""
 
-    verbs: Mapping[str, Verb | Group]
     about: str
+    verbs: Mapping[str, str | Group]
 
 
 VERBS = Group(
+    "Give a pretrained language model a longer window, and measure what that gained and cost.",
     {
-        "extend": Verb("extend", "Extend a model by a recipe: train on the prepared data, measure, report."),
-        "compare": Verb(
-            "compare", "Compare schemes on one model, training-free and trained, like with like."
-        ),
-        "evaluate": Verb("evaluate", "Measure a model on a recipe's tasks, as it is or with another scheme."),
-        "prepare": Verb("prepare", "Prepare a recipe's data; print what was asked, got and left out."),
-        "convert": Verb("convert", "Write a checkpoint as a folder for plain transformers, and verify it."),
-        "verify": Verb("verify", "Show what each engine will compute from a folder, and what is wrong."),
+        "extend": "extend:extend",
+        "compare": "compare:compare",
+        "evaluate": "evaluate:evaluate",
+        "prepare": "prepare:prepare",
+        "convert": "convert:convert",
+        "verify": "verify:verify",
         "rope": Group(
-            {
-                "list": Verb(
-                    "rope:list_schemes",
-                    "List every scheme: its paper, its knobs, and which engine serves it.",
-                ),
-                "show": Verb("rope:show", "Show what a scheme does to a model's frequencies, and draw it."),
-                "search": Verb(
-                    "search", "Search a factor for each frequency, for a file that recipes can name."
-                ),
-            },
             "List RoPE schemes, show what they compute, search one.",
+            {"list": "rope:list_schemes", "show": "rope:show", "search": "search:search"},
         ),
         "recipes": Group(
-            {
-                "list": Verb("recipes:list_recipes", "List the shipped recipes, each with what it does."),
-                "show": Verb(
-                    "recipes:show", "Print a recipe, with its bases, overrides and ${...} resolved."
-                ),
-                "check": Verb(
-                    "recipes:check", "Check a recipe's keys, model and layout, and print the plan."
-                ),
-                "diff": Verb("recipes:diff", "Print the fields in which two resolved recipes differ."),
-            },
             "List, show, check and compare recipes.",
+            {
+                "list": "recipes:list_recipes",
+                "show": "recipes:show",
+                "check": "recipes:check",
+                "diff": "recipes:diff",
+            },
         ),
     },
-    "Give a pretrained language model a longer window, and measure what that gained and cost.",
 )
 
 
@@ -82,12 +62,12 @@ class Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         entry: Any = self.commands.get(cmd_name)
-        return command(cmd_name, entry) if isinstance(entry, Verb | Group) else entry
+        return entry and command(cmd_name, entry)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         entries: Any = self.commands.items()
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.about) for name, entry in entries])
+            formatter.write_dl([(name, about(entry)) for name, entry in entries])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -100,18 +80,28 @@ class Verbs(TyperGroup):
             raise typer.Exit(2) from None
 
 
-def command(name: str, entry: Verb | Group) -> Any:
-    """Make what runs a verb; of several that share their first word, a group.
+def command(name: str, entry: str | Group) -> Any:
+    """Make what runs a verb, or a group of them.
 
     Help and errors are plain text: Rich would need 0.1 s for frames, and takes `[8]` in a text for markup.
     """
     if isinstance(entry, Group):
         verbs: Any = dict(entry.verbs)
         return Verbs(name=name, commands=verbs, help=entry.about, no_args_is_help=True, rich_markup_mode=None)
-    module, _, function = entry.place.partition(":")
+    module, function = entry.split(":")
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name)(getattr(import_module(f"{__package__}.{module}"), function or module))
+    app.command(name)(getattr(import_module(f"{__package__}.{module}"), function))
     return get_command(app)
+
+
+def about(entry: str | Group) -> str:
+    """Say in a line what a verb does; its source is read for that, and not imported."""
+    if isinstance(entry, Group):
+        return entry.about
+    module, name = entry.split(":")
+    source = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
+    [function] = [node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    return (ast.get_docstring(function) or "").partition("\n")[0]
 
 
 def is_for_people(error: ValueError) -> bool:

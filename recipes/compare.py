@@ -27,7 +27,7 @@ def compare(
     All meet the same tokens and the same items.
     """
     given = [*(overrides or []), *([] if seeds is None else [f"compare.seeds={seeds}"])]
-    plan = ComparisonPlan.read(recipe, given)
+    plan = ComparisonPlan(recipe, given)
     if plan.go_ahead(dry_run=dry_run, world=world):
         plans = dict(zip(plan.comparison.plans(), require_prepared(plan), strict=True))
         run_comparison = on_demand("recipes.jobs.comparison.run").run_comparison

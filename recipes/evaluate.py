@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ropewalk.recipes.cli import main
-from ropewalk.recipes.jobs.evaluation_plan import EvaluationPlan
+from ropewalk.recipes.jobs.evaluation_plan import EvaluationPlan, read_scheme
 from ropewalk.recipes.jobs.stores import require_corpora
 from ropewalk.recipes.options import DryRun, Json, Overrides, World, on_demand
 from ropewalk.recipes.show.console import tell
@@ -28,10 +28,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model on a recipe's tasks, as it is or with another scheme."""
-    plan = EvaluationPlan.read(recipe, overrides or [], model=model, scheme=scheme)
+    chosen = read_scheme(scheme) if scheme else None
+    plan = EvaluationPlan(recipe, overrides or [], model=model, scheme=chosen)
     if plan.go_ahead(dry_run=dry_run, world=world):
         [store] = require_corpora(plan)
-        scores = on_demand("recipes.jobs.evaluation").measure(plan.stage, model, plan.scheme, store=store)
+        scores = on_demand("recipes.jobs.evaluation").measure(plan.stage, model, chosen, store=store)
         tell(scores, print_scores, as_json=as_json)
 
 

@@ -14,7 +14,7 @@ def extend(
 
     The same command goes on with a run that was stopped.
     """
-    plan = RunPlan.read(recipe, overrides or [])
+    plan = RunPlan(recipe, overrides or [])
     if plan.go_ahead(dry_run=dry_run, world=world):
         folders = require_prepared(plan)
         on_demand("recipes.jobs.extension").run_extension(recipe, plan.stages, folders, screen())

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from ropewalk.recipes.cli import main
-from ropewalk.recipes.jobs.plan import last_stage
 from ropewalk.recipes.jobs.search_plan import Search, SearchPlan
 from ropewalk.recipes.jobs.stores import require_corpora
 from ropewalk.recipes.options import DryRun, Json, Overrides, RecipeName, World, on_demand
@@ -58,22 +57,18 @@ def search(
 
     The same command goes on with a search that was stopped.
     """
-    plan = SearchPlan(
-        recipe=recipe,
-        overrides=overrides or [],
-        stage=last_stage(recipe, overrides or []),
-        search=Search(
-            method=method.value,
-            algorithm=algorithm.value,
-            seed=seed,
-            documents=documents or (5 if method is Method.longrope else 10),
-            tokens=tokens,
-            first_tokens=first_tokens,
-        ),
+    asked = Search(
+        method=method.value,
+        algorithm=algorithm.value,
+        seed=seed,
+        documents=documents or (5 if method is Method.longrope else 10),
+        tokens=tokens,
+        first_tokens=first_tokens,
     )
+    plan = SearchPlan(recipe, overrides or [], search=asked)
     if plan.go_ahead(dry_run=dry_run, world=world):
         [store] = require_corpora(plan)
-        result = on_demand("recipes.jobs.factor_search").run_search(plan.stage, plan.search, store=store)
+        result = on_demand("recipes.jobs.factor_search").run_search(plan.stage, asked, store=store)
         tell(result, print_search, as_json=as_json)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,27 +14,15 @@ from ..language.check import ModelFacts, model_facts, sequence_problems, task_pr
 from ..language.errors import RecipeError
 from ..options import on_demand, read_knobs
 from ..show.plan import frequency_rows
-from .plan import MeasuringPlan, last_stage
+from .plan import MeasuringPlan
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EvaluationPlan(MeasuringPlan):
     """The tasks of a recipe on a model folder, with a scheme or, without one, as the model is."""
 
-    model: Path
-    scheme: Scheme | None
-
-    @classmethod
-    def read(
-        cls, recipe: str, overrides: Sequence[str], *, model: Path, scheme: str | None
-    ) -> EvaluationPlan:
-        """Read a recipe, and `yarn,beta_fast=16` as a scheme."""
-        made = None
-        stage = last_stage(recipe, overrides)
-        if scheme:
-            kind, *knobs = scheme.split(",")
-            made = make_scheme(kind, **read_knobs(knobs, where="--scheme", example=f"{kind},factor=8"))
-        return cls(recipe=recipe, overrides=overrides, stage=stage, model=model, scheme=made)
+    model: Path = Path()
+    scheme: Scheme | None = None
 
     @property
     def facts(self) -> ModelFacts:
@@ -83,6 +71,12 @@ class EvaluationPlan(MeasuringPlan):
             yield from frequency_rows(scheme, facts.bases, length)
         for name, task in tasks_of(self.stage).items():
             yield name, task.protocol()
+
+
+def read_scheme(text: str) -> Scheme:
+    """Read `yarn,beta_fast=16` as a scheme."""
+    kind, *knobs = text.split(",")
+    return make_scheme(kind, **read_knobs(knobs, where="--scheme", example=f"{kind},factor=8"))
 
 
 def vocabulary(folder: Path) -> dict[str, int]:

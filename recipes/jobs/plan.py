@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from rich.console import Console
 
@@ -20,12 +21,12 @@ from ..show.console import print_rows, screen
 from ..show.plan import plan_rows
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Plan(ABC):
-    """A recipe under the name and with the overrides that a person gave."""
+    """A recipe by the name and with the overrides that a person gave; it is read when it is first asked."""
 
     recipe: str
-    overrides: Sequence[str]
+    overrides: Sequence[str] = ()
 
     @property
     @abstractmethod
@@ -79,15 +80,12 @@ def refuse_world(world: int | None) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class RunPlan(Plan):
     """All stages of a recipe, trained one after the other."""
 
-    whole: Recipe
-
-    @classmethod
-    def read(cls, recipe: str, overrides: Sequence[str]) -> RunPlan:
-        return cls(recipe=recipe, overrides=overrides, whole=load(recipe, overrides))
+    @cached_property
+    def whole(self) -> Recipe:
+        return load(self.recipe, self.overrides)
 
     @property
     def stages(self) -> list[Recipe]:
@@ -109,11 +107,12 @@ class RunPlan(Plan):
             print_rows(plan_rows(stage, world), console, title=title)
 
 
-@dataclass(frozen=True, kw_only=True)
 class MeasuringPlan(Plan):
     """What is measured on the held-out documents of a recipe's last stage."""
 
-    stage: Recipe
+    @cached_property
+    def stage(self) -> Recipe:
+        return stages(load(self.recipe, self.overrides))[-1]
 
     @property
     def stages(self) -> list[Recipe]:
@@ -131,8 +130,3 @@ class MeasuringPlan(Plan):
         sequence = self.stage.eval.sequence
         layout = f"world {world} = data {world // sequence} x sequence {sequence}"
         print_rows([*self.rows(), ("layout", layout)], console, title=self.recipe)
-
-
-def last_stage(recipe: str, overrides: Sequence[str]) -> Recipe:
-    """Read a recipe whose last stage says what is measured."""
-    return stages(load(recipe, overrides))[-1]

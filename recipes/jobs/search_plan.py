@@ -18,10 +18,10 @@ from .plan import MeasuringPlan
 class Search:
     """Say which search this is; `tokens` only says how far it goes."""
 
-    method: str
-    algorithm: str
-    seed: int
-    documents: int
+    method: str = "longrope"
+    algorithm: str = "racing"
+    seed: int = 0
+    documents: int = 5
     tokens: int | None = None
     first_tokens: bool = False
 
@@ -55,11 +55,11 @@ class Search:
         return None if self.tokens is None else self.tokens // target_length
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SearchPlan(MeasuringPlan):
     """A search for the model of a recipe at its last target length."""
 
-    search: Search
+    search: Search = Search()
 
     def problems(self, world: int) -> Iterator[str]:
         """Find what stands in the way of searching, before anything is loaded."""

@@ -18,6 +18,7 @@ Numbers = Mapping[str, Any]
 PLAIN, OURS, ALARM = COLOURS[0], COLOURS[2], COLOURS[4]
 TINTS = {"kept": "#eef3f0", "blended": "#f8f1e3", "interpolated": "#e6eef5", "faster": "#f6e6e6"}
 DASHES, DOTS = (0, (4, 3)), (0, (1, 2))
+FROM_BELOW = ("data", "axes fraction")
 
 
 def draw_scheme(numbers: Numbers) -> bytes:
@@ -42,6 +43,12 @@ def lay_grid(*several: Axes) -> None:
         axes.set_axisbelow(True)
 
 
+def note(axes: Axes, words: str, at: tuple[float, float], shift: tuple[int, int], **where: Any) -> None:
+    """Write beside a place, shifted by points; to the left of it where the shift is."""
+    side = "right" if shift[0] < 0 else "left"
+    axes.annotate(words, at, xytext=shift, textcoords="offset points", ha=side, fontsize=9.5, **where)
+
+
 def title(numbers: Numbers) -> str:
     """Name the scheme, the windows, and the one number that compares it with others."""
     windows = f"{thousands(numbers['original_length'])} to {thousands(numbers['target_length'])} tokens"
@@ -54,15 +61,8 @@ def wavelengths(axes: Axes, numbers: Numbers) -> None:
     regions(axes, numbers)
     for name, start, stop in spans(usual_regions(numbers)):
         if stop - start > len(numbers["turns"]["original"]) / 10:
-            axes.text(
-                (start + stop - 1) / 2,
-                1.01,
-                name,
-                ha="center",
-                va="bottom",
-                fontsize=9.5,
-                transform=axes.get_xaxis_transform(),
-            )
+            above = {"ha": "center", "va": "bottom", "fontsize": 9.5}
+            axes.text((start + stop - 1) / 2, 1.01, name, transform=axes.get_xaxis_transform(), **above)
     pairs = range(len(numbers["wavelength"][0]))
     unscaled = [numbers["original_length"] / turns for turns in numbers["turns"]["original"]]
     axes.plot(pairs, unscaled, color=PLAIN, linewidth=1.8, label="unscaled")
@@ -77,13 +77,7 @@ def wavelengths(axes: Axes, numbers: Numbers) -> None:
     for name, ours in (("original", False), ("target", True)):
         length = numbers[f"{name}_length"]
         axes.axhline(length, color=OURS if ours else INK, linewidth=1.1, linestyle=DASHES)
-        axes.annotate(
-            f"{name} {thousands(length)}",
-            (0, length),
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize=9.5,
-        )
+        note(axes, f"{name} {thousands(length)}", (0, length), (4, 3))
     name_critical(axes, numbers)
     axes.set_ylabel("wavelength (tokens a turn)")
     axes.set_xlabel("pair of channels, fastest first")
@@ -106,15 +100,8 @@ def name_critical(axes: Axes, numbers: Numbers) -> None:
     if not 0 < critical // 2 < pairs:
         return
     left = critical // 2 > 0.65 * pairs
-    axes.annotate(
-        f"critical dimension {critical} (pair {critical // 2})",
-        (critical // 2 - 0.5, 0.03),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5 if left else 5, 0),
-        textcoords="offset points",
-        ha="right" if left else "left",
-        fontsize=9.5,
-    )
+    words = f"critical dimension {critical} (pair {critical // 2})"
+    note(axes, words, (critical // 2 - 0.5, 0.03), (-5 if left else 5, 0), xycoords=FROM_BELOW)
 
 
 def usual_regions(numbers: Numbers) -> list[str]:
@@ -135,10 +122,7 @@ def divisors(axes: Axes, numbers: Numbers) -> None:
     regions(axes, numbers)
     heads(axes, range(len(numbers["lambda"][0])), numbers["lambda"])
     axes.axhline(numbers["window_factor"], color=OURS, linewidth=1.1, linestyle=DASHES)
-    label = f"factor {numbers['window_factor']:g}"
-    axes.annotate(
-        label, (0, numbers["window_factor"]), xytext=(4, -13), textcoords="offset points", fontsize=9.5
-    )
+    note(axes, f"factor {numbers['window_factor']:g}", (0, numbers["window_factor"]), (4, -13))
     largest = max(numbers["window_factor"], *map(max, numbers["lambda"]))
     ticks = [2**k for k in range(20) if 2**k <= largest * 1.01]
     axes.set_yscale("log", base=2)
@@ -177,15 +161,8 @@ def distance_axis(axes: Axes, numbers: Numbers) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(1, numbers["target_length"])
     axes.axvline(numbers["original_length"], color=INK, linewidth=1.1, linestyle=DASHES)
-    axes.annotate(
-        f"original {thousands(numbers['original_length'])}",
-        (numbers["original_length"], 0.02),
-        xytext=(-4, 0),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right",
-        fontsize=9.5,
-    )
+    words = f"original {thousands(numbers['original_length'])}"
+    note(axes, words, (numbers["original_length"], 0.02), (-4, 0), xycoords=FROM_BELOW)
     ticks = [2**k for k in range(0, 40, 2) if 2**k <= numbers["target_length"]]
     axes.set_xticks(ticks, [thousands(tick) for tick in ticks])
     axes.set_xticks([], minor=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 from rich.console import Console
 
@@ -19,20 +19,16 @@ from .recipe import read_comparison
 
 def plan_of(recipe: str, overrides: Sequence[str]) -> Plan:
     """Read any recipe, that of a comparison or of a run."""
-    if "compare" in compose(recipe, overrides):
-        return ComparisonPlan.read(recipe, overrides)
-    return RunPlan.read(recipe, overrides)
+    kind = ComparisonPlan if "compare" in compose(recipe, overrides) else RunPlan
+    return kind(recipe, overrides)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ComparisonPlan(Plan):
     """Every cell of a comparison, on one model and the same tokens."""
 
-    comparison: Comparison
-
-    @classmethod
-    def read(cls, recipe: str, overrides: Sequence[str]) -> ComparisonPlan:
-        return cls(recipe=recipe, overrides=overrides, comparison=read_comparison(recipe, overrides))
+    @cached_property
+    def comparison(self) -> Comparison:
+        return read_comparison(self.recipe, self.overrides)
 
     @property
     def stages(self) -> list[Recipe]:

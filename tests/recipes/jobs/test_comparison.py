@@ -46,7 +46,7 @@ def compared(recipe: str, overrides: list[str], kill_at: int | None = None) -> V
 
     The kill comes at the training number `kill_at`, counted from 0.
     """
-    plan = ComparisonPlan.read(recipe, overrides)
+    plan = ComparisonPlan(recipe, overrides)
     join_world()
     mesh = Mesh.of_world(sequence=1)
     if mesh.is_main:

@@ -65,7 +65,7 @@ def test_twins_that_are_not_both_trained_are_two(recipe: Path):
 
 def test_a_dry_run_counts_cells_and_tokens(recipe: Path):
     console = Console(record=True, width=200, quiet=False, file=io.StringIO())
-    ComparisonPlan.read(str(recipe), []).show(1, console)
+    ComparisonPlan(str(recipe), []).show(1, console)
     shown = " ".join(console.export_text().split())
     # 2 tasks: 4 documents of 256 tokens, 1 depth x 2 prompts of 256; 3 steps of 512 tokens
     assert "2 cells training-free and 4 trained, each 1,536 tokens in 3 steps; each scores 1,536" in shown
@@ -99,7 +99,7 @@ BAD_INPUT = [
 @pytest.mark.parametrize(("override", "value", "cure"), BAD_INPUT, ids=lambda part: str(part)[:60])
 def test_bad_input(recipe: Path, override: str, value: str, cure: str):
     with pytest.raises(ValueError, match=re.escape(value)) as caught:
-        ComparisonPlan.read(str(recipe), [override]).check(1)
+        ComparisonPlan(str(recipe), [override]).check(1)
     assert type(caught.value).__module__.startswith("ropewalk.")
     assert override.partition("=")[0].partition(".")[2].partition("[")[0] in str(caught.value)
     assert cure in str(caught.value)
