@@ -120,13 +120,6 @@ def test_recipes_diff(run_json: RunJson, tmp_path: Path):
     assert told["difference"] == ["train.seed: 0, not 3"]
 
 
-def test_rope_list_names_every_scheme(run: Run, run_json: RunJson):
-    rows = {row["scheme"]: row for row in run_json("rope", "list")}
-    assert {"default", "linear", "ntk", "abf", "yarn", "llama3"} <= rows.keys()
-    assert rows["yarn"]["knobs"]["beta_fast"] == 32
-    assert all(name in run("rope", "list").stdout for name in rows)
-
-
 def test_rope_show_has_the_promised_keys(run: Run, run_json: RunJson):
     command = ["rope", "show", "yarn", "beta_fast=16", "--head-dim", 64, "--theta", 10000]
     command += ["--original-length", 4096, "--target-length", 32768]

@@ -39,8 +39,8 @@ def test_every_recipe_checks_and_plans(file: Path, run: Callable[..., Ended]):
 
 @pytest.mark.parametrize("file", COMPARISONS, ids=lambda file: file.stem)
 def test_every_comparison_checks_and_plans(file: Path, run: Callable[..., Ended]):
-    for verb in ("compare", "prepare"):
-        result = run(verb, file.stem, "--dry-run", "--world", 2)
+    for words in (("compare", file.stem, "--dry-run"), ("recipes", "check", file.stem)):
+        result = run(*words, "--world", 2)
         assert result.exit_code == 0, result.output
         assert "tokens trained" in result.stdout
     assert yaml.safe_load(run("recipes", "show", file.stem).stdout)["run_dir"] == f"runs/{file.stem}"

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from rich.console import Console
-from world.small import write_world
-from world.small_comparison import RATES, comparison_of
+from world.small_comparison import RATES
 
 from ropewalk.data import open_plan
 from ropewalk.eval.report.schemes import write_comparison
@@ -25,16 +23,6 @@ from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.train.mesh import Mesh, join_world
 
 Values = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe file in a small world of its own, not prepared."""
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    file = folder / "compare.yaml"
-    file.write_text(yaml.safe_dump(comparison_of(folder)))
-    return file
 
 
 class KilledError(Exception):

@@ -5,23 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from rich.console import Console
-from world.small import write_world
-from world.small_comparison import comparison_of
 
 from ropewalk.recipes.jobs.comparison.plan import ComparisonPlan, plan_of
 from ropewalk.recipes.jobs.comparison.recipe import read_comparison
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe file in a small world of its own, not prepared."""
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    file = folder / "compare.yaml"
-    file.write_text(yaml.safe_dump(comparison_of(folder)))
-    return file
 
 
 def test_each_factor_is_composed_anew(recipe: Path):
