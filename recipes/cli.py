@@ -49,8 +49,8 @@ VERBS = Group(
             {
                 "list": "recipes:list_recipes",
                 "show": "recipes:show",
-                "check": "recipes:check",
-                "diff": "recipes:diff",
+                "check": "check:check",
+                "diff": "check:diff",
             },
         ),
     },

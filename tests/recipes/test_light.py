@@ -6,23 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from house.numbers import ROOT
-
 from ropewalk.recipes.cli import VERBS, Group, about
 
-TINY = ROOT / "recipes/library/assets/tiny-base"
 LOADED = """
 import json, sys
 from ropewalk.recipes.cli import VERBS, command
-told, real = {}, sys.stdout
+there, real = {}, sys.stdout
 for line in json.loads(sys.argv[1]):
     sys.stdout = open("/dev/null", "w")
     try:
         command("ropewalk", VERBS)(line, prog_name="ropewalk", standalone_mode=False)
     finally:
         sys.stdout = real
-    told[" ".join(line)] = sorted(set(sys.argv[2:]) & sys.modules.keys())
-print(json.dumps(told))
+    there[" ".join(line)] = sorted(set(sys.argv[2:]) & sys.modules.keys())
+print(json.dumps(there))
 """
 "runs command lines one after the other, and tells after each which of some modules are there"
 
@@ -51,13 +48,13 @@ def verbs(group: Group = VERBS) -> list[list[str]]:
 
 
 def test_help_loads_next_to_nothing():
-    told = loaded([["--help"], ["rope", "--help"]], *HEAVY, "rich", "numpy", "omegaconf")
-    assert set(map(tuple, told.values())) == {()}
+    there = loaded([["--help"], ["rope", "--help"]], *HEAVY, "rich", "numpy", "omegaconf")
+    assert set(map(tuple, there.values())) == {()}
 
 
 def test_the_help_of_every_verb_is_light():
-    told = loaded([[*words, "--help"] for words in verbs()], *HEAVY)
-    assert {line: modules for line, modules in told.items() if modules} == {}
+    there = loaded([[*words, "--help"] for words in verbs()], *HEAVY)
+    assert {line: modules for line, modules in there.items() if modules} == {}
 
 
 def test_every_verb_says_what_it_does():
@@ -73,15 +70,14 @@ def test_plans_and_lists_are_light(recipe_file: Path, made: Path):
     recipe, model = str(recipe_file), str(made / "model")
     lines = [
         "recipes list", "recipes show tiny-512-4k-yarn", "recipes check compare-tiny",
-        f"recipes diff tiny-base {recipe}", "rope list", "rope show yarn --target-length 65536",
-        "rope show dca --target-length 65536 --json",
-        f"rope show longrope --target-length 128 --model {model}",
-        f"verify {TINY}", f"extend {recipe} --dry-run", "extend llama3-8b-8k-512k-abf --dry-run --world 64",
-        "compare compare-tiny --dry-run", f"evaluate {model} --recipe {recipe} --scheme yarn --dry-run",
-        f"rope search {recipe} --dry-run",
+        "recipes check llama3-8b-8k-512k-abf --world 64", f"recipes diff tiny-base {recipe}", "rope list",
+        "rope show yarn --target-length 65536", "rope show dca --target-length 65536 --json",
+        f"rope show longrope --target-length 128 --model {model}", f"extend {recipe} --dry-run",
+        "compare compare-tiny --dry-run", f"evaluate {model} --recipe {recipe} --dry-run",
+        f"evaluate {model} --recipe {recipe} --scheme yarn --dry-run", f"rope search {recipe} --dry-run",
     ]  # fmt: skip
-    told = loaded([line.split() for line in lines], *HEAVY)
-    assert {line: modules for line, modules in told.items() if modules} == {}
+    there = loaded([line.split() for line in lines], *HEAVY)
+    assert {line: modules for line, modules in there.items() if modules} == {}
 
 
 def test_preparing_is_light(recipe_file: Path):
@@ -89,5 +85,5 @@ def test_preparing_is_light(recipe_file: Path):
         ["--dry-run"], ["--tasks", "1/2", "--workers", "1"], ["--tasks", "2/2"], ["--merge"], [], ["--check"],
         ["--peek", "1"],
     ]  # fmt: skip
-    told = loaded([["prepare", str(recipe_file), *one] for one in options], *HEAVY)
-    assert {line: modules for line, modules in told.items() if modules} == {}
+    there = loaded([["prepare", str(recipe_file), *one] for one in options], *HEAVY)
+    assert {line: modules for line, modules in there.items() if modules} == {}
