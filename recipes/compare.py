@@ -5,17 +5,11 @@ from typing import Annotated
 
 import typer
 
-from ropewalk.recipes.options import (
-    DryRun,
-    Json,
-    Overrides,
-    RecipeName,
-    World,
-    rank,
-    refuse_world_without_dry_run,
-    screen,
-    world_size,
-)
+from ropewalk.recipes.cli import main
+from ropewalk.recipes.jobs.comparison.plan import ComparisonPlan
+from ropewalk.recipes.jobs.stores import require_prepared
+from ropewalk.recipes.options import DryRun, Json, Overrides, RecipeName, World, on_demand, rank
+from ropewalk.recipes.show.console import screen
 
 
 def compare(
@@ -28,44 +22,19 @@ def compare(
     world: World = None,
     as_json: Json = False,
 ) -> None:
-    """Compare schemes on one model, training-free and trained, on the same tokens and the same items."""
-    from ropewalk.recipes.jobs.comparison.recipe import check_comparison, read_comparison
-    from ropewalk.recipes.jobs.comparison.show import show_comparison
-    from ropewalk.recipes.jobs.stores import require_prepared
-    from ropewalk.train.model import config_problems
+    """Compare schemes on one model, training-free and trained, like with like.
 
+    All meet the same tokens and the same items.
+    """
     given = [*(overrides or []), *([] if seeds is None else [f"compare.seeds={seeds}"])]
-    comparison = read_comparison(recipe, given)
-    unread = list(config_problems(comparison.template.model))
-    if dry_run:
-        show_comparison(comparison, world, screen(), more=unread)
-        return
-    refuse_world_without_dry_run(world)
-    check_comparison(comparison, world_size(), more=unread)
-    stages = comparison.plans()
-    plans = require_prepared(list(stages.values()), recipe=recipe, overrides=given)
-
-    from ropewalk.eval.report.write import write_comparison
-    from ropewalk.recipes.jobs.comparison.report import build_report
-    from ropewalk.recipes.jobs.comparison.run import run_comparison
-    from ropewalk.recipes.jobs.comparison.show import print_comparison
-    from ropewalk.recipes.jobs.extension import command_line
-    from ropewalk.train.mesh import Mesh, in_world
-
-    with in_world():
-        mesh = Mesh.of_world(sequence=comparison.template.train.sequence)
-        console = screen(stderr=as_json)
-        found = run_comparison(comparison, dict(zip(stages, plans, strict=True)), mesh, console)
-        if rank() == 0:
-            report = build_report(comparison, found, command=command_line())
-            files = write_comparison(report, comparison.run_dir)
-            print_comparison(report, console)
-            console.print(f"\nreport: {files[-1]}", markup=False, soft_wrap=True)
-            if as_json:
-                print(json.dumps(report, indent=2))
+    plan = ComparisonPlan(recipe, given)
+    if plan.go_ahead(dry_run=dry_run, world=world):
+        plans = dict(zip(plan.comparison.plans(), require_prepared(plan), strict=True))
+        run_comparison = on_demand("recipes.jobs.comparison.run").run_comparison
+        report = run_comparison(plan.comparison, plans, screen(stderr=as_json))
+        if as_json and rank() == 0:
+            print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    from ropewalk.recipes.cli import main
-
     main("compare")

@@ -1,14 +1,16 @@
 """The verb `convert`: a training checkpoint becomes a Hugging Face folder, verified."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from ropewalk.recipes.cli import main
 from ropewalk.recipes.language.errors import RecipeError
-from ropewalk.recipes.options import Json, screen
+from ropewalk.recipes.options import Json, on_demand
+from ropewalk.recipes.show.console import tell
 
 DTYPES = ("float32", "bfloat16")
 
@@ -23,25 +25,24 @@ def convert(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a checkpoint as a folder that plain transformers loads, and check that it computes the same."""
-    from ropewalk.train.convert.huggingface import convert as convert_checkpoint
+    """Write a checkpoint as a folder for plain transformers, and verify it.
+
+    It is checked to compute the same.
+    """
+
+    def show(report: dict[str, Any], console: Console) -> None:
+        console.print(f"{dst}: {'verified' if report['verified'] else 'NOT verified'}", markup=False)
+        for name, value in report["checks"].items():
+            console.print(f"  {name}: {value}", markup=False)
+        console.print(f"  largest logit difference: {report['max_logit_difference']:.2e}")
 
     if dtype not in (None, *DTYPES):
         raise RecipeError(
             f"--dtype: must be one of {', '.join(DTYPES)}, got {dtype}; leave it out to keep the own"
         )
-    told = asdict(convert_checkpoint(src, dst, dtype=dtype))
-    if as_json:
-        print(json.dumps(told, indent=2))
-        return
-    console = screen()
-    console.print(f"{dst}: {'verified' if told['verified'] else 'NOT verified'}", markup=False)
-    for name, value in told["checks"].items():
-        console.print(f"  {name}: {value}", markup=False)
-    console.print(f"  largest logit difference: {told['max_logit_difference']:.2e}")
+    converted = on_demand("train.convert.huggingface").convert(src, dst, dtype=dtype)
+    tell(asdict(converted), show, as_json=as_json)
 
 
 if __name__ == "__main__":
-    from ropewalk.recipes.cli import main
-
     main("convert")

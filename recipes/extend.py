@@ -1,46 +1,24 @@
 """The verb `extend`: the whole run of a recipe, `torchrun --nproc-per-node 8 recipes/extend.py RECIPE`."""
 
-from ropewalk.recipes.options import (
-    DryRun,
-    Overrides,
-    RecipeName,
-    World,
-    refuse_world_without_dry_run,
-    screen,
-    world_size,
-)
+from ropewalk.recipes.cli import main
+from ropewalk.recipes.jobs.plan import RunPlan
+from ropewalk.recipes.jobs.stores import require_prepared
+from ropewalk.recipes.options import DryRun, Overrides, RecipeName, World, on_demand
+from ropewalk.recipes.show.console import screen
 
 
 def extend(
     recipe: RecipeName, overrides: Overrides = None, dry_run: DryRun = False, world: World = None
 ) -> None:
-    """Extend a model by a recipe: train on the prepared data, measure, report; the same command resumes."""
-    from ropewalk.recipes.jobs.stores import require_prepared
-    from ropewalk.recipes.language.check import check
-    from ropewalk.recipes.language.compose import load
-    from ropewalk.recipes.language.schema import stages
-    from ropewalk.recipes.show.plan import show_plan
-    from ropewalk.train.model import config_problems
+    """Extend a model by a recipe: train on the prepared data, measure, report.
 
-    loaded = load(recipe, overrides or [])
-    resolved = stages(loaded)
-    unread = [problem for stage in resolved for problem in config_problems(stage.model)]
-    if dry_run:
-        show_plan(loaded, world, screen(), where=recipe, more=unread)
-        return
-    refuse_world_without_dry_run(world)
-    check(loaded, world_size(), where=recipe, more=unread)
-    plans = require_prepared(resolved, recipe=recipe, overrides=overrides or [])
-
-    from ropewalk.recipes.jobs.extension import run_extension
-    from ropewalk.train.mesh import Mesh, in_world
-
-    with in_world():
-        mesh = Mesh.of_world(sequence=resolved[0].train.sequence)
-        run_extension(recipe, resolved, plans, mesh, screen())
+    The same command goes on with a run that was stopped.
+    """
+    plan = RunPlan(recipe, overrides or [])
+    if plan.go_ahead(dry_run=dry_run, world=world):
+        folders = require_prepared(plan)
+        on_demand("recipes.jobs.extension").run_extension(recipe, plan.stages, folders, screen())
 
 
 if __name__ == "__main__":
-    from ropewalk.recipes.cli import main
-
     main("extend")

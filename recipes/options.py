@@ -1,12 +1,15 @@
-"""Which arguments do the verbs share, and what do they know of the ranks they run on?"""
+"""What do the verbs share: arguments, what they know of their ranks, and modules that wait for their use?"""
 
 import os
-from typing import Annotated
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from .language.errors import RecipeError
+from .language.yaml_text import parse_yaml
 
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")
@@ -22,6 +25,24 @@ World = Annotated[int | None, typer.Option("--world", min=1, help="Number of ran
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
+def read_knobs(knobs: Iterable[str], *, where: str, example: str) -> dict[str, Any]:
+    """Read `name=value` pairs of a scheme, each value as YAML."""
+    pairs = [knob.partition("=") for knob in knobs]
+    for name, sign, _ in pairs:
+        if not sign:
+            raise RecipeError(f"{where}: a knob must be name=value, got {name!r}; write {example}")
+    return {name: parse_yaml(value, where=where) for name, _, value in pairs}
+
+
+def png_file(file: Path) -> Path:
+    """Give the file that a picture is drawn into, before anything is read for it."""
+    if file.suffix != ".png" or not file.parent.is_dir():
+        raise RecipeError(
+            f"--draw: must be a .png file in a folder that exists, got {file}; write {file.stem}.png"
+        )
+    return file
+
+
 def rank() -> int:
     """Give this process's rank under torchrun, 0 alone."""
     return int(os.environ.get("RANK", "0"))
@@ -32,16 +53,10 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def screen(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Open the terminal on rank 0 and a mute one on the others; a file gets lines of 120 columns."""
-    quiet = quiet or rank() != 0
-    console = Console(quiet=quiet, highlight=False, stderr=stderr)
-    return console if console.is_terminal else Console(quiet=quiet, highlight=False, stderr=stderr, width=120)
+def on_demand(module: str) -> Any:
+    """Import a module of the package, such as `recipes.jobs.extension`, where its work begins.
 
-
-def refuse_world_without_dry_run(world: int | None) -> None:
-    """Refuse `--world` where torchrun decides: a setting without effect is an error."""
-    if world is not None:
-        raise RecipeError(
-            f"--world: must come with --dry-run, got {world} alone; torchrun --nproc-per-node sets it"
-        )
+    torch, transformers and matplotlib take seconds, for which no plan, refusal or `--help` should wait. So a
+    verb imports at its top what checks, plans and prints; what computes comes from here, and nowhere else.
+    """
+    return import_module(f"{__name__.partition('.')[0]}.{module}")

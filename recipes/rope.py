@@ -1,41 +1,29 @@
-"""The verb `rope`: list the schemes, show what one of them computes, search one."""
-
-from __future__ import annotations
+"""The verbs `rope list` and `rope show`: the schemes, and what one of them computes."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from ropewalk.recipes.cli import main
 from ropewalk.recipes.language.errors import RecipeError
-from ropewalk.recipes.options import Json, screen
-from ropewalk.recipes.search import search
-
-if TYPE_CHECKING:
-    from ropewalk.rope import Base
-
-app = typer.Typer(help="List RoPE schemes, show what they compute, search one.", no_args_is_help=True)
+from ropewalk.recipes.options import Json, on_demand, png_file, read_knobs
+from ropewalk.recipes.show.console import tell
+from ropewalk.recipes.show.scheme import describe, numbers, print_numbers, print_schemes
+from ropewalk.rope import FULL, SCHEMES, Base, make_scheme, read_base
 
 MADE_UP = {"head_dim": 128, "theta": 500_000.0, "original_length": 8192, "kv_heads": 8}
 "the model that is shown where none is named: Llama 3 8B"
 
 
-@app.command("list")
 def list_schemes(as_json: Json = False) -> None:
     """List every scheme: its paper, its knobs, and which engine serves it."""
-    from ropewalk.recipes.show.scheme import describe, print_schemes
-    from ropewalk.rope import SCHEMES
-
     base = _base(None, {})
     described = [describe(name, base) for name in sorted(SCHEMES)]
-    if as_json:
-        print(json.dumps(described, indent=2))
-    else:
-        print_schemes(described, base, screen())
+    tell(described, lambda _, console: print_schemes(described, base, console), as_json=as_json)
 
 
-@app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A scheme, such as yarn.")],
     target_length: Annotated[int, typer.Option(min=1, help="Window to reach, tokens.")],
@@ -57,31 +45,21 @@ def show(
     draw: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it into this file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a scheme does to a model's frequencies, pair by pair, and draw it."""
-    from ropewalk.recipes.show.scheme import numbers, print_numbers
-    from ropewalk.rope import make_scheme
-
+    """Show what a scheme does to a model's frequencies, and draw it."""
+    file = png_file(draw) if draw else None
     stated = {
         "head_dim": head_dim, "theta": theta, "original_length": original_length, "kv_heads": kv_heads,
     }  # fmt: skip
     base = _base(model, {key: value for key, value in stated.items() if value is not None})
-    scheme = make_scheme(name, **_read_knobs(knobs or []))
-    told = numbers(scheme, base, target_length=target_length, length=length)
-    if draw is not None:
-        _draw(draw, told)
-    if as_json:
-        print(json.dumps(told, indent=2))
-    else:
-        print_numbers(told, screen())
-
-
-app.command()(search)
+    scheme = make_scheme(name, **read_knobs(knobs or [], where=name, example="factor=8"))
+    scheme_numbers = numbers(scheme, base, target_length=target_length, length=length)
+    if file is not None:
+        file.write_bytes(on_demand("recipes.show.figures").draw_scheme(scheme_numbers))
+    tell(scheme_numbers, print_numbers, as_json=as_json)
 
 
 def _base(model: Path | None, stated: dict[str, Any]) -> Base:
     """Return the base of a model folder, or of the numbers stated."""
-    from ropewalk.rope import Base, make_scheme
-
     if model is not None:
         return _read_model(model, stated)
     of = MADE_UP | stated
@@ -99,8 +77,6 @@ def _base(model: Path | None, stated: dict[str, Any]) -> Base:
 
 def _read_model(model: Path, stated: dict[str, Any]) -> Base:
     """Return the base of the layers that see the whole sequence."""
-    from ropewalk.rope import FULL, read_base
-
     original_length = stated.pop("original_length", None)
     if stated:
         options = ", ".join("--" + key.replace("_", "-") for key in stated)
@@ -113,29 +89,5 @@ def _read_model(model: Path, stated: dict[str, Any]) -> Base:
     return read_base(json.loads(config.read_text()), original_length=original_length)[FULL]
 
 
-def _read_knobs(knobs: list[str]) -> dict[str, Any]:
-    from ropewalk.recipes.language.yaml_text import parse_yaml
-
-    read = {}
-    for knob in knobs:
-        name, sign, text = knob.partition("=")
-        if not sign:
-            raise RecipeError(f"{knob}: a knob must be name=value, got {knob!r}; write factor=8")
-        read[name] = parse_yaml(text, where=knob)
-    return read
-
-
-def _draw(file: Path, told: dict[str, Any]) -> None:
-    if file.suffix != ".png" or not file.parent.is_dir():
-        raise RecipeError(
-            f"--draw: must be a .png file in a folder that exists, got {file}; write {file.stem}.png"
-        )
-    from ropewalk.recipes.show.figures import draw
-
-    file.write_bytes(draw(told))
-
-
 if __name__ == "__main__":
-    from ropewalk.recipes.cli import main
-
     main("rope")

@@ -1,29 +1,16 @@
 """The verb `rope search`: find factors for a recipe's model at its target length."""
 
-from __future__ import annotations
-
-import json
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ropewalk.recipes.options import (
-    DryRun,
-    Json,
-    Overrides,
-    RecipeName,
-    World,
-    rank,
-    refuse_world_without_dry_run,
-    screen,
-    world_size,
-)
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ropewalk.recipes.jobs.found_factors import Found
+from ropewalk.recipes.cli import main
+from ropewalk.recipes.jobs.search_plan import Search, SearchPlan
+from ropewalk.recipes.jobs.stores import require_corpora
+from ropewalk.recipes.options import DryRun, Json, Overrides, RecipeName, World, on_demand
+from ropewalk.recipes.show.console import tell
+from ropewalk.recipes.show.results import print_search
 
 
 class Method(StrEnum):
@@ -66,15 +53,11 @@ def search(
     world: World = None,
     as_json: Json = False,
 ) -> None:
-    """Search a factor for each frequency, from where it stopped, and write a file that a recipe can name."""
-    from ropewalk.recipes.jobs.factor_search import Search, check_search, run_search, search_rows
-    from ropewalk.recipes.jobs.stores import require_corpus
-    from ropewalk.recipes.language.compose import load
-    from ropewalk.recipes.language.schema import stages
-    from ropewalk.recipes.show.tables import print_rows
+    """Search a factor for each frequency, for a file that recipes can name.
 
-    stage = stages(load(recipe, overrides or []))[-1]
-    wanted = Search(
+    The same command goes on with a search that was stopped.
+    """
+    asked = Search(
         method=method.value,
         algorithm=algorithm.value,
         seed=seed,
@@ -82,41 +65,12 @@ def search(
         tokens=tokens,
         first_tokens=first_tokens,
     )
-    if not dry_run:
-        refuse_world_without_dry_run(world)
-    ranks = (world or stage.eval.sequence) if dry_run else world_size()
-    check_search(stage, wanted, ranks, where=recipe)
-    if dry_run:
-        print_rows(search_rows(stage, wanted, ranks), screen(), title=recipe)
-        return
-    store = require_corpus(stage, recipe=recipe, overrides=overrides or [])
-    found = run_search(stage, wanted, store=store)
-    if found is None or rank() != 0:
-        return
-    if as_json:
-        print(json.dumps(found.json(), indent=2))
-    else:
-        print_found(found, screen())
-
-
-def print_found(found: Found, console: Console) -> None:
-    """Print the found vector beside the seeds, and what it cost."""
-    from rich.table import Table
-
-    table = Table("scheme", f"searched on ({found.searched})", box=None, pad_edge=False)
-    table.add_column(f"held out ({found.checked})")
-    table.add_column("the found vector is better by")
-    for row in found.rows:
-        gain = row.gain
-        told = "" if gain is None else f"{gain.estimate:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-        hedge = "" if gain is None or gain.distinguishable else " not distinguishable"
-        table.add_row(row.name, f"{row.searched:.4f}", f"{row.held_out:.4f}", told + hedge)
-    console.print(table)
-    console.print(found.verdict(), markup=False)
-    console.print(f"rope: {{kind: longrope, factors: {found.file}}}", markup=False)
+    plan = SearchPlan(recipe, overrides or [], search=asked)
+    if plan.go_ahead(dry_run=dry_run, world=world):
+        [store] = require_corpora(plan)
+        result = on_demand("recipes.jobs.factor_search").run_search(plan.stage, asked, store=store)
+        tell(result, print_search, as_json=as_json)
 
 
 if __name__ == "__main__":
-    from ropewalk.recipes.cli import main
-
     main("rope", "search")

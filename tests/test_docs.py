@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from house.commands import Block, blocks, tried
 from house.numbers import ROOT, evaluate, pages, rendered
+from world.command_line import run_verb
 from world.trainer_example import EXAMPLE
 
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in pages()}
@@ -94,17 +95,11 @@ def test_the_example_scheme_of_contributing_works() -> None:
 
 
 def test_the_table_of_schemes_is_what_the_engines_rules_give() -> None:
-    told = subprocess.run(
-        ["ropewalk", "rope", "list", "--json"],
-        env={**os.environ, "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    listed = run_verb("rope", "list", "--json")
     mark = {"exact": "yes", "difference": "almost", "no": "-"}
     wanted = {
         row["scheme"]: " / ".join(mark[verdict] for verdict in row["engines"].values())
-        for row in json.loads(told.stdout)
+        for row in json.loads(listed.stdout)
     }
     first_table = PAGES["docs/rope.md"].partition("\n## ")[0]
     assert dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", first_table, re.M)) == wanted

@@ -1,1 +1,6 @@
-"""jobs: what a verb does, once its recipe is read."""
+"""jobs: what a verb does, once its recipe is read.
+
+plan, evaluation_plan, search_plan, comparison/plan  what is checked and planned; without torch
+stores, preparation                                  where prepared data lies; how it comes there
+extension, evaluation, factor_search, comparison/run the work itself, loaded where it begins
+"""

@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,22 +22,22 @@ from transformers import PreTrainedModel
 from ...data import Documents, Plan, beyond, open_documents, open_plan
 from ...eval import Subject, Task
 from ...eval.report.record import build_report
-from ...eval.report.wording import sentences, unit_of
+from ...eval.report.wording import sentences, summary_rows, unit_of
 from ...eval.report.write import write_report
 from ...eval.result import Evaluation, pool, split
 from ...eval.run import evaluate
+from ...eval.task import Progress, silent
+from ...rope import Scheme
 from ...train import TrainError
 from ...train.checkpoint import own_scheme
 from ...train.convert.huggingface import convert
 from ...train.loop import Callbacks, train
-from ...train.mesh import Mesh
+from ...train.mesh import Mesh, in_world
 from ...train.storage import write_json, write_text
 from ..language.check import model_facts
 from ..language.schema import Recipe
-from ..show.console import TrainingDisplay
+from ..show.console import TrainingDisplay, phases, print_table
 from ..show.plan import serving_lines
-from ..show.progress import phases
-from ..show.tables import print_report
 from .evaluation import load_subject, tokenizer_of
 from .stores import store_folder
 
@@ -73,7 +73,7 @@ class Extension:
             )
         exported = self.export(checkpoint)
         if self.last.eval.tasks:
-            measured["extended"] = self.measured("extended", lambda: self.subject("extended", exported, None))
+            measured["extended"] = self.measured("extended", exported, None)
             self.report(measured, exported)
         self.console.print(f"\nmodel: {exported}", markup=False, soft_wrap=True)
         if not self.last.model.from_scratch:
@@ -95,31 +95,28 @@ class Extension:
         if path is None or not self.last.eval.tasks:
             return {}
         with_scheme = f"base+{scheme.name}"
-        found = {"base": self.measured("base", lambda: self.subject("base", Path(path), None))}
-        found[with_scheme] = self.measured(with_scheme, lambda: self.subject(with_scheme, Path(path), scheme))
-        return found
+        subjects = {"base": None, with_scheme: scheme}
+        return {name: self.measured(name, Path(path), chosen) for name, chosen in subjects.items()}
 
-    def measured(self, name: str, make: Callable[[], Subject]) -> Evaluation:
+    def measured(self, name: str, folder: Path, scheme: Scheme | None) -> Evaluation:
         """Evaluate a model, or read back what an earlier call of this run found."""
         kept = self.run_dir / "evaluations" / f"{name}.json"
         if kept.exists():
-            found = Evaluation.from_json(json.loads(kept.read_text(encoding="utf-8")))
-            if same_tasks(found, self.last.tasks):
-                return found
+            evaluation = Evaluation.from_json(json.loads(kept.read_text(encoding="utf-8")))
+            if same_tasks(evaluation, self.last.tasks):
+                return evaluation
         with phases(self.console) as progress:
-            found = self.evaluate(make(), progress)
+            evaluation = self.evaluate(load_subject(name, folder, scheme, self.last, self.mesh), progress)
         if self.mesh.is_main:
             kept.parent.mkdir(exist_ok=True)
-            write_json(kept, found.json())
+            write_json(kept, evaluation.json())
         self.mesh.barrier()
-        self.console.print(
-            f"[{time.monotonic() - self.began:.0f} s] measured {name} in {found.seconds:.0f} s", markup=False
-        )
-        return found
+        self.say(f"measured {name} in {evaluation.seconds:.0f} s")
+        return evaluation
 
-    def evaluate(self, subject: Subject, progress: Callable[[str, int, int], None]) -> Evaluation:
+    def evaluate(self, subject: Subject, progress: Progress) -> Evaluation:
         """Run the tasks one by one, and say what each found as soon as it has."""
-        found: Evaluation | None = None
+        whole: Evaluation | None = None
         for name, task in self.last.tasks.items():
             part = evaluate(
                 subject,
@@ -131,24 +128,23 @@ class Extension:
                 seed=self.last.train.seed,
                 progress=progress,
             )[subject.name]
-            self.say(part)
-            if found is not None:
-                part = replace(
-                    part, results=found.results | part.results, seconds=found.seconds + part.seconds
-                )
-            found = part
-        assert found is not None
-        return found
+            self.say_ends(part)
+            if whole is not None:
+                results, seconds = whole.results | part.results, whole.seconds + part.seconds
+                part = replace(part, results=results, seconds=seconds)
+            whole = part
+        assert whole is not None
+        return whole
 
     def documents(self) -> Documents:
         return open_documents(store_folder(self.last), split="heldout")
 
-    def subject(self, name: str, folder: Path, scheme: object) -> Subject:
-        return load_subject(name, folder, scheme, self.last, self.mesh)  # type: ignore[arg-type]
+    def say(self, line: str) -> None:
+        self.console.print(f"[{time.monotonic() - self.began:.0f} s] {line}", markup=False, soft_wrap=True)
 
-    def say(self, part: Evaluation) -> None:
+    def say_ends(self, part: Evaluation) -> None:
         """Say where a model stands at the end of the trained window, and at the end of the longer one."""
-        trained, since = self.trained_length, time.monotonic() - self.began
+        trained = self.trained_length
         for name, result in part.results.items():
             parts = split(result.cells, trained)
             if len(parts) == 2:  # else the task measures on one side only
@@ -157,10 +153,9 @@ class Extension:
                     [c for c in cells if c.length == stop] for cells, stop in zip(parts, stops, strict=True)
                 ]
                 near, far = (unit_of(result.words.unit).number(pool(cells).mean) for cells in ends)
-                self.console.print(
-                    f"[{since:.0f} s] {part.model}, {name}: {result.words.quantity} {near} at {stops[0]} "
-                    f"tokens, {far} at {stops[1]}; the base was trained at {trained}",
-                    markup=False,
+                self.say(
+                    f"{part.model}, {name}: {result.words.quantity} {near} at {stops[0]} tokens, "
+                    f"{far} at {stops[1]}; the base was trained at {trained}"
                 )
 
     def measure_on_the_way(self, step: int, model: PreTrainedModel) -> None:
@@ -168,9 +163,9 @@ class Extension:
         subject = Subject(
             name="extended", model=model, tokenizer=tokenizer_of(self.last.model.tokenizer_folder)
         )
-        found = self.evaluate(subject, lambda what, done, total: None)
+        evaluation = self.evaluate(subject, silent)
         if self.mesh.is_main:
-            scores = [vars(score) for score in found.scores]
+            scores = [vars(score) for score in evaluation.scores]
             with (self.run_dir / "evaluations.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "scores": scores}) + "\n")
 
@@ -199,34 +194,34 @@ class Extension:
     def report(self, measured: dict[str, Evaluation], exported: Path) -> None:
         if not self.mesh.is_main:
             return
-        told = build_report(
+        report = build_report(
             measured,
             title=f"{self.last.model.tokenizer_folder.name}: a window of {self.last.target_length} tokens",
             command=command_line(),
         )
-        files = write_report(told, self.run_dir)
+        files = write_report(report, self.run_dir)
         self.console.print()
-        print_report(told, self.console)
-        for line in sentences(told):
+        head, *rows = summary_rows(report)
+        print_table(head, rows, self.console, title=report["title"])
+        for line in sentences(report):
             self.console.print(f"- {line}", markup=False, soft_wrap=True)
-        self.console.print(
-            f"\n[{time.monotonic() - self.began:.0f} s] report: {files[-1]}", markup=False, soft_wrap=True
-        )
+        self.console.print()
+        self.say(f"report: {files[-1]}")
 
 
-def same_tasks(found: Evaluation, tasks: Mapping[str, Task]) -> bool:
+def same_tasks(evaluation: Evaluation, tasks: Mapping[str, Task]) -> bool:
     """Tell whether an evaluation answers these tasks, or others that the recipe had when it was made."""
     asked = {name: asdict(task) for name, task in tasks.items()}
-    told = {name: result.settings for name, result in found.results.items()}
-    return json.dumps(asked, sort_keys=True) == json.dumps(told, sort_keys=True)
+    answered = {name: result.settings for name, result in evaluation.results.items()}
+    return json.dumps(asked, sort_keys=True) == json.dumps(answered, sort_keys=True)
 
 
-def run_extension(
-    name: str, stages: Sequence[Recipe], plans: Sequence[Path], mesh: Mesh, console: Console
-) -> None:
-    """Run the stages of the recipe `name` on this rank; every rank of the world calls it."""
+def run_extension(name: str, stages: Sequence[Recipe], plans: Sequence[Path], console: Console) -> None:
+    """Run the stages of the recipe `name`; every rank of the world calls it."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    Extension(name, stages, plans, mesh, console).run()
+    with in_world():
+        mesh = Mesh.of_world(sequence=stages[0].train.sequence)
+        Extension(name, stages, plans, mesh, console).run()
 
 
 def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:

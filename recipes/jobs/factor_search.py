@@ -1,137 +1,117 @@
-"""What does `rope search` check, plan, pay for and write?"""
+"""What does `rope search` do? Grade vectors on held-out documents, and write the best as a factor file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ...data import open_documents, read_manifest
-from ...eval import Subject, paired_difference
+from ...eval import Interval, Subject, paired_difference
 from ...eval.fitness import Exam, Grader, needles, reading, split_documents
 from ...eval.run import model_fingerprint
-from ...rope import FULL, Base, Factors, RopeError, installed, write_factors
-from ...rope.search import ALGORITHMS, FIRST_TOKENS, METHODS, Candidate, Ledger, Space, published_schemes
-from ...train.mesh import Mesh, in_world
-from ..language.check import missing_files, model_facts, sequence_problems
-from ..language.errors import RecipeError, raise_all
+from ...rope import FULL, Factors, installed, write_factors
+from ...rope.search import ALGORITHMS, Candidate, Ledger, Space, published_schemes
+from ...train.storage import read_json, write_json
 from ..language.schema import Recipe
-from ..options import screen, world_size
-from ..show.progress import phases
-from .evaluation import load_subject
-from .found_factors import FOUND, Found, Row
+from ..show.console import phases, screen
+from .evaluation import load_subject, measuring_mesh
+from .search_plan import Search
 
+FOUND = "found"
 SEARCHED, HELD_OUT = "searched", "held-out"
 ATTENTION_SCALE = "LongRoPE's attention scale, sqrt(1 + ln s / ln L)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
-    """Say which search this is; `tokens` only says how far it goes."""
+class Row:
+    """One scheme: mean losses (nats) on both sets of documents, and how much better the found vector is."""
 
-    method: str
-    algorithm: str
-    seed: int
-    documents: int
-    tokens: int | None = None
-    first_tokens: bool = False
+    name: str
+    searched: float
+    held_out: float
+    gain: Interval | None
+
+    def json(self) -> dict[str, Any]:
+        """Return it as JSON values, with what can be told from zero."""
+        if self.gain is None:
+            return asdict(self)
+        return asdict(self) | {"gain": {**asdict(self.gain), "distinguishable": self.gain.distinguishable}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search found, beside the published schemes."""
+
+    file: Path
+    rows: tuple[Row, ...]
+    searched: int
+    checked: int
+    tokens: int
+    forwards: int
+    factors: tuple[float, ...]
+    rounds: tuple[tuple[int, float], ...]
+    "tokens read and the best loss (nats) on the searched documents, after each round"
 
     @property
-    def name(self) -> str:
-        """Name its folder."""
-        first = "-first" if self.first_tokens else ""
-        return f"{self.method}{first}-{self.algorithm}-{self.documents}-seed{self.seed}"
+    def best_seed(self) -> Row:
+        """Return the published scheme that is best on the held-out documents."""
+        return min((row for row in self.rows if row.gain is not None), key=lambda row: row.held_out)
 
     @property
-    def fitness(self) -> str:
-        """Say what a loss is the mean of."""
-        return "needle answers" if self.method == "longrope2" else "all tokens"
+    def tokens_per_nat(self) -> float | None:
+        """Return tokens read in the search for each nat gained over the best published scheme."""
+        gain = self.best_seed.gain
+        return self.tokens / gain.estimate if gain is not None and gain.estimate > 0 else None
 
-    def folder(self, stage: Recipe) -> Path:
-        """Return where the journal and the factors lie."""
-        return Path(stage.run_dir) / "search" / self.name
+    def verdict(self) -> str:
+        """Say in words what was gained over the best published scheme, for how many tokens."""
+        seed = self.best_seed
+        gain = seed.gain
+        assert gain is not None
+        span = f"{gain.low:+.4f} to {gain.high:+.4f} nats on {gain.n} documents not searched on"
+        paid = f"{self.tokens:,} tokens in {self.forwards:,} forwards"
+        if not gain.distinguishable:
+            return f"A tie: the found vector and {seed.name} are not distinguishable ({span}); {paid}."
+        verdict = "better" if gain.estimate > 0 else "worse"
+        each = "" if self.tokens_per_nat is None else f", {self.tokens_per_nat:,.0f} tokens a nat"
+        size = abs(gain.estimate)
+        return f"The found vector is {size:.4f} nats {verdict} than {seed.name} ({span}); {paid}{each}."
 
-    def space(self, base: Base, target_length: int) -> Space:
-        """Return the vectors searched over."""
-        choices = FIRST_TOKENS if self.first_tokens else (0,)
-        return METHODS[self.method](base=base, target_length=target_length, choices=choices)
-
-    def limit(self, target_length: int) -> int | None:
-        """Return the forwards that the tokens are enough for."""
-        return None if self.tokens is None else self.tokens // target_length
-
-
-def check_search(stage: Recipe, wanted: Search, world: int, *, where: str) -> None:
-    """Raise all problems of searching on `world` ranks, before anything is loaded."""
-    found = []
-    if stage.model.path is None:
-        found.append("model.path: must be a model to search for, got one from scratch; train it first")
-    else:
-        found += missing_files(stage)
-    try:
-        facts = model_facts(stage)
-        found += sequence_problems("eval.sequence", stage.eval.sequence, stage.target_length, facts, world)
-        found += _budget_problems(stage, wanted, facts.bases[FULL])
-    except (RopeError, RecipeError) as error:
-        found.append(str(error))
-    raise_all(where, found)
+    def json(self) -> dict[str, Any]:
+        """Return it as JSON values, the file's path among them."""
+        rows = [row.json() for row in self.rows]
+        words = {"file": str(self.file), "rows": rows, "verdict": self.verdict()}
+        return asdict(self) | words | {"tokens_per_nat": self.tokens_per_nat}
 
 
-def _budget_problems(stage: Recipe, wanted: Search, base: Base) -> Iterator[str]:
-    space = wanted.space(base, stage.target_length)
-    least = ALGORITHMS[wanted.algorithm]().least(space, wanted.documents) * stage.target_length
-    if wanted.tokens is not None and wanted.tokens < least:
-        yield (
-            f"--tokens: must be enough for the seeds on {wanted.documents} documents, {least:,}, "
-            f"got {wanted.tokens:,}; raise it, or lower --documents"
-        )
+def run_search(stage: Recipe, search: Search, *, store: Path) -> dict[str, Any] | None:
+    """Search over all ranks, or go on with a search that stopped.
+
+    The result is a SearchResult as JSON values, None on the ranks that only serve.
+    """
+    with measuring_mesh(stage) as mesh, phases(screen(stderr=True)) as progress:
+        subject = load_subject("base", Path(stage.model.path or ""), None, stage, mesh)
+        exams = exams_of(stage, search, subject, store)
+        length = stage.target_length
+        grader = Grader(subject.model, exams, target_length=length, mesh=mesh, progress=progress)
+        if not mesh.is_main:
+            grader.serve()
+            return None
+        try:
+            return _searched(stage, search, subject, grader, store).json()
+        finally:
+            grader.dismiss()
 
 
-def search_rows(stage: Recipe, wanted: Search, world: int) -> Iterator[tuple[str, str]]:
-    """Describe what would be searched, and for how many tokens."""
-    base = model_facts(stage).bases[FULL]
-    space = wanted.space(base, stage.target_length)
-    algorithm = ALGORITHMS[wanted.algorithm]()
-    most = algorithm.most(wanted.documents)
-    bounds = [n for n in (most, wanted.limit(stage.target_length)) if n is not None]
-    at_most = f"at most {min(bounds) * stage.target_length:,} tokens" if bounds else "until it gains no more"
-    yield "model", f"{stage.model.path}: {base.original_length:,} -> {stage.target_length:,} tokens"
-    yield "search", f"{wanted.method}, {wanted.algorithm}, seed {wanted.seed}: {space.pairs} factors"
-    yield "fitness", f"loss of {wanted.fitness} on {wanted.documents} held-out documents"
-    least = algorithm.least(space, wanted.documents) * stage.target_length
-    yield "reads", f"at least {least:,} tokens, {at_most}"
-    yield "layout", f"world {world} = data {world // stage.eval.sequence} x sequence {stage.eval.sequence}"
-    yield "writes", str(wanted.folder(stage))
-
-
-def run_search(stage: Recipe, wanted: Search, *, store: Path) -> Found | None:
-    """Search over all ranks, or go on with a search that stopped; None on the ranks that only serve."""
-    with in_world() if world_size() > 1 else nullcontext():
-        mesh = Mesh.of_world(sequence=stage.eval.sequence)
-        with phases(screen(stderr=True)) as progress:
-            subject = load_subject("base", Path(stage.model.path or ""), None, stage, mesh)
-            exams = exams_of(stage, wanted, subject, store)
-            grader = Grader(
-                subject.model, exams, target_length=stage.target_length, mesh=mesh, progress=progress
-            )
-            if not mesh.is_main:
-                grader.serve()
-                return None
-            try:
-                return _searched(stage, wanted, subject, grader, store)
-            finally:
-                grader.dismiss()
-
-
-def exams_of(stage: Recipe, wanted: Search, subject: Subject, store: Path) -> dict[str, Exam]:
+def exams_of(stage: Recipe, search: Search, subject: Subject, store: Path) -> dict[str, Exam]:
     """Return the documents to search on and those to check on, as the method reads them."""
     seed, length = stage.train.seed, stage.target_length
     held_out = open_documents(store, split="heldout")
-    parts = split_documents(held_out, length=length, searched=wanted.documents, seed=seed)
-    if wanted.method == "longrope":
+    parts = split_documents(held_out, length=length, searched=search.documents, seed=seed)
+    if search.method == "longrope":
         made = [reading(part, length=length) for part in parts]
     else:
         made = [
@@ -141,16 +121,16 @@ def exams_of(stage: Recipe, wanted: Search, subject: Subject, store: Path) -> di
     return dict(zip((SEARCHED, HELD_OUT), made, strict=True))
 
 
-def _searched(stage: Recipe, wanted: Search, subject: Subject, grader: Grader, store: Path) -> Found:
+def _searched(stage: Recipe, search: Search, subject: Subject, grader: Grader, store: Path) -> SearchResult:
     """Search on rank 0: the published schemes, the vectors, then the best one on the held-out documents."""
-    space = wanted.space(installed(subject.model).bases[FULL], stage.target_length)
-    about = _about(stage, wanted, subject, grader, store)
-    folder = wanted.folder(stage)
+    space = search.space(installed(subject.model).bases[FULL], stage.target_length)
+    about = _about(stage, search, subject, grader, store)
+    folder = search.folder(stage)
     seeds = _kept(folder / "seeds.json", about, lambda: _losses_of_seeds(grader))
     ledger = Ledger(
         lambda trials: grader.losses(SEARCHED, [(t.candidate.scheme(), t.documents) for t in trials]),
-        documents=wanted.documents,
-        limit=wanted.limit(stage.target_length),
+        documents=search.documents,
+        limit=search.limit(stage.target_length),
         path=folder / "journal.jsonl",
         about=about,
         at_once=grader.mesh.layout.data,
@@ -163,16 +143,16 @@ def _searched(stage: Recipe, wanted: Search, subject: Subject, grader: Grader, s
         rounds.append((ledger.forwards * stage.target_length, ledger.mean(best)))
         _print_round(*rounds[-1], beside)
 
-    best = ALGORITHMS[wanted.algorithm]().run(space, ledger, seed=wanted.seed, on_round=on_round)
+    best = ALGORITHMS[search.algorithm]().run(space, ledger, seed=search.seed, on_round=on_round)
     of_best = about | {"candidate": best.json()}
     checked = _kept(
         folder / "found.json", of_best, lambda: _losses_on(grader, HELD_OUT, {FOUND: best.scheme()})
     )
     tokens, loss = rounds[-1]
-    own = Row(name=FOUND, searched=loss, held_out=_mean(checked[FOUND]), gain=None)
-    found = Found(
+    last = Row(name=FOUND, searched=loss, held_out=_mean(checked[FOUND]), gain=None)
+    result = SearchResult(
         file=folder / "factors.json",
-        rows=(*_rows(seeds, checked[FOUND]), own),
+        rows=(*_rows(seeds, checked[FOUND]), last),
         searched=ledger.documents,
         checked=len(checked[FOUND]),
         tokens=tokens,
@@ -180,18 +160,18 @@ def _searched(stage: Recipe, wanted: Search, subject: Subject, grader: Grader, s
         factors=best.factors,
         rounds=tuple(rounds),
     )
-    write_factors(found.file, _factors(space, best, about, found))
-    return found
+    write_factors(result.file, _factors(space, best, about, result))
+    return result
 
 
-def _about(stage: Recipe, wanted: Search, subject: Subject, grader: Grader, store: Path) -> dict[str, Any]:
+def _about(stage: Recipe, search: Search, subject: Subject, grader: Grader, store: Path) -> dict[str, Any]:
     """Say which search this is, in the values that decide its numbers."""
     base = installed(subject.model).bases[FULL]
-    told = asdict(wanted)
-    del told["tokens"]
-    return told | {
-        "fitness": wanted.fitness,
-        "settings": asdict(ALGORITHMS[wanted.algorithm]()),
+    asked = asdict(search)
+    del asked["tokens"]
+    return asked | {
+        "fitness": search.fitness,
+        "settings": asdict(ALGORITHMS[search.algorithm]()),
         "model": Path(stage.model.path or "").name,
         "model_fingerprint": model_fingerprint(subject.model),
         "corpus_fingerprint": read_manifest(store / "corpus", "corpus")["fingerprint"],
@@ -219,14 +199,12 @@ def _losses_on(grader: Grader, exam: str, schemes: Mapping[str, Any]) -> dict[st
 
 def _kept(path: Path, about: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
     """Return what was measured before under the same values, else measure and keep it."""
-    wanted = json.loads(json.dumps(about))
-    if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["about"] == wanted:
+    as_read = json.loads(json.dumps(about))
+    if path.exists() and (kept := read_json(path))["about"] == as_read:
         return kept["losses"]
     losses = measure()
     path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_suffix(".writing")
-    writing.write_text(json.dumps({"format": 1, "about": wanted, "losses": losses}), encoding="utf-8")
-    writing.replace(path)
+    write_json(path, {"format": 1, "about": as_read, "losses": losses})
     return losses
 
 
@@ -236,24 +214,24 @@ def _print_round(tokens: int, best: float, beside: Mapping[str, float]) -> None:
     screen(stderr=True).print(f"{tokens:,} tokens: best {best:.4f} ({others})", markup=False)
 
 
-def _rows(seeds: Mapping[str, Mapping[str, list[float]]], found: Sequence[float]) -> list[Row]:
+def _rows(seeds: Mapping[str, Mapping[str, list[float]]], best: Sequence[float]) -> list[Row]:
     """Set the found vector's losses on the held-out documents beside those of each published scheme."""
     return [
         Row(
             name=name,
             searched=_mean(losses[SEARCHED]),
             held_out=_mean(losses[HELD_OUT]),
-            gain=paired_difference(losses[HELD_OUT], found),
+            gain=paired_difference(losses[HELD_OUT], best),
         )
         for name, losses in seeds.items()
     ]
 
 
-def _factors(space: Space, best: Candidate, about: Mapping[str, Any], found: Found) -> Factors:
+def _factors(space: Space, best: Candidate, about: Mapping[str, Any], result: SearchResult) -> Factors:
     """Return the factor file: what was found, for which model, and how."""
     base = space.base
     scale = best.scheme().frequencies(base, target_length=space.target_length).attention_scale
-    measured = {row.name: {SEARCHED: row.searched, HELD_OUT: row.held_out} for row in found.rows}
+    measured = {row.name: {SEARCHED: row.searched, HELD_OUT: row.held_out} for row in result.rows}
     return Factors(
         long=best.factors,
         first_tokens=best.first_tokens,
@@ -262,7 +240,7 @@ def _factors(space: Space, best: Candidate, about: Mapping[str, Any], found: Fou
         original_length=base.original_length,
         target_length=space.target_length,
         theta=base.theta,
-        provenance={**about, "tokens": found.tokens, "forwards": found.forwards, "losses": measured},
+        provenance={**about, "tokens": result.tokens, "forwards": result.forwards, "losses": measured},
     )
 
 

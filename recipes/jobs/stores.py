@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...data import find_plan, read_manifest
 from ...data.spec import reading_of
 from ..language.errors import RecipeError
-
-if TYPE_CHECKING:
-    from ..language.schema import Recipe
+from ..language.schema import Recipe
+from .plan import Plan
 
 
 def store_folder(stage: Recipe) -> Path:
@@ -32,34 +29,34 @@ def plan_folder(stage: Recipe) -> Path:
     return find_plan(stage.data, length=length, reach=reach, folder=folder, tokens=tokens)
 
 
-def require_prepared(stages: Sequence[Recipe], *, recipe: str, overrides: Sequence[str]) -> list[Path]:
-    """Give the plans of the stages, or stop with the command that prepares them."""
-    for stage in stages:
-        require_corpus(stage, recipe=recipe, overrides=overrides)
-    plans = [plan_folder(stage) for stage in stages]
-    for index, plan in enumerate(plans):
-        if not plan.is_dir():
-            raise _unprepared(f"stage {index} has no plan {plan}", recipe, overrides)
-    return plans
+def require_prepared(plan: Plan) -> list[Path]:
+    """Give the packed data of each stage, or stop with the command that prepares it."""
+    require_corpora(plan)
+    folders = [plan_folder(stage) for stage in plan.stages]
+    for index, folder in enumerate(folders):
+        if not folder.is_dir():
+            raise _unprepared(plan, f"stage {index} has no plan {folder}")
+    return folders
 
 
-def require_corpus(stage: Recipe, *, recipe: str, overrides: Sequence[str]) -> Path:
-    """Give the store of a stage if its corpus is there and is the recipe's, or stop with the command."""
+def require_corpora(plan: Plan) -> list[Path]:
+    """Give the store of each stage, if its corpus is there and is the recipe's, or stop with the command."""
+    return [_require_corpus(plan, stage) for stage in plan.stages]
+
+
+def _require_corpus(plan: Plan, stage: Recipe) -> Path:
     store = store_folder(stage)
     if not (store / "corpus").is_dir():
-        raise _unprepared(f"no corpus in {store}", recipe, overrides)
+        raise _unprepared(plan, f"no corpus in {store}")
     kept = read_manifest(store / "corpus", "corpus")["sources"]
     for name, source in stage.data.read.items():
-        asked = reading_of(source)
-        for key, value in asked.items():
-            if kept.get(name, {}).get(key) != value:
-                lack = (
-                    f"a corpus whose data.sources.{name}.{key} was {kept.get(name, {}).get(key)}, not {value}"
-                )
-                raise _unprepared(f"{lack}; delete {store} or name another data.store", recipe, overrides)
+        for key, value in reading_of(source).items():
+            if (was := kept.get(name, {}).get(key)) != value:
+                lack = f"a corpus whose data.sources.{name}.{key} was {was}, not {value}"
+                raise _unprepared(plan, f"{lack}; delete {store} or name another data.store")
     return store
 
 
-def _unprepared(lack: str, recipe: str, overrides: Sequence[str]) -> RecipeError:
-    command = shlex.join(["ropewalk", "prepare", recipe, *overrides])
-    return RecipeError(f"{recipe}: data: must be prepared, got {lack}; run: {command}")
+def _unprepared(plan: Plan, lack: str) -> RecipeError:
+    command = shlex.join(["ropewalk", "prepare", plan.recipe, *plan.overrides])
+    return RecipeError(f"{plan.recipe}: data: must be prepared, got {lack}; run: {command}")

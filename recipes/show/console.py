@@ -1,13 +1,109 @@
-"""How does a training run show that it lives: a bar, or a plain line every few steps?"""
+"""How does anything reach the screen: lines, tables, JSON, and work while it goes on?
 
-from types import TracebackType
+On a terminal work is shown as a bar in place; in a log as a plain line every ten seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
 
-from ...train.loop import StepRecord
+from ...eval.task import Progress
+from ..options import rank
+
+if TYPE_CHECKING:
+    from ...train.loop import StepRecord
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+def screen(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Open the terminal on rank 0 and a mute one on the others; a file gets lines of 120 columns."""
+    quiet = quiet or rank() != 0
+    console = Console(quiet=quiet, highlight=False, stderr=stderr)
+    return console if console.is_terminal else Console(quiet=quiet, highlight=False, stderr=stderr, width=120)
+
+
+def tell(values: Any, show: Callable[[Any, Console], None], *, as_json: bool) -> None:
+    """Print what a verb found on rank 0: as JSON, or as `show` lays it out."""
+    if rank() != 0:
+        return
+    if as_json:
+        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+    else:
+        show(values, screen())
+
+
+def print_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], console: Console, *, title: str | None = None
+) -> None:
+    """Print a row of text under each head, without lines."""
+    table = Table(*head, box=None, pad_edge=False, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def print_rows(rows: Iterable[tuple[str, str]], console: Console, *, title: str) -> None:
+    """Print a title and a row for each fact; long ones fold."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, Text(text))
+    console.print(table)
+
+
+@contextmanager
+def phases(console: Console) -> Iterator[Progress]:
+    """Show phases of work as they are reported, each under its own name; of a total of 0 no end is known."""
+    if not console.is_terminal or console.quiet:
+        yield _lines(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
+        yield _bars(bars)
+
+
+def _bars(bars: Bars) -> Progress:
+    shown: dict[str, TaskID] = {}
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if phase not in shown:
+            shown[phase] = bars.add_task(phase, total=total or None)
+        bars.update(shown[phase], completed=done, total=total or None)
+
+    return progress
+
+
+def _lines(console: Console) -> Progress:
+    last: dict[str, float] = {}
+
+    def progress(phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if phase in last and now - last[phase] < SECONDS_BETWEEN_LINES and not 0 < total == done:
+            return
+        last[phase] = now
+        console.print(f"{phase}: {done:,}" + (f" of {total:,}" if total else ""), markup=False)
+
+    return progress
 
 
 class TrainingDisplay:
@@ -16,7 +112,7 @@ class TrainingDisplay:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.since_line = float("inf")
-        self.bar = Progress(
+        self.bar = Bars(
             TextColumn("train"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -26,13 +122,11 @@ class TrainingDisplay:
             disable=not console.is_terminal or console.quiet,
         )
 
-    def __enter__(self) -> "TrainingDisplay":
+    def __enter__(self) -> TrainingDisplay:
         self.bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
     def on_step(self, record: StepRecord, total: int) -> None:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich.console import Console
+
+from .console import print_table
+
+Values = Mapping[str, Any]
 
 
-def print_report(report: dict[str, Any], console: Console, *, title: str) -> None:
+def print_reports(values: Values, console: Console, *, title: str) -> None:
+    """Print what was prepared for each stage."""
+    for stage, report in _stages(values, title):
+        print_report(report, console, title=stage)
+
+
+def print_previews(values: Values, console: Console, *, title: str) -> None:
+    """Print what each stage's data would be, where the text is here."""
+    for stage, preview in _stages(values, title):
+        if "missing" in preview:
+            console.print(f"\n{stage}: no preview of the data: {preview['missing']}", markup=False)
+        else:
+            print_preview(preview, console, title=stage)
+
+
+def _stages(values: Values, title: str) -> Iterator[tuple[str, Values]]:
+    """Name the stages, by number where there are several."""
+    for index, stage in enumerate(values["stages"]):
+        yield f"{title}, stage {index}" if len(values["stages"]) > 1 else title, stage
+
+
+def print_report(report: Values, console: Console, *, title: str) -> None:
     """Print a stage's report as tables: sources, what was dropped and why, and the distances it trains."""
-    from rich.table import Table
-
     console.print(
         f"\n{title}: {report['tokens']:,} tokens in {report['packs']:,} packs of {report['length']:,}, "
         f"{report['padding']:,} padding, {report['trained_tokens']:,} trained\n"
@@ -19,90 +42,107 @@ def print_report(report: dict[str, Any], console: Console, *, title: str) -> Non
         f"in {report['folder']}",
         markup=False,
     )
-    sources = Table("source", "requested", "achieved", box=None, pad_edge=False)
-    for name, told in report["sources"].items():
-        sources.add_row(name, _amounts(told["requested"]), _amounts(told["achieved"]))
-    console.print(sources)
+    _print_sources(report, console)
     _print_dropped(report, console)
     _print_distances(report, console)
 
 
-def print_preview(told: dict[str, Any], console: Console, *, title: str) -> None:
+def print_preview(preview: Values, console: Console, *, title: str) -> None:
     """Print what a stage's data would be: what there is, what is asked of it, its cost and its distances."""
-    from rich.table import Table
-
     console.print(
-        f"\n{title}: {told['tokens']:,} tokens in about {told['packs']:,} packs of {told['length']:,}, "
-        f"{told['padding_share']:.2%} padding, {told['pairs_per_token']:,.0f} query-key pairs a token\n"
-        f"from a sample of {told['sample_bytes'] / 1e6:,.1f} MB: {told['disk_bytes'] / 1e9:,.3g} GB on disk, "
-        f"{told['hours']:,.2g} hours on {told['workers']} cores\n{told['engine']}",
+        f"\n{title}: {preview['tokens']:,} tokens in about {preview['packs']:,} packs of "
+        f"{preview['length']:,}, {preview['padding_share']:.2%} padding, "
+        f"{preview['pairs_per_token']:,.0f} query-key pairs a token\n"
+        f"from a sample of {preview['sample_bytes'] / 1e6:,.1f} MB: {preview['disk_bytes'] / 1e9:,.3g} GB on "
+        f"disk, {preview['hours']:,.2g} hours on {preview['workers']} cores\n{preview['engine']}",
         markup=False,
     )
     head = ("there is", "read", "text, MB", "documents to train", "tokens", "bytes a token")
-    there = Table(*head, box=None, pad_edge=False)
-    for name, own in told["there"].items():
-        read = "all" if own["share"] == 1 else f"1/{1 / own['share']:,.0f}"
-        counts = (f"{own[key]:,}" for key in ("documents", "tokens"))
-        there.add_row(name, read, f"{own['text_bytes'] / 1e6:,.1f}", *counts, f"{own['bytes_per_token']:.2f}")
-    console.print(there)
-    sources = Table("source", "requested", "achieved", box=None, pad_edge=False)
-    for name, own in told["sources"].items():
-        sources.add_row(name, _amounts(own["requested"]), _amounts(own["achieved"]))
-    console.print(sources)
-    lengths = Table("source", "documents from", "documents", "tokens", box=None, pad_edge=False)
-    for bucket in told["buckets"]:
-        counts = (f"{bucket[key]:,}" for key in ("start", "documents", "tokens"))
-        lengths.add_row(bucket["source"], *counts)
-    console.print(lengths)
-    _print_dropped(told, console)
-    _print_distances(told, console)
+    print_table(head, (_there(name, source) for name, source in preview["there"].items()), console)
+    _print_sources(preview, console)
+    lengths = (
+        (bucket["source"], *(f"{bucket[key]:,}" for key in ("start", "documents", "tokens")))
+        for bucket in preview["buckets"]
+    )
+    print_table(("source", "documents from", "documents", "tokens"), lengths, console)
+    _print_dropped(preview, console)
+    _print_distances(preview, console)
 
 
-def _print_dropped(report: dict[str, Any], console: Console) -> None:
-    from rich.table import Table
+def _there(name: str, source: Values) -> list[str]:
+    return [
+        name,
+        "all" if source["share"] == 1 else f"1/{1 / source['share']:,.0f}",
+        f"{source['text_bytes'] / 1e6:,.1f}",
+        f"{source['documents']:,}",
+        f"{source['tokens']:,}",
+        f"{source['bytes_per_token']:.2f}",
+    ]
 
-    dropped = Table("dropped because", "how much", box=None, pad_edge=False)
-    for reason, amount in report["dropped"].items():
-        dropped.add_row(reason, _amounts(amount))
-    console.print(dropped if report["dropped"] else "dropped nothing")
+
+def _print_sources(report: Values, console: Console) -> None:
+    rows = (
+        (name, _amounts(source["requested"]), _amounts(source["achieved"]))
+        for name, source in report["sources"].items()
+    )
+    print_table(("source", "requested", "achieved"), rows, console)
 
 
-def _print_distances(report: dict[str, Any], console: Console) -> None:
-    from rich.table import Table
+def _print_dropped(report: Values, console: Console) -> None:
+    if not report["dropped"]:
+        console.print("dropped nothing")
+        return
+    rows = ((reason, _amounts(amount)) for reason, amount in report["dropped"].items())
+    print_table(("dropped because", "how much"), rows, console)
 
-    distances = Table("distance, tokens", "tokens", "query-key pairs", "share", box=None, pad_edge=False)
+
+def _print_distances(report: Values, console: Console) -> None:
     pairs = sum(octave["pairs"] for octave in report["coverage"]) or 1
-    for octave in report["coverage"]:
-        span = f"{octave['start']:,} to {octave['stop'] - 1:,}"
-        share = f"{octave['pairs'] / pairs:.1%}"
-        distances.add_row(span, f"{octave['tokens']:,}", f"{octave['pairs']:,}", share)
-    console.print(distances)
+    rows = (
+        (
+            f"{octave['start']:,} to {octave['stop'] - 1:,}",
+            f"{octave['tokens']:,}",
+            f"{octave['pairs']:,}",
+            f"{octave['pairs'] / pairs:.1%}",
+        )
+        for octave in report["coverage"]
+    )
+    print_table(("distance, tokens", "tokens", "query-key pairs", "share"), rows, console)
 
 
-def _amounts(told: Any) -> str:
+def _amounts(amount: Any) -> str:
     """Write counts with thousands and shares as percentages, whatever their names."""
-    if isinstance(told, dict):
-        return ", ".join(f"{_amounts(value)} {name}" for name, value in told.items() if value is not None)
-    return f"{told:.1%}" if isinstance(told, float) else f"{told:,}" if isinstance(told, int) else str(told)
+    if isinstance(amount, dict):
+        return ", ".join(f"{_amounts(value)} {name}" for name, value in amount.items() if value is not None)
+    if isinstance(amount, float):
+        return f"{amount:.1%}"
+    return f"{amount:,}" if isinstance(amount, int) else str(amount)
 
 
-def print_packs(told: list[dict[str, Any]], console: Console) -> None:
+def print_tasks(values: Values, console: Console) -> None:
+    """Say how far the units of each store are."""
+    for task in values["stores"]:
+        state = f"{task['units']} of {task['of']} units are done" if task["of"] else "merged already"
+        console.print(f"task {task['task']} with {task['engine']}: {state} in {task['folder']}", markup=False)
+
+
+def print_check(values: Values, console: Console) -> None:
+    console.print(f"{values['files']:,} files are what they were when written", markup=False)
+
+
+def print_packs(packs: list[Values], console: Console) -> None:
     """Print the segments of some packs, each with where it comes from and how it begins."""
-    from rich.table import Table
-    from rich.text import Text
-
-    for pack in told:
+    for pack in packs:
         spans = ", ".join(f"{start:,} to {stop:,}" for start, stop in pack["groups"])
         console.print(
             f"\npack {pack['pack']}: {pack['tokens']:,} tokens, {pack['trained']:,} trained; "
             f"attention in {spans}",
             markup=False,
         )
-        table = Table(
-            "source", "document", "from token", "tokens", "position", "begins", box=None, pad_edge=False
-        )
-        for segment in pack["segments"]:
-            numbers = (f"{segment[key]:,}" for key in ("start", "tokens", "position"))
-            begins = Text(repr(segment["begins"])[:48])
-            table.add_row(segment["source"], Text(segment["id"]), *numbers, begins)
-        console.print(table)
+        head = ("source", "document", "from token", "tokens", "position", "begins")
+        print_table(head, map(_segment, pack["segments"]), console)
+
+
+def _segment(segment: Values) -> list[str]:
+    numbers = (f"{segment[key]:,}" for key in ("start", "tokens", "position"))
+    return [segment["source"], segment["id"], *numbers, repr(segment["begins"])[:48]]

@@ -1,41 +1,16 @@
-"""What would this recipe do? Its checks and its plan, from arithmetic and config files alone."""
+"""What would a stage of a recipe do? Its plan in words, from arithmetic and config files alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
-from rich.console import Console
-
-from ...rope import FULL, AttentionScheme
+from ...rope import FULL, AttentionScheme, Base, Scheme
 from ...rope.engines import serving_warnings
 from ...train.layout import Layout
-from ..language.check import ModelFacts, missing_files, model_facts, problems_of
-from ..language.errors import raise_all
-from ..language.schema import stages
-from .tables import print_rows
-
-if TYPE_CHECKING:
-    from ...rope import Base, Scheme
-    from ..language.schema import Recipe
+from ..language.check import ModelFacts, model_facts
+from ..language.schema import Recipe
 
 RANKS_SHOWN = 4
-
-
-def show_plan(
-    recipe: Recipe, world: int | None, console: Console, *, where: str, more: Iterable[str] = ()
-) -> None:
-    """Check a recipe for `world` ranks (if none is given, the fewest it runs on); print each stage.
-
-    `more` are problems that were found by other means.
-    """
-    world = world or max(max(stage.train.sequence, stage.eval.sequence) for stage in stages(recipe))
-    raise_all(where, [*more, *problems_of(recipe, world)])
-    for index, stage in enumerate(stages(recipe)):
-        title = f"{where}, stage {index}" if recipe.stages else where
-        print_rows(plan_rows(stage, world), console, title=title)
-    for missing in missing_files(recipe):
-        console.print(f"not here yet: {missing}", markup=False)
 
 
 def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
@@ -102,10 +77,10 @@ def frequency_rows(
     yield "scheme", scheme.name + "".join(f" {name}={_short(value)}" for name, value in scheme.knobs.items())
     for layer_type, base in bases.items():
         full = layer_type == FULL
-        own, length = (scheme, target_length) if full else (base.current, base.trained_length)
-        frequencies = own.frequencies(base, target_length=length)
-        if isinstance(own, AttentionScheme):
-            stretched = f"reach {own.reach(base, target_length=length):.4g}"
+        turning, length = (scheme, target_length) if full else (base.current, base.trained_length)
+        frequencies = turning.frequencies(base, target_length=length)
+        if isinstance(turning, AttentionScheme):
+            stretched = f"reach {turning.reach(base, target_length=length):.4g}"
         else:
             stretched = f"stretch {frequencies.stretch(base):.4g}"
         window = "" if base.window is None else f", window {base.window:,}"

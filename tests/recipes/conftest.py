@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from world.command_line import Ended, run_verb
 
 from ropewalk.data import train_tokenizer
 
@@ -69,15 +69,13 @@ def recipe_values(made: Path, folder: Path) -> dict:
 
 
 @pytest.fixture
-def run() -> Callable[..., Result]:
+def run() -> Callable[..., Ended]:
     """Run a command line in this process; the result has exit_code, stdout and stderr."""
-    from ropewalk.recipes.cli import app
-
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return run_verb
 
 
 @pytest.fixture
-def run_json(run: Callable[..., Result]) -> Callable[..., Any]:
+def run_json(run: Callable[..., Ended]) -> Callable[..., Any]:
     """Run a verb with --json and give what it printed."""
 
     def read(*arguments: str | Path) -> Any:

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import Result
+from rich.console import Console
+from world.command_line import Ended
 
-from ropewalk.recipes.jobs.factor_search import Search, run_search
-from ropewalk.recipes.jobs.found_factors import Found, Row
+from ropewalk.eval import paired_difference
+from ropewalk.recipes.jobs.factor_search import Row, SearchResult, run_search
+from ropewalk.recipes.jobs.search_plan import Search
 from ropewalk.recipes.jobs.stores import store_folder
 from ropewalk.recipes.language.compose import load
 from ropewalk.recipes.language.schema import stages
-from ropewalk.recipes.search import print_found
-from ropewalk.recipes.show.tables import Console
+from ropewalk.recipes.show.results import print_search
 from ropewalk.rope import read_base, read_factors
 
-Run = Callable[..., Result]
+Run = Callable[..., Ended]
 RunJson = Callable[..., Any]
 BRIEF = ("rope", "search")
 FEW = ("--documents", 2, "--tokens", 128 * 150)
@@ -33,7 +34,7 @@ def searched(recipe: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     """Search on this world; what rank 0 found."""
     (stage,) = stages(load(recipe))
     found = run_search(stage, Search(**wanted), store=store_folder(stage))
-    return None if found is None else json.loads(json.dumps(found.json()))
+    return json.loads(json.dumps(found))
 
 
 WANTED = {"method": "longrope", "algorithm": "racing", "seed": 0, "documents": 2, "tokens": 128 * 150}
@@ -101,15 +102,13 @@ def test_the_plan_says_what_is_read_at_most(prepared: Path, run: Run):
 
 
 def found_with(held_out: list[float], capsys: pytest.CaptureFixture[str]) -> str:
-    from ropewalk.eval import paired_difference
-
     own = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7]
     gain = paired_difference(held_out, own)
     rows = (
         Row(name="yarn", searched=2.0, held_out=sum(held_out) / 8, gain=gain),
         Row(name="found", searched=1.0, held_out=sum(own) / 8, gain=None),
     )
-    found = Found(
+    result = SearchResult(
         file=Path("f.json"),
         rows=rows,
         searched=5,
@@ -119,7 +118,7 @@ def found_with(held_out: list[float], capsys: pytest.CaptureFixture[str]) -> str
         factors=(1.0,),
         rounds=((1000, 1.0),),
     )
-    print_found(found, Console(width=120))
+    print_search(result.json(), Console(width=120))
     return capsys.readouterr().out
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import Result
+from world.command_line import Ended
 
 from ropewalk.recipes.language.catalogue import BASES, LIBRARY, shipped
 from ropewalk.recipes.language.check import problems_of
@@ -28,7 +28,7 @@ def test_there_are_recipes_each_in_a_folder_of_its_kind():
 
 
 @pytest.mark.parametrize("file", RUNNABLE, ids=lambda file: file.stem)
-def test_every_recipe_checks_and_plans(file: Path, run: Callable[..., Result]):
+def test_every_recipe_checks_and_plans(file: Path, run: Callable[..., Ended]):
     recipe = load(file)
     world = WORLDS.get(file.stem, 2)
     assert problems_of(recipe, world) == []
@@ -38,9 +38,9 @@ def test_every_recipe_checks_and_plans(file: Path, run: Callable[..., Result]):
 
 
 @pytest.mark.parametrize("file", COMPARISONS, ids=lambda file: file.stem)
-def test_every_comparison_checks_and_plans(file: Path, run: Callable[..., Result]):
-    for verb in ("compare", "prepare"):
-        result = run(verb, file.stem, "--dry-run", "--world", 2)
+def test_every_comparison_checks_and_plans(file: Path, run: Callable[..., Ended]):
+    for words in (("compare", file.stem, "--dry-run"), ("recipes", "check", file.stem)):
+        result = run(*words, "--world", 2)
         assert result.exit_code == 0, result.output
         assert "tokens trained" in result.stdout
     assert yaml.safe_load(run("recipes", "show", file.stem).stdout)["run_dir"] == f"runs/{file.stem}"

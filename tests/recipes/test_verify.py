@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from house.commands import Block, blocks
 from house.numbers import ROOT
-from typer.testing import Result
+from world.command_line import Ended
 
 PAGE = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
 TINY = ROOT / "recipes/library/assets/tiny-base"
 FAULTY = [block for block in blocks(PAGE) if block.commands[0].startswith("mkdir")]
 
 
-def test_the_shipped_base_is_verified(run: Callable[..., Result], run_json: Callable[..., Any]) -> None:
+def test_the_shipped_base_is_verified(run: Callable[..., Ended], run_json: Callable[..., Any]) -> None:
     assert run("verify", TINY).exit_code == 0
     told = run_json("verify", TINY)
     assert told["verified"] is True
@@ -37,7 +37,7 @@ def test_one_engine_and_a_target_length(run_json: Callable[..., Any]) -> None:
     assert row["angle_error_at_target"] < row["angle_error_at_trained"]
 
 
-def test_a_user_error(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_user_error(run: Callable[..., Ended], tmp_path: Path) -> None:
     for arguments, word in (((tmp_path,), "config.json"), ((TINY, "--engine", "ollama"), "llama.cpp")):
         result = run("verify", *arguments)
         assert (result.exit_code, word in result.stderr) == (2, True)
@@ -49,7 +49,7 @@ def test_the_page_shows_five_faulty_folders() -> None:
 
 @pytest.mark.parametrize("block", FAULTY, ids=lambda block: block.commands[-1].split()[2])
 def test_the_page_shows_what_is_printed(
-    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: Block
+    run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: Block
 ) -> None:
     monkeypatch.chdir(tmp_path)
     *texts, verify = block.commands
@@ -68,7 +68,7 @@ def same(text: str) -> str:
     return re.sub(r" +", " ", re.sub(r"transformers 5\.\d+", "transformers 5", text))
 
 
-def test_json_of_a_faulty_folder(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_json_of_a_faulty_folder(run: Callable[..., Ended], tmp_path: Path) -> None:
     config = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
     config |= {"max_position_embeddings": 8192}
     (tmp_path / "config.json").write_text(json.dumps(config))

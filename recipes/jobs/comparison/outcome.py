@@ -8,22 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ....data import Document, Plan
 from ....data.corpus.manifest import fingerprint
 from ....eval.report.wording import unit_of
 from ....eval.result import Cell as Values
 from ....eval.result import Evaluation, Result, pool, split
+from ....rope import Base
 from ....train.storage import read_json, write_json
 from ...language.schema import numbers
-
-if TYPE_CHECKING:
-    from ....data import Document, Plan
-    from ....rope import Base
-    from .cells import Cell
-
-SELECTION = 4
-"""Of the held-out documents by length, one in so many chooses learning rates and is in no reported number."""
+from .cells import SELECTION, Cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +41,13 @@ class Outcome:
 
     @classmethod
     def read(cls, path: Path) -> Outcome:
-        told = read_json(path)
-        del told["format"]
-        return cls(**{**told, "evaluation": Evaluation.from_json(told["evaluation"])})
+        values = read_json(path)
+        del values["format"]
+        return cls(**{**values, "evaluation": Evaluation.from_json(values["evaluation"])})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Outcomes:
     """Everything a comparison measured, by factor and by the label of the scheme."""
 
     training_free: Mapping[float, Mapping[str, Sequence[Outcome]]]
@@ -108,11 +103,10 @@ def weights_fingerprint(folder: Path) -> str:
 
 def headline(evaluation: Evaluation, boundary: int) -> str:
     """Say where a model stands beyond the window that the base was trained at, task by task."""
-    said = []
-    for result in evaluation.results.values():
-        value = unit_of(result.words.unit).number(beyond(result, boundary).mean)
-        said.append(f"{result.words.label} {value}")
-    return ", ".join(said)
+    return ", ".join(
+        f"{result.words.quantity} {unit_of(result.words.unit).number(beyond(result, boundary).mean)}"
+        for result in evaluation.results.values()
+    )
 
 
 def beyond(result: Result, boundary: int) -> Values:

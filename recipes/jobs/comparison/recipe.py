@@ -6,17 +6,17 @@ follows. It has no `rope:`; the section's schemes take its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from ....rope import FULL, Base, RopeError
-from ...language.check import missing_files, model_facts, problems_of
+from ...language.check import model_facts
 from ...language.compose import compose
 from ...language.errors import RecipeError, raise_all
 from ...language.problems import problems
-from ...language.schema import Recipe, parse, stages
+from ...language.schema import parse
 from .cells import Comparison
 from .schemes import Contender, contender, knob_of, with_twins
 from .section import CompareSection
@@ -29,8 +29,9 @@ def read_comparison(recipe: str, overrides: Sequence[str] = ()) -> Comparison:
     values = compose(recipe, overrides)
     section = read_section(values.pop("compare", None), where=recipe)
     if values.get("stages"):
-        told = f"got {len(values['stages'])}; remove them"
-        raise RecipeError(f"{recipe}: stages: must not be set beside compare, {told}")
+        raise RecipeError(
+            f"{recipe}: stages: must not be set beside compare, got {len(values['stages'])}; remove them"
+        )
     base = model_facts(parse(UNSCALED | values, where=recipe)).bases[FULL]
     raise_all(recipe, [*length_problems(section, base), *knob_problems(section)])
     recipes = {}
@@ -79,7 +80,7 @@ def knob_problems(section: CompareSection) -> Iterator[str]:
 
 def contenders_at(section: CompareSection, base: Base, factor: float, *, where: str) -> list[Contender]:
     """Set every scheme for a factor; those that cannot be are one error."""
-    found, made = [], []
+    wrong, made = [], []
     for index, entry in enumerate(section.schemes):
         try:
             made.append(
@@ -93,33 +94,6 @@ def contenders_at(section: CompareSection, base: Base, factor: float, *, where: 
                 )
             )
         except RopeError as error:
-            found.append(f"compare.schemes[{index}] at {factor:g}x: {error}")
-    raise_all(where, found)
+            wrong.append(f"compare.schemes[{index}] at {factor:g}x: {error}")
+    raise_all(where, wrong)
     return with_twins(made, base)
-
-
-def check_comparison(comparison: Comparison, world: int, *, more: Iterable[str] = ()) -> None:
-    """Raise all problems that stand in the way of a real run on `world` ranks, and those found before."""
-    here = [*comparison_problems(comparison, world), *missing_files(comparison.template)]
-    raise_all(comparison.name, [*more, *here])
-
-
-def comparison_problems(comparison: Comparison, world: int) -> list[str]:
-    """List what is wrong between the keys of any cell, each problem once."""
-    cells = [comparison.cell(one) for factor in comparison.recipes for one in comparison.contenders[factor]]
-    found = [problem for cell in cells for problem in problems_of(cell.recipe, world)]
-    if comparison.template.model.path is None:
-        found.append(
-            "model.path: must name trained weights to compare schemes on, got none; add path: FOLDER"
-        )
-    if not comparison.template.eval.tasks:
-        found.append("eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss")
-    return list(dict.fromkeys(found))
-
-
-def stages_to_prepare(recipe: str, overrides: Sequence[str] = ()) -> list[Recipe]:
-    """List what a recipe trains on: its stages, or of a comparison a stage for each factor and seed."""
-    values = compose(recipe, overrides)
-    if "compare" in values:
-        return list(read_comparison(recipe, overrides).plans().values())
-    return stages(parse(values, where=recipe))

@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.console import Console
+
 from ....eval.report.ranking import rankings
-from .cells import Comparison
-from .outcome import SELECTION, Found, Outcome
+from ....eval.report.schemes import measurements, settings_table
+from ...show.console import print_table
+from .cells import SELECTION, Comparison
+from .outcome import Outcome, Outcomes
 from .schemes import Contender
 
 TRAINING_FREE, TRAINED = "training-free", "trained"
@@ -20,11 +24,11 @@ Report = dict[str, Any]
 
 
 def build_report(
-    comparison: Comparison, found: Found, *, command: str = "", date: str | None = None
+    comparison: Comparison, outcomes: Outcomes, *, command: str = "", date: str | None = None
 ) -> Report:
     """Rank the schemes at every factor, training-free and trained apart."""
     section, train = comparison.section, comparison.template.train
-    cells = list(outcomes(found))
+    cells = list(every_outcome(outcomes))
     return {
         "format": 1,
         "title": f"{len(section.schemes)} schemes on {comparison.model.name}",
@@ -38,42 +42,45 @@ def build_report(
         "factors": list(section.factors),
         "seeds": section.seeds,
         "train_tokens": train.steps * train.batch_tokens,
-        "plans": plans(found),
-        "schemes": [scheme_row(comparison, found, entry.label) for entry in section.schemes],
-        "rankings": list(ranking_rows(comparison, found)),
+        "plans": plans(outcomes),
+        "schemes": [scheme_row(comparison, outcomes, entry.label) for entry in section.schemes],
+        "rankings": list(ranking_rows(comparison, outcomes)),
         "protocols": {name: result.protocol for name, result in cells[-1].evaluation.results.items()},
-        "notes": list(notes(comparison, found)),
+        "notes": list(notes(comparison, outcomes)),
         "cells": [cell_row(outcome) for outcome in cells],
     }
 
 
-def outcomes(found: Found) -> Iterator[Outcome]:
-    for by_factor in (found.training_free, found.trained):
-        for own in by_factor.values():
-            for several in own.values():
+def every_outcome(outcomes: Outcomes) -> Iterator[Outcome]:
+    for by_factor in (outcomes.training_free, outcomes.trained):
+        for by_scheme in by_factor.values():
+            for several in by_scheme.values():
                 yield from several
 
 
-def plans(found: Found) -> dict[str, list[str]]:
+def plans(outcomes: Outcomes) -> dict[str, list[str]]:
     """Give the plan of each factor and seed, and assert that all schemes were trained on it."""
-    told = {}
-    for factor, own in found.trained.items():
-        used = {tuple(outcome.depends_on["plan"] for outcome in several) for several in own.values()}
+    by_factor = {}
+    for factor, by_scheme in outcomes.trained.items():
+        used = {tuple(outcome.depends_on["plan"] for outcome in several) for several in by_scheme.values()}
         assert len(used) <= 1, (factor, used)
-        told[f"{factor:g}"] = list(next(iter(used), ()))
-    return told
+        by_factor[f"{factor:g}"] = list(next(iter(used), ()))
+    return by_factor
 
 
-def scheme_row(comparison: Comparison, found: Found, label: str) -> dict[str, Any]:
+def scheme_row(comparison: Comparison, outcomes: Outcomes, label: str) -> dict[str, Any]:
     """Describe how a scheme took part."""
-    mine = {f: next(c for c in own if c.label == label) for f, own in comparison.contenders.items()}
-    losses = found.losses.get(label, {})
+    settings = {
+        f"{factor:g}": next(setting(one) for one in contenders if one.label == label)
+        for factor, contenders in comparison.contenders.items()
+    }
+    losses = outcomes.losses.get(label, {})
     return {
         "scheme": label,
-        "trained": label in found.rates,
-        "learning_rate": found.rates.get(label),
+        "trained": label in outcomes.rates,
+        "learning_rate": outcomes.rates.get(label),
         "selection_losses": {f"{rate:g}": loss for rate, loss in losses.items()},
-        "settings": {f"{factor:g}": setting(one) for factor, one in mine.items()},
+        "settings": settings,
     }
 
 
@@ -87,12 +94,12 @@ def setting(one: Contender) -> dict[str, Any]:
     }
 
 
-def ranking_rows(comparison: Comparison, found: Found) -> Iterator[dict[str, Any]]:
+def ranking_rows(comparison: Comparison, outcomes: Outcomes) -> Iterator[dict[str, Any]]:
     """Rank inside the trained window and beyond it, by every task."""
-    for mode, by_factor in ((TRAINING_FREE, found.training_free), (TRAINED, found.trained)):
-        for factor, own in by_factor.items():
-            if own:
-                measured = {label: [o.evaluation for o in several] for label, several in own.items()}
+    for mode, by_factor in ((TRAINING_FREE, outcomes.training_free), (TRAINED, outcomes.trained)):
+        for factor, by_scheme in by_factor.items():
+            if by_scheme:
+                measured = {label: [o.evaluation for o in several] for label, several in by_scheme.items()}
                 for row in rankings(measured, boundary=comparison.base.trained_length):
                     yield {"factor": factor, "mode": mode, **row}
 
@@ -107,7 +114,7 @@ def cell_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def notes(comparison: Comparison, found: Found) -> Iterator[str]:
+def notes(comparison: Comparison, outcomes: Outcomes) -> Iterator[str]:
     """Say under which conditions the numbers hold."""
     section, boundary = comparison.section, comparison.base.trained_length
     yield (
@@ -122,7 +129,7 @@ def notes(comparison: Comparison, found: Found) -> Iterator[str]:
     ]
     if published:
         yield f"As published, at the stretch printed: {', '.join(published)}."
-    if not found.rates:
+    if not outcomes.rates:
         return
     yield (
         "Trained on the same tokens in the same order by every scheme of a factor"
@@ -132,10 +139,21 @@ def notes(comparison: Comparison, found: Found) -> Iterator[str]:
             else f"; means over {section.seeds} seeds: a difference counts only if every seed has its sign."
         )
     )
-    if found.losses:
+    if outcomes.losses:
         rates = ", ".join(f"{rate:g}" for rate in comparison.rates)
         yield (
             f"Learning rate of each scheme: of {rates}, the one with the least loss beyond {boundary} tokens "
             f"at {section.middle:g}x with seed 0, on selection documents (one in {SELECTION} of those held "
             "out) that are in no reported number."
         )
+
+
+def print_comparison(report: Report, console: Console) -> None:
+    """Print how each scheme took part, a table a measurement, and under which conditions they hold."""
+    print_table(*settings_table(report), console, title=report["title"])
+    for title, head, rows in measurements(report):
+        console.print()
+        print_table(head, rows, console, title=title)
+    console.print()
+    for note in report["notes"]:
+        console.print(f"- {note}", markup=False, soft_wrap=True)

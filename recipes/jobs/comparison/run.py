@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -20,24 +21,24 @@ from rich.console import Console
 from ....data import open_documents, open_plan
 from ....data.corpus.manifest import fingerprint
 from ....eval import Subject, make_task
+from ....eval.report.schemes import write_comparison
 from ....eval.result import Cell as Values
 from ....eval.result import Evaluation
 from ....eval.run import evaluate
-from ....eval.task import silent
+from ....eval.task import Progress, silent
 from ....train.loop import Callbacks, train
-from ....train.mesh import Mesh
+from ....train.mesh import Mesh, in_world
 from ....train.model import build_model, install_scheme
 from ....train.storage import write_text
 from ...language.errors import RecipeError
-from ...show.console import TrainingDisplay
-from ...show.progress import Report, phases
+from ...show.console import TrainingDisplay, phases
 from ..evaluation import load_subject, tokenizer_of
-from ..extension import check_distance
+from ..extension import check_distance, command_line
 from ..stores import store_folder
 from .cells import Cell, Comparison
 from .outcome import (
-    Found,
     Outcome,
+    Outcomes,
     beyond,
     cell_folder,
     dependencies,
@@ -46,6 +47,7 @@ from .outcome import (
     train_seconds,
     weights_fingerprint,
 )
+from .report import build_report, print_comparison
 from .schemes import Contender
 
 
@@ -64,7 +66,7 @@ class ComparisonRun:
         self.weights = weights_fingerprint(comparison.model)
         self.began = time.monotonic()
 
-    def run(self) -> Found:
+    def run(self) -> Outcomes:
         """Do what is left to do; the training-free cells come first, since they are quick and say much."""
         comparison, factors = self.comparison, self.comparison.section.factors
         self.check()
@@ -81,10 +83,10 @@ class ComparisonRun:
             for factor in factors
         }
         trained = {
-            factor: {label: [self.outcome(cell) for cell in own] for label, own in row.items()}
-            for factor, row in cells.items()
+            factor: {label: [self.outcome(cell) for cell in seeds] for label, seeds in by_scheme.items()}
+            for factor, by_scheme in cells.items()
         }
-        return Found(training_free=free, trained=trained, losses=losses, rates=rates)
+        return Outcomes(training_free=free, trained=trained, losses=losses, rates=rates)
 
     def check(self) -> None:
         """Stop before the first cell what would fail at a later one."""
@@ -111,18 +113,18 @@ class ComparisonRun:
                 continue
             losses[one.label] = losses[one.same_as] if one.same_as else self.losses(one)
             rates[one.label] = min(losses[one.label], key=losses[one.label].__getitem__)
-            told = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in losses[one.label].items())
-            self.say(f"{one.label}: learning rate {rates[one.label]:g} (selection loss {told})")
+            tried = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in losses[one.label].items())
+            self.say(f"{one.label}: learning rate {rates[one.label]:g} (selection loss {tried})")
         return losses, rates
 
     def losses(self, one: Contender) -> dict[float, float]:
         """Train a scheme with every learning rate."""
-        found = {}
+        losses = {}
         for rate in self.comparison.rates:
             loss = self.outcome(self.comparison.cell(one, seed=0, rate=rate)).selection_loss
             assert loss is not None
-            found[rate] = loss
-        return found
+            losses[rate] = loss
+        return losses
 
     def outcome(self, cell: Cell) -> Outcome:
         """Run a cell, or read back what an earlier call found."""
@@ -139,7 +141,7 @@ class ComparisonRun:
         # In a log the lines of forwards would bury those of the cells.
         with phases(self.console) if self.console.is_terminal else nullcontext(silent) as progress:
             selected = self.selected(cell, subject, progress) if cell.chooses else None
-            found = Outcome(
+            outcome = Outcome(
                 title=cell.title,
                 fingerprint=fingerprint(depends_on),
                 depends_on=depends_on,
@@ -149,11 +151,11 @@ class ComparisonRun:
                 evaluation=self.evaluate(cell, subject, progress),
             )
         if self.mesh.is_main:
-            found.write(kept)
+            outcome.write(kept)
             drop_checkpoints(folder)
         self.mesh.barrier()
-        self.say(f"{cell.title}: {headline(found.evaluation, self.boundary)}")
-        return found
+        self.say(f"{cell.title}: {headline(outcome.evaluation, self.boundary)}")
+        return outcome
 
     def untrained(self, cell: Cell) -> Subject:
         model, scheme = self.comparison.model, cell.contender.scheme
@@ -171,7 +173,7 @@ class ComparisonRun:
         torch.nn.Module.to(model, self.mesh.device).eval()
         return Subject(name=cell.title, model=model, tokenizer=tokenizer_of(recipe.model.tokenizer_folder))
 
-    def evaluate(self, cell: Cell, subject: Subject, progress: Report) -> Evaluation:
+    def evaluate(self, cell: Cell, subject: Subject, progress: Progress) -> Evaluation:
         """Run the recipe's tasks on the reported documents, the same for every cell of a factor."""
         return evaluate(
             subject,
@@ -184,11 +186,11 @@ class ComparisonRun:
             progress=progress,
         )[subject.name]
 
-    def selected(self, cell: Cell, subject: Subject, progress: Report) -> Values:
+    def selected(self, cell: Cell, subject: Subject, progress: Progress) -> Values:
         """Measure the loss beyond the trained window on the documents that no reported number contains."""
         length = cell.recipe.target_length
         count = len([d for d in self.selection if len(d.tokens) >= length])
-        found = evaluate(
+        result = evaluate(
             subject,
             {"selection": make_task("position_loss", length=length, documents=count)},
             documents=self.selection,
@@ -196,7 +198,7 @@ class ComparisonRun:
             mesh=self.eval_mesh,
             progress=progress,
         )[subject.name].results["selection"]
-        return beyond(found, self.boundary)
+        return beyond(result, self.boundary)
 
     def write_recipe(self) -> None:
         """Keep the resolved recipe beside its results."""
@@ -212,11 +214,20 @@ class ComparisonRun:
 
 
 def run_comparison(
-    comparison: Comparison, plans: Mapping[tuple[float, int], Path], mesh: Mesh, console: Console
-) -> Found:
-    """Run a comparison on this rank; every rank of the world calls it."""
+    comparison: Comparison, plans: Mapping[tuple[float, int], Path], console: Console
+) -> dict[str, Any] | None:
+    """Run a comparison; every rank of the world calls it, rank 0 writes, prints and returns its report."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    return ComparisonRun(comparison, plans, mesh, console).run()
+    with in_world():
+        mesh = Mesh.of_world(sequence=comparison.template.train.sequence)
+        outcomes = ComparisonRun(comparison, plans, mesh, console).run()
+        if not mesh.is_main:
+            return None
+        report = build_report(comparison, outcomes, command=command_line())
+        files = write_comparison(report, comparison.run_dir)
+        print_comparison(report, console)
+        console.print(f"\nreport: {files[-1]}", markup=False, soft_wrap=True)
+        return report
 
 
 def drop_checkpoints(folder: Path) -> None:

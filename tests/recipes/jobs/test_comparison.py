@@ -7,29 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from rich.console import Console
-from world.small import write_world
-from world.small_comparison import RATES, comparison_of
+from world.small_comparison import RATES
 
 from ropewalk.data import open_plan
+from ropewalk.eval.report.schemes import write_comparison
+from ropewalk.recipes.jobs.comparison import run as module
+from ropewalk.recipes.jobs.comparison.plan import ComparisonPlan
 from ropewalk.recipes.jobs.comparison.recipe import read_comparison
+from ropewalk.recipes.jobs.comparison.report import build_report
 from ropewalk.recipes.jobs.comparison.run import ComparisonRun
-from ropewalk.recipes.jobs.stores import plan_folder
+from ropewalk.recipes.jobs.preparation import prepare_stage
+from ropewalk.recipes.jobs.stores import plan_folder, require_prepared
 from ropewalk.recipes.language.errors import RecipeError
-from ropewalk.train.mesh import Mesh
+from ropewalk.train.mesh import Mesh, join_world
 
 Values = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe file in a small world of its own, not prepared."""
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    file = folder / "compare.yaml"
-    file.write_text(yaml.safe_dump(comparison_of(folder)))
-    return file
 
 
 class KilledError(Exception):
@@ -41,28 +34,14 @@ def compared(recipe: str, overrides: list[str], kill_at: int | None = None) -> V
 
     The kill comes at the training number `kill_at`, counted from 0.
     """
-    from ropewalk.data import prepare
-    from ropewalk.eval.report.write import write_comparison
-    from ropewalk.recipes.jobs.comparison import run as module
-    from ropewalk.recipes.jobs.comparison.report import build_report
-    from ropewalk.recipes.jobs.stores import require_prepared, stage_tokens, store_folder
-    from ropewalk.train.mesh import Mesh, join_world
-
-    told = read_comparison(recipe, overrides)
-    stages = told.plans()
+    plan = ComparisonPlan(recipe, overrides)
     join_world()
     mesh = Mesh.of_world(sequence=1)
     if mesh.is_main:
-        for stage in stages.values():
-            prepare(
-                stage.data,
-                tokenizer_path=stage.model.tokenizer_folder,
-                length=stage.target_length,
-                folder=store_folder(stage),
-                tokens=stage_tokens(stage),
-            )
+        for stage in plan.stages:
+            prepare_stage(stage, workers=1)
     mesh.barrier()
-    plans = require_prepared(list(stages.values()), recipe=recipe, overrides=overrides)
+    plans = dict(zip(plan.comparison.plans(), require_prepared(plan), strict=True))
     original, calls = module.train, 0
 
     def train(*arguments: Any) -> Path:
@@ -74,14 +53,14 @@ def compared(recipe: str, overrides: list[str], kill_at: int | None = None) -> V
 
     module.train = train  # type: ignore[assignment]
     try:
-        found = module.run_comparison(told, dict(zip(stages, plans, strict=True)), mesh, Console(quiet=True))
+        outcomes = ComparisonRun(plan.comparison, plans, mesh, Console(quiet=True)).run()
     except KilledError:
         return None
     finally:
         module.train = original
-    report = build_report(told, found, date="2026-01-02")
+    report = build_report(plan.comparison, outcomes, date="2026-01-02")
     if mesh.is_main:
-        write_comparison(report, told.run_dir)
+        write_comparison(report, plan.comparison.run_dir)
     return report | {"trainings": calls}
 
 

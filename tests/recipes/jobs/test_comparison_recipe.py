@@ -5,23 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from rich.console import Console
-from world.small import write_world
-from world.small_comparison import comparison_of
 
-from ropewalk.recipes.jobs.comparison.recipe import check_comparison, read_comparison, stages_to_prepare
-from ropewalk.recipes.jobs.comparison.show import show_comparison
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe file in a small world of its own, not prepared."""
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    file = folder / "compare.yaml"
-    file.write_text(yaml.safe_dump(comparison_of(folder)))
-    return file
+from ropewalk.recipes.jobs.comparison.plan import ComparisonPlan, plan_of
+from ropewalk.recipes.jobs.comparison.recipe import read_comparison
 
 
 def test_each_factor_is_composed_anew(recipe: Path):
@@ -33,7 +20,7 @@ def test_each_factor_is_composed_anew(recipe: Path):
 
 
 def test_what_is_prepared_is_every_factor_and_seed(recipe: Path):
-    stages = stages_to_prepare(str(recipe), ["compare.factors=[2,4]", "compare.seeds=2", "data.seed=5"])
+    stages = plan_of(str(recipe), ["compare.factors=[2,4]", "compare.seeds=2", "data.seed=5"]).stages
     assert [(stage.target_length, stage.data.seed) for stage in stages] == [
         (128, 5),
         (128, 6),
@@ -41,7 +28,7 @@ def test_what_is_prepared_is_every_factor_and_seed(recipe: Path):
         (256, 6),
     ]
     assert {stage.data.store for stage in stages} == {str(recipe.parent / "run" / "data")}
-    assert [stage.target_length for stage in stages_to_prepare("tiny-base")] == [64, 128, 256, 512, 512]
+    assert [stage.target_length for stage in plan_of("tiny-base", []).stages] == [64, 128, 256, 512, 512]
 
 
 def test_schemes_that_are_one_at_equal_stretch_share_their_cells(recipe: Path):
@@ -65,7 +52,7 @@ def test_twins_that_are_not_both_trained_are_two(recipe: Path):
 
 def test_a_dry_run_counts_cells_and_tokens(recipe: Path):
     console = Console(record=True, width=200, quiet=False, file=io.StringIO())
-    show_comparison(read_comparison(str(recipe), []), 1, console)
+    ComparisonPlan(str(recipe), []).show(1, console)
     shown = " ".join(console.export_text().split())
     # 2 tasks: 4 documents of 256 tokens, 1 depth x 2 prompts of 256; 3 steps of 512 tokens
     assert "2 cells training-free and 4 trained, each 1,536 tokens in 3 steps; each scores 1,536" in shown
@@ -99,7 +86,7 @@ BAD_INPUT = [
 @pytest.mark.parametrize(("override", "value", "cure"), BAD_INPUT, ids=lambda part: str(part)[:60])
 def test_bad_input(recipe: Path, override: str, value: str, cure: str):
     with pytest.raises(ValueError, match=re.escape(value)) as caught:
-        check_comparison(read_comparison(str(recipe), [override]), 1)
+        ComparisonPlan(str(recipe), [override]).check(1)
     assert type(caught.value).__module__.startswith("ropewalk.")
     assert override.partition("=")[0].partition(".")[2].partition("[")[0] in str(caught.value)
     assert cure in str(caught.value)

@@ -1,0 +1,93 @@
+"""What does `evaluate` check and plan for a model folder that a recipe did not make?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from ...rope import RopeError, Scheme, make_scheme
+from ...train.settings import ModelSection
+from ..language.check import ModelFacts, model_facts, sequence_problems
+from ..language.errors import RecipeError
+from ..options import on_demand, read_knobs
+from ..show.plan import frequency_rows
+from .plan import MeasuringPlan
+
+
+@dataclass(frozen=True)
+class EvaluationPlan(MeasuringPlan):
+    """The tasks of a recipe on a model folder, with a scheme or, without one, as the model is."""
+
+    model: Path = Path()
+    scheme: Scheme | None = None
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Read the rotary facts of the model folder, with the lengths the recipe states."""
+        return model_facts(self.stage.model_copy(update={"model": ModelSection(path=str(self.model))}))
+
+    def problems(self, world: int) -> Iterator[str]:
+        """Find what is wrong with the tasks, the model, its tokenizer and the degree."""
+        eval_ = self.stage.eval
+        if not eval_.tasks:
+            yield "eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss"
+        try:
+            facts = self.facts
+        except (RopeError, RecipeError) as error:
+            yield f"MODEL {self.model}: {error}"
+            return
+        length = self.stage.target_length
+        yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world)
+        yield from self._tokenizer_problems()
+
+    def _tokenizer_problems(self) -> Iterator[str]:
+        """The held-out documents are tokens already: another vocabulary would read them as noise."""
+        corpus = self.stage.model.tokenizer_folder
+        try:
+            same = not corpus.is_dir() or vocabulary(self.model) == vocabulary(corpus)
+        except Exception as error:  # tokenizers raises bare Exception
+            yield f"MODEL {self.model}: must hold a tokenizer, got none that loads ({error}); copy one there"
+            return
+        if not same:
+            yield (
+                f"MODEL {self.model}: must have the vocabulary of the recipe's tokenizer {corpus}, got "
+                "another; use a recipe prepared with this model's tokenizer (model.tokenizer=... "
+                "data.store=...)"
+            )
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        facts = self.facts
+        base = next(iter(facts.bases.values()))
+        kind = facts.config.get("model_type")
+        yield "model", f"{self.model}: {kind}, trained length {base.trained_length:,}"
+        if self.scheme is not None:
+            yield from frequency_rows(self.scheme, facts.bases, self.stage.target_length)
+        else:
+            scheme, length = told_by_us(self.model) or (base.current, base.trained_length)
+            yield from frequency_rows(scheme, facts.bases, length)
+        for name, task in self.stage.tasks.items():
+            yield name, task.protocol()
+
+
+def read_scheme(text: str) -> Scheme:
+    """Read `yarn,beta_fast=16` as a scheme."""
+    kind, *knobs = text.split(",")
+    return make_scheme(kind, **read_knobs(knobs, where="--scheme", example=f"{kind},factor=8"))
+
+
+def vocabulary(folder: Path) -> dict[str, int]:
+    """Read the tokens of a tokenizer with their ids; one without a tokenizer.json needs transformers."""
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        return Tokenizer.from_file(str(file)).get_vocab()
+    return on_demand("recipes.jobs.evaluation").tokenizer_of(folder).get_vocab()
+
+
+def told_by_us(folder: Path) -> tuple[Scheme, int] | None:
+    """Return the scheme and target length that no config can say, where a checkpoint of ours says them."""
+    if not (folder / "ropewalk.json").is_file():
+        return None
+    return on_demand("train.checkpoint").own_scheme(folder)
