@@ -51,10 +51,10 @@ class Plan(ABC):
         return []
 
     def unread(self) -> list[str]:
-        """List the fields of a stated `model.config` that transformers, which is imported for it, never reads."""
+        """List the fields of a stated `model.config` that transformers never reads; it is imported for that."""
         stated = [stage.model for stage in self.stages if stage.model.config is not None]
-        config_problems = on_demand("train.model").config_problems if stated else iter
-        return list(dict.fromkeys(problem for model in stated for problem in config_problems(model)))
+        problems = on_demand("train.model").config_problems if stated else None
+        return list(dict.fromkeys(problem for model in stated for problem in problems(model)))
 
     def check(self, world: int) -> None:
         """Raise all that stands in the way of a real run on `world` ranks."""

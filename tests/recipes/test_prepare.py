@@ -18,8 +18,7 @@ import yaml
 from world.command_line import Ended
 
 from ropewalk.data import buckets, load_encoder, open_plan
-from ropewalk.data.corpus import tokenise as reading
-from ropewalk.data.corpus import workers
+from ropewalk.data.corpus import work
 from ropewalk.recipes.jobs import preparation
 
 Run = Callable[..., Ended]
@@ -95,9 +94,10 @@ def test_a_missing_task_is_named_and_plain_prepare_does_only_that(
 
     def counted(job: Any, *given: Any) -> None:
         done.append(job.number)
-        reading.tokenise_unit(job, *given)
+        tokenise_unit(job, *given)
 
-    monkeypatch.setattr(workers, "tokenise_unit", counted)
+    tokenise_unit = work.tokenise_unit
+    monkeypatch.setattr(work, "tokenise_unit", counted)
     report = run_json("prepare", recipe_file, *CUT)
     assert done == list(range(1, 3 * len(done), 3))
     monkeypatch.undo()
@@ -107,16 +107,17 @@ def test_a_missing_task_is_named_and_plain_prepare_does_only_that(
 
 KILLED = """
 import os, signal, sys
-from ropewalk.data.corpus import tokenise
-close, files = tokenise._close, []
-def stop(*given):
-    files.append(close(*given))
-    if len(files) == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-tokenise._close = stop
+left = [5]
+def kill(event, given):
+    if event == "os.rename" and str(given[1]).endswith(".json"):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(kill)
 from ropewalk.recipes.cli import main
 main()
 """
+"""Killed as the fifth JSON file gets its name: the first says whose the work is, the others are records."""
 
 
 def test_a_killed_prepare_goes_on_inside_a_packed_file(run_json: RunJson, recipe_file: Path, tmp_path: Path):
@@ -126,7 +127,9 @@ def test_a_killed_prepare_goes_on_inside_a_packed_file(run_json: RunJson, recipe
     killed = [sys.executable, "-c", KILLED, *map(str, command)]
     assert subprocess.run(killed, env=environment, check=False).returncode == -signal.SIGKILL
     [store] = (tmp_path / "run/data").glob("unfinished-*")
-    before = {path: path.stat().st_mtime_ns for path in store.glob("parts/*.arrow")}
+    done = [path.with_suffix(".arrow") for path in store.glob("parts/*-*.json")]
+    before = {path: path.stat().st_mtime_ns for path in done}
+    assert len(before) == 3 < len(list(store.glob("parts/*.arrow")))
     parts = tmp_path / "run/data/corpus/parts"
     report = run_json(*command)
     names = sorted(path.name for path in parts.iterdir())

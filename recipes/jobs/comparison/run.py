@@ -21,7 +21,7 @@ from rich.console import Console
 from ....data import open_documents, open_plan
 from ....data.corpus.manifest import fingerprint
 from ....eval import Subject, make_task
-from ....eval.report.schemes import write_comparison
+from ....eval.report.write import write_comparison
 from ....eval.result import Cell as Values
 from ....eval.result import Evaluation
 from ....eval.run import evaluate

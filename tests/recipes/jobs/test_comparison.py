@@ -11,7 +11,7 @@ from rich.console import Console
 from world.small_comparison import RATES
 
 from ropewalk.data import open_plan
-from ropewalk.eval.report.schemes import write_comparison
+from ropewalk.eval.report.write import write_comparison
 from ropewalk.recipes.jobs.comparison import run as module
 from ropewalk.recipes.jobs.comparison.plan import ComparisonPlan
 from ropewalk.recipes.jobs.comparison.recipe import read_comparison
