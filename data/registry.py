@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -81,14 +82,20 @@ class PluginSection(BaseModel, Generic[P]):
         """Give the plug-in's own knobs as written."""
         return dict(self.model_extra or {})
 
-    @property
+    @cached_property
     def made(self) -> P:
         """Give the plug-in."""
-        return self.registry.make(self.kind, self.knobs)
+        return self.registry.validate(self.kind, self.knobs)
 
     @model_validator(mode="after")
-    def _can_be_made(self) -> PluginSection[P]:
-        self.registry.validate(self.kind, self.knobs)
+    def _can_be_made(self) -> Self:
+        """Make it, so that pydantic takes up what is wrong with its knobs, each problem at its key."""
+        try:
+            self.made  # noqa: B018
+        except ValidationError:
+            raise
+        except ValueError as error:  # a room's own error names the plug-in, where a recipe has the key
+            raise ValueError(str(error).removeprefix(f"{self.kind}.")) from error
         return self
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -20,6 +20,7 @@ import pydantic.dataclasses
 from numpy.typing import NDArray
 from pydantic import ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic import Field as Bound
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 SCHEMES: dict[str, type[Scheme]] = {}
 S = TypeVar("S", bound="Scheme")
@@ -249,25 +250,35 @@ def validate_scheme(name: str, knobs: Mapping[str, Any]) -> Scheme:
     """Return the scheme `name` with these knobs.
 
     Unknown names and knobs are a RopeError that lists the known ones; pydantic's ValidationError holds all
-    that is wrong with the others, each at its knob.
+    that is wrong with the others, each at its knob, with the cure in its context.
     """
-    if name not in SCHEMES:
-        raise RopeError(
-            f"rope.kind: must be a known scheme, got {name!r}; use one of {', '.join(sorted(SCHEMES))}"
-        )
-    cls = SCHEMES[name]
-    known = [field.name for field in fields(cls)]
-    unknown = sorted(set(knobs) - set(known))
-    if unknown:
-        has = f"{name} has {', '.join(known)}" if known else f"{name} has no knobs"
-        raise RopeError(f"rope.{name}: must be given only knobs it has, got {', '.join(unknown)}; {has}")
-    return cls(**knobs)
+    cls = _scheme_with(name, knobs)
+    try:
+        return cls(**knobs)
+    except ValidationError as error:
+        problems = [_with_cure(problem, cls) for problem in error.errors()]
+        raise ValidationError.from_exception_data(name, problems) from None
 
 
 def make_scheme(name: str, **knobs: Any) -> Scheme:
     """Return the scheme `name` with these knobs; all that is wrong with them is one RopeError."""
-    with checked(SCHEMES.get(name, Scheme), where=f"rope.{name}."):
-        return validate_scheme(name, knobs)
+    cls = _scheme_with(name, knobs)
+    with checked(cls, where=f"rope.{name}."):
+        return cls(**knobs)
+
+
+def _scheme_with(name: str, knobs: Iterable[str]) -> type[Scheme]:
+    """Return the class of a scheme that has these knobs."""
+    if name not in SCHEMES:
+        raise RopeError(
+            f"rope.kind: must be a known scheme, got {name!r}; use one of {', '.join(sorted(SCHEMES))}"
+        )
+    known = [field.name for field in fields(SCHEMES[name])]
+    unknown = sorted(set(knobs) - set(known))
+    if unknown:
+        has = f"{name} has {', '.join(known)}" if known else f"{name} has no knobs"
+        raise RopeError(f"rope.{name}: must be given only knobs it has, got {', '.join(unknown)}; {has}")
+    return SCHEMES[name]
 
 
 @contextmanager
@@ -276,19 +287,30 @@ def checked(cls: type, *, where: str = "") -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        defaults = {field.name: field.default for field in fields(cls)}
-        raise RopeError("\n".join(_said(where, one, defaults) for one in error.errors())) from error
+        raise RopeError("\n".join(_said(where, problem, cls) for problem in error.errors())) from error
 
 
-def _said(where: str, problem: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+def _said(where: str, problem: ErrorDetails, cls: type) -> str:
     """Say where, what must hold, the value and the cure."""
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, RopeError):
         return str(cause)
     knob, *place = problem["loc"]
     at = "".join(f"[{part}]" for part in place if isinstance(part, int))
-    must = problem["msg"].partition("should ")[2]
-    usual = defaults[knob]
+    must, cure = _must_and_cure(problem, cls)
+    return f"{where}{knob}{at}: {must}, got {problem['input']!r}; {cure}"
+
+
+def _with_cure(problem: ErrorDetails, cls: type) -> InitErrorDetails:
+    """Take over one of pydantic's problems; a value out of bounds gets its cure."""
+    kind: Any = problem["type"]
+    if not kind.endswith(("_type", "_error")):
+        must, cure = _must_and_cure(problem, cls)
+        kind = PydanticCustomError("knob", "{must}", {"must": must, "cure": cure})
+    return InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"], ctx=problem.get("ctx", {}))
+
+
+def _must_and_cure(problem: ErrorDetails, cls: type) -> tuple[str, str]:
+    usual = {field.name: field.default for field in fields(cls)}[str(problem["loc"][0])]
     cure = "leave it out to derive it" if usual is None else f"usually {str(usual).lower()}"
-    cure = "list the numbers" if usual is MISSING else cure
-    return f"{where}{knob}{at}: must {must}, got {problem['input']!r}; {cure}"
+    return "must " + problem["msg"].partition("should ")[2], "list the numbers" if usual is MISSING else cure

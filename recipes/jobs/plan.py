@@ -51,9 +51,11 @@ class Plan(ABC):
         return []
 
     def unread(self) -> list[str]:
-        """List the fields of a stated `model.config` that transformers never reads; it is imported for that."""
+        """List the fields of a stated `model.config` that transformers, imported for it, never reads."""
         stated = [stage.model for stage in self.stages if stage.model.config is not None]
-        problems = on_demand("train.model").config_problems if stated else None
+        if not stated:
+            return []
+        problems = on_demand("train.model").config_problems
         return list(dict.fromkeys(problem for model in stated for problem in problems(model)))
 
     def check(self, world: int) -> None:

@@ -62,7 +62,8 @@ def _sentence(line: Any, schema: type[BaseModel]) -> str:
     if kind == "union_tag_not_found":
         return f"must say its kind, got {shown(value)}; add kind: ..."
     must_be = MUST_BE.get(kind) or line["msg"].replace("Input should be", "must be")
-    return f"{must_be}, got {shown(value)}{_number_cure(kind, value)}"
+    cure = f"; {context['cure']}" if "cure" in context else _number_cure(kind, value)
+    return f"{must_be}, got {shown(value)}{cure}"
 
 
 def _number_cure(kind: str, value: Any) -> str:

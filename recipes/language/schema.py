@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
+from ...data.registry import PluginSection
 from ...data.spec import DataSpec
 from ...eval.task import TASKS, Task
 from ...rope.engines import ENGINES
-from ...rope.scheme import Scheme, validate_scheme
+from ...rope.scheme import RopeError, Scheme, validate_scheme
 from ...train.errors import shown
 from ...train.settings import ModelSection, Positive, Section, Stage, TrainSection
 from .errors import raise_all
@@ -29,42 +30,21 @@ def _is_engine(name: str) -> str:
     return name
 
 
-class PluginSection(Section):
-    """Name a plug-in by its kind; the keys that are not the section's are the plug-in's own."""
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-
-    @property
-    def knobs(self) -> dict[str, Any]:
-        """Give the plug-in's own keys as written."""
-        return dict(self.model_extra or {})
-
-    def make(self) -> Any:
-        """Make the plug-in; pydantic takes up what its registry finds wrong, each problem at its key."""
-        raise NotImplementedError
-
-    @model_validator(mode="after")
-    def _can_be_made(self) -> Self:
-        try:
-            self.make()
-        except ValidationError:
-            raise
-        except ValueError as error:  # a room's own error names the plug-in, where a recipe has the key
-            raise ValueError(str(error).removeprefix("rope.").removeprefix(f"{self.kind}.")) from error
-        return self
-
-
-class SchemeSection(PluginSection):
+class SchemeSection(PluginSection[Scheme]):
     """Name a scheme and its knobs."""
 
-    def make(self) -> Scheme:
-        return validate_scheme(self.kind, self.knobs)
+    model_config = ConfigDict(strict=True)
 
     @cached_property
+    def made(self) -> Scheme:
+        try:
+            return validate_scheme(self.kind, self.knobs)
+        except RopeError as error:
+            raise ValueError(str(error).removeprefix("rope.")) from error
+
+    @property
     def scheme(self) -> Scheme:
-        return self.make()
+        return self.made
 
 
 class RopeSection(SchemeSection):
@@ -74,15 +54,10 @@ class RopeSection(SchemeSection):
     """Replace the scheme the model carries (stacking one on another is refused)."""
 
 
-class TaskSection(PluginSection):
+class TaskSection(PluginSection[Task]):
     """Name an evaluation task and its settings."""
 
-    def make(self) -> Task:
-        return TASKS.validate(self.kind, self.knobs)
-
-    @cached_property
-    def task(self) -> Task:
-        return self.make()
+    registry = TASKS
 
 
 class EvalSection(Section):
@@ -120,7 +95,7 @@ class Recipe(Section):
     @property
     def tasks(self) -> dict[str, Task]:
         """Give the evaluation tasks by name."""
-        return {name: section.task for name, section in self.eval.tasks.items()}
+        return {name: section.made for name, section in self.eval.tasks.items()}
 
     @property
     def fingerprint(self) -> str:
