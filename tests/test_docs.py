@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sysconfig
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,10 @@ from world.trainer_example import EXAMPLE
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in pages()}
 RECIPES = {path.stem for path in (ROOT / "recipes").rglob("*.yaml")}
 MOST_LINES = 150
+SIMPLE = re.compile(
+    r"ropewalk (?P<words>(?P<verb>\w+)[^|&;<>$`\\]*?)( \|\| test \$\? = (?P<code>\d))?( *#.*)?"
+)
+"""A command that is a verb and no more, but for the exit code that a page expects."""
 LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
 
 
@@ -27,25 +33,44 @@ def workplace(folder: Path) -> Path:
     return folder
 
 
-def run_blocks(chosen: list[Block], folder: Path) -> None:
-    """Run blocks in order in one folder; a failure names the line of the page and the command."""
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+def run_blocks(chosen: list[Block], folder: Path, *, here: bool = False) -> None:
+    """Run blocks in order in one folder; a failure names the line of the page and what was printed.
+
+    `here`: a verb is started as a process once, and called in this one when the page names it again.
+    """
+    started: set[str] = set()
     for block in chosen:
-        script = "\n".join(["set -euxo pipefail", *(tried(command, RECIPES) for command in block.commands)])
-        done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=folder,
-            env={**os.environ, "PATH": path},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"line {block.line}:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        script: list[str] = []
+        for command in (tried(command, RECIPES) for command in block.commands):
+            simple = SIMPLE.fullmatch(command)
+            if simple and here and simple["verb"] in started:
+                run_script(script, block, folder)
+                script.clear()
+                with chdir(folder):
+                    ended = run_verb(*shlex.split(simple["words"], comments=True))
+                assert ended.exit_code == int(simple["code"] or 0), f"line {block.line}:\n{ended.output}"
+            else:
+                script.append(command)
+                started |= {simple["verb"]} if simple else set()
+        run_script(script, block, folder)
+
+
+def run_script(commands: list[str], block: Block, folder: Path) -> None:
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(["set -euxo pipefail", *commands])],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"line {block.line}:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_run(page: str, tmp_path: Path) -> None:
-    run_blocks([b for b in blocks(PAGES[page]) if b.is_run and not b.is_slow], workplace(tmp_path))
+    run_blocks([b for b in blocks(PAGES[page]) if b.is_run and not b.is_slow], workplace(tmp_path), here=True)
 
 
 @pytest.mark.slow
@@ -175,6 +200,16 @@ nvidia-smi
 print("not a command")
 ```
 """
+
+
+def test_a_page_is_run_in_its_order(tmp_path: Path) -> None:
+    text = "mkdir a\nropewalk recipes list\nropewalk recipes show tiny-base > a/b\ntest -s a/b\n{}\n"
+    page = "```sh\n" + text.format("ropewalk recipes show gone || test $? = 2  # refused") + "```\n"
+    run_blocks(blocks(page), tmp_path, here=True)
+    wrong = "```sh\n" + text.format("ropewalk recipes show gone") + "```\n"
+    (tmp_path / "again").mkdir()
+    with pytest.raises(AssertionError, match=r"line 1:\n.*gone: must be a recipe"):
+        run_blocks(blocks(wrong), tmp_path / "again", here=True)
 
 
 def test_blocks_of_a_page() -> None:

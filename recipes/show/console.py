@@ -25,10 +25,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from ...eval.task import Progress
 from ..options import rank
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a list is printed without what eval and train need
+    from ...eval.task import Progress
     from ...train.loop import StepRecord
 
 SECONDS_BETWEEN_LINES = 10.0
