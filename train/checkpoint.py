@@ -6,6 +6,8 @@
     latest           the name of the newest complete checkpoint
 
 The optimizer state is per parameter and knows no layout: any world, ZeRO stage or sequence degree reads it.
+A folder is complete or absent (`shards.atomic_folder`), `latest` replaced in one step (`storage.write_bytes`). A resume
+compares `Stage.numbers`, which `recipes/language/schema.py: numbers` gives.
 """
 
 import shutil
@@ -60,10 +62,19 @@ def save_checkpoint(
             write_json(writing / "optimizer" / "state.json", states)
     if mesh.is_main:
         write_text(run_dir / "latest", folder.name + "\n")
-        for old in sorted(folder.parent.glob("step-*"))[: -stage.train.keep]:
-            shutil.rmtree(old)
+        drop_old(folder, keep=stage.train.keep)
     mesh.barrier()  # no rank may read `latest` before it points here, or it would train the stage again
     return folder
+
+
+def drop_old(newest: Path, *, keep: int) -> None:
+    """Delete the checkpoints of the lowest steps until `keep` are left, never the one just written.
+
+    Later steps may stand beside it: a run that was killed before `latest` named them, and went on from before.
+    """
+    others = sorted(folder for folder in newest.parent.glob("step-*") if folder != newest)
+    for old in others[: max(0, len(others) + 1 - keep)]:
+        shutil.rmtree(old)
 
 
 def write_hugging_face_files(folder: Path, model: PreTrainedModel, tokenizer: Path) -> None:

@@ -139,7 +139,8 @@ class Stage:
     evaluate_every: int
     """Steps between evaluations; 0: none on the way."""
     numbers: Mapping[str, Any]
-    """The recipe's values that decide the numbers of the run, as JSON values."""
+    """The recipe's values that decide the numbers of the run, as JSON values; which do not, says `numbers` in
+    recipes/language/schema.py."""
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,4 +1,7 @@
-"""What does vLLM compute? It loads the config by transformers 5 and makes its own frequencies of it."""
+"""What does vLLM compute? It loads the config by transformers 5 and makes its own frequencies of it.
+
+Whether that is what was trained is decided in serving.py.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -12,7 +12,7 @@ from world.packs import MemoryPlan
 from world.training import recipe, run
 
 from ropewalk.train import TrainError
-from ropewalk.train.checkpoint import latest_checkpoint
+from ropewalk.train.checkpoint import drop_old, latest_checkpoint
 from ropewalk.train.loop import Callbacks, make_batches, train
 from ropewalk.train.mesh import Mesh
 
@@ -117,3 +117,10 @@ def test_packs_of_a_step_are_shared_without_overlap(straight: Any) -> None:
     wanted = recipe("run", straight[1], sequence=1)
     batches = make_batches(wanted.stage, MemoryPlan(), Mesh.alone())  # type: ignore[arg-type]
     assert [batches.packs(step) for step in range(3)] == [range(8), range(8, 16), range(16, 24)]
+
+
+def test_the_newest_checkpoint_stays_whatever_later_step_a_killed_run_left(tmp_path: Path) -> None:
+    for step in (300, 350, 400):
+        (tmp_path / f"step-{step:06d}").mkdir()
+    drop_old(tmp_path / "step-000350", keep=1)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["step-000350"]
