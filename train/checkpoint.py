@@ -6,8 +6,8 @@
     latest           the name of the newest complete checkpoint
 
 The optimizer state is per parameter and knows no layout: any world, ZeRO stage or sequence degree reads it.
-A folder is complete or absent (`shards.atomic_folder`), `latest` replaced in one step (`storage.write_bytes`). A resume
-compares `Stage.numbers`, which `recipes/language/schema.py: numbers` gives.
+A folder is complete or absent (`shards.atomic_folder`), `latest` is replaced in one step (`storage.py`).
+A resume compares `Stage.numbers`, which come from `numbers` in recipes/language/schema.py.
 """
 
 import shutil
@@ -70,7 +70,7 @@ def save_checkpoint(
 def drop_old(newest: Path, *, keep: int) -> None:
     """Delete the checkpoints of the lowest steps until `keep` are left, never the one just written.
 
-    Later steps may stand beside it: a run that was killed before `latest` named them, and went on from before.
+    Later steps may stand beside it, of a run that was killed before `latest` named them.
     """
     others = sorted(folder for folder in newest.parent.glob("step-*") if folder != newest)
     for old in others[: max(0, len(others) + 1 - keep)]:

@@ -2,7 +2,7 @@
 
 A kind is one file of this folder: a section, which is what a recipe may say of it, and the reader of that
 section, registered under the kind's name. `data/spec.py` makes both legal in a recipe.
-What cannot be read is a `Fault`; with `on_error: skip` it goes on as a `Raw` that `corpus/tokenise.py` counts.
+A document that cannot be read is a `Fault`; with `on_error: skip` it is counted by corpus/tokenise.py.
 """
 
 from __future__ import annotations
