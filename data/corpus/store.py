@@ -240,8 +240,8 @@ class Documents(Sequence[Document]):
 
     def of_source(self, name: str) -> np.ndarray:
         """Give the int64 rows of a source's documents."""
-        own = pc.call_function("equal", [self._index.column("source"), name])
-        return np.flatnonzero(own.to_numpy()).astype(np.int64)
+        matches = pc.call_function("equal", [self._index.column("source"), name])
+        return np.flatnonzero(matches.to_numpy()).astype(np.int64)
 
     def _pieces(self, part: int, row: int, start: int, stop: int) -> Iterator[np.ndarray]:
         """Give what lies in [start, stop) of the document whose tokens begin at `row` of `part`."""
