@@ -112,8 +112,8 @@ class SentenceModel:
         return self.processor.get_piece_size()
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        found = self.processor.encode(list(texts), out_type=int, num_threads=1)
-        return [np.array(ids, dtype=np.uint32) for ids in found]
+        encoded = self.processor.encode(list(texts), out_type=int, num_threads=1)
+        return [np.array(ids, dtype=np.uint32) for ids in encoded]
 
     def decode(self, tokens: Tokens) -> str:
         return self.processor.decode(np.asarray(tokens).tolist())
@@ -122,5 +122,5 @@ class SentenceModel:
         return [self.processor.decode([token]) for token in tokens]
 
     def token_to_id(self, token: str) -> int | None:
-        found = self.processor.piece_to_id(token)
-        return None if found == self.processor.unk_id() else found
+        id_ = self.processor.piece_to_id(token)
+        return None if id_ == self.processor.unk_id() else id_

@@ -62,9 +62,9 @@ def best_fit(lengths: np.ndarray, size: int) -> np.ndarray:
             else:
                 placed[at : at + count] = numbers if each == 1 else np.repeat(numbers, each)[:count]
             at += count
-    found = np.empty_like(placed)
-    found[order] = placed
-    return found
+    bin_of = np.empty_like(placed)
+    bin_of[order] = placed
+    return bin_of
 
 
 @dataclass
@@ -88,10 +88,10 @@ class _Bins:
             taken = list(range(self.count, self.count + wanted))
             self.count += wanted
         else:
-            own = self.open[remainder]
-            taken = own[-wanted:]
-            del own[-wanted:]
-            if not own:
+            bins = self.open[remainder]
+            taken = bins[-wanted:]
+            del bins[-wanted:]
+            if not bins:
                 del self.open[remainder], self.remainders[at]
         full, rest = divmod(min(count, len(taken) * each), each)
         self._put(taken[:full], remainder - each * length)

@@ -136,8 +136,8 @@ def tables(
             scope = replace(scope, positions="continuous")  # a pack that is one group: the same
         scoped.setdefault(scope, []).append(items)
     scopes = list(scoped)
-    items = Items.joined([part for own in scoped.values() for part in own])
-    counts = [sum(part.count for part in own) for own in scoped.values()]
+    items = Items.joined([part for same_scope in scoped.values() for part in same_scope])
+    counts = [sum(part.count for part in same_scope) for same_scope in scoped.values()]
     pieces = _arranged(np.split(items.lengths(), np.cumsum(counts)[:-1]), size, fit, rng)
     segments, piece = _spans(items, pieces)
     opens = np.diff(pieces.pack[piece], prepend=-1) != 0
@@ -148,9 +148,9 @@ def tables(
 
 def _arranged(lengths: Sequence[np.ndarray], size: int, fit: Fit, rng: np.random.Generator) -> _Pieces:
     """Pack the items of each scope by themselves and put all packs into a drawn order."""
-    packings = [pack(own, size, fit=fit, rng=rng) for own in lengths]
+    packings = [pack(each, size, fit=fit, rng=rng) for each in lengths]
     packs = np.cumsum([0, *(packing.packs for packing in packings)])
-    items = np.cumsum([0, *(len(own) for own in lengths)])
+    items = np.cumsum([0, *(len(each) for each in lengths)])
     number = np.concatenate([packing.pack + packs[at] for at, packing in enumerate(packings)])
     place = rng.permutation(packs[-1])[number]
     rank = np.concatenate([packing.rank for packing in packings])
