@@ -160,7 +160,7 @@ def write_plan(
         )
         with write_part(partial / MADE) as made:
             chosen = choose(spec, scores, made, length=length)
-        parts = [(own.items, scope_of(spec.sources[name])) for name, own in chosen.items()]
+        parts = [(choice.items, scope_of(spec.sources[name])) for name, choice in chosen.items()]
         segments, packs = tables(parts, length, reach=reach, fit=spec.fit, seed=spec.seed)
         np.save(partial / SEGMENTS, segments)
         np.save(partial / PACKS, packs)
@@ -173,10 +173,10 @@ def write_plan(
             "padding": len(packs) * length - tokens,
             "trained_tokens": int(packs["trained"].sum()),
             "sources": {
-                name: {"requested": own.requested, "achieved": own.achieved, "dropped": own.dropped}
-                for name, own in chosen.items()
+                name: {"requested": choice.requested, "achieved": choice.achieved, "dropped": choice.dropped}
+                for name, choice in chosen.items()
             },
-            "dropped": corpus["dropped"] | Counts.total(own.dropped for own in chosen.values()),
+            "dropped": corpus["dropped"] | Counts.total(choice.dropped for choice in chosen.values()),
             "fingerprint": fingerprint([corpus["fingerprint"], made.sha256, length, *hashes]),
             "corpus_fingerprint": corpus["fingerprint"],
             "corpus": corpus["counts"],
@@ -184,8 +184,8 @@ def write_plan(
         files = {name: file_hash(partial / name) for name in (SEGMENTS, PACKS, MADE)}
         shared = {key: report[key] for key in ("length", "fingerprint", "corpus_fingerprint")}
         about = {"reach": reach, "spec": mixing(spec), "corpus": corpus_facts(corpus)}
-        own = {"padding": encoder.padding, "files": files, "report": report}
-        write_manifest(partial, "plan", shared | about | own)
+        rest = {"padding": encoder.padding, "files": files, "report": report}
+        write_manifest(partial, "plan", shared | about | rest)
 
 
 def peek(plan: Plan, encoder: Encoder, packs: range) -> list[dict[str, Any]]:
