@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 
 from .corpus.manifest import differences, read_manifest
-from .corpus.store import Document, Documents, Part
+from .corpus.store import Document, Documents, Part, name_in, rows_in
 from .errors import DataError
 
 IGNORED = -100
@@ -171,20 +170,13 @@ class Plan:
     def name(self, row: int) -> tuple[str, str]:
         """Give the source and the id of the document a segment's `row` names, reading no tokens."""
         made = row - len(self._corpus)
-        if made < 0:
-            return self._corpus.name(row)
-        source, id = (self._made.table.column(key)[made].as_py() for key in ("source", "id"))
-        return source, id
+        return self._corpus.name(row) if made < 0 else name_in(self._made.table, made)
 
     def sources(self) -> list[tuple[str, np.ndarray]]:
         """Give the rows of each source that has documents here; reads all names, not the tokens."""
         names = list(self.manifest["spec"]["sources"])
         corpus = [(name, self._corpus.of_source(name)) for name in names]
-        column = self._made.table.column("source")
-        made = [
-            (name, pc.call_function("equal", [column, name]).to_numpy().nonzero()[0] + len(self._corpus))
-            for name in names
-        ]
+        made = [(name, rows_in(self._made.table, name) + len(self._corpus)) for name in names]
         return [(name, rows) for name, rows in [*corpus, *made] if len(rows)]
 
     def document_lengths(self) -> np.ndarray:

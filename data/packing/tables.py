@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from .fit import Fit, pack
+from .fit import Fit, numbered, pack
 
 SEGMENT = np.dtype(
     [
@@ -180,7 +180,7 @@ def _spans(items: Items, pieces: _Pieces) -> tuple[np.ndarray, np.ndarray]:
     low[many] = np.searchsorted(ends, first[many], side="right")
     counts[many] = np.searchsorted(begins, (first + pieces.length)[many], side="left") - low[many]
     piece = np.repeat(np.arange(len(first)), counts)
-    span = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    span = numbered(counts) + np.repeat(low, counts)
     start = np.maximum(first[piece], begins[span])
     segments = np.zeros(len(piece), SEGMENT)
     segments["document"] = items.row[spans[span]]
