@@ -78,7 +78,7 @@ def prepare(
     """Tokenise, mix and pack for packs of `length`; `tokens` stands in where the recipe leaves `data.tokens`
     open. Positions that skip ahead stay below `reach`, by default the length."""
     folder, spec = Path(folder), _with_tokens(spec, tokens)
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
+    encoder = _encoder_of(spec, tokenizer_path)
     manifest = build_corpus(spec, encoder, folder / "corpus", workers=workers, progress=progress)
     assert manifest is not None
     target = find_plan(spec, length=length, reach=reach, folder=folder)
@@ -100,7 +100,7 @@ def prepare_task(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Tokenise one task's share of the units; say how many are done, of how many."""
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
+    encoder = _encoder_of(spec, tokenizer_path)
     corpus = Path(folder) / "corpus"
     build_corpus(spec, encoder, corpus, task=task, workers=workers, progress=progress)
     return {"task": str(task), "engine": encoder.engine, **work_done(spec, encoder, corpus)}
@@ -108,7 +108,7 @@ def prepare_task(
 
 def merge_tasks(spec: DataSpec, *, tokenizer_path: str | Path, folder: str | Path) -> None:
     """Make the corpus of what all tasks have done; a DataError names what is missing or foreign."""
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
+    encoder = _encoder_of(spec, tokenizer_path)
     merge_corpus(spec, encoder, Path(folder) / "corpus")
 
 
@@ -219,6 +219,10 @@ def _segments(plan: Plan, encoder: Encoder, pack: Pack) -> Iterator[dict[str, An
             "begins": encoder.decode(first),
         }
         offset += segment.length
+
+
+def _encoder_of(spec: DataSpec, tokenizer_path: str | Path) -> Encoder:
+    return load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
 
 
 def _with_tokens(spec: DataSpec, tokens: int | None) -> DataSpec:

@@ -102,14 +102,15 @@ def _taken(spec: DataSpec, sample: Sample) -> dict[str, Taken]:
         count = sum(len(offers[name].row) for name in names)
         said = f"in a sample of 1/{1 / share:,.0f} of the text ({count:,} documents that may be drawn): "
         problems += wrong if share == 1 else [said + problem for problem in wrong]
-        for name in drawn:
+        for name, draw in drawn.items():
+            offer = offers[name]
             taken[name] = Taken(
                 base=base[name],
                 share=share,
-                candidates=int(offers[name].length.sum()),
-                documents=len(np.unique(offers[name].row[drawn[name].index])),
-                tokens=drawn[name].tokens,
-                dropped=Counts.total([offers[name].dropped, left_out(offers[name], drawn[name])]),
+                candidates=int(offer.length.sum()),
+                documents=len(np.unique(offer.row[draw.index])),
+                tokens=draw.tokens,
+                dropped=Counts.total([offer.dropped, left_out(offer, draw)]),
             )
     if problems:
         raise DataError("\n".join(problems))

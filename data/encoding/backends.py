@@ -54,11 +54,6 @@ class HuggingFace:
     def tokenizer(self) -> Tokenizer:
         return _opened(self.content)
 
-    def opened(self) -> HuggingFace:
-        """Open it now, to learn of a broken file."""
-        assert self.tokenizer
-        return self
-
     @property
     def vocabulary(self) -> int:
         return max(self.tokenizer.get_vocab().values(), default=-1) + 1
@@ -101,11 +96,6 @@ class SentenceModel:
         processor = SentencePieceProcessor()
         processor.LoadFromSerializedProto(self.content)
         return processor
-
-    def opened(self) -> SentenceModel:
-        """Open it now, to learn of a broken file."""
-        assert self.processor
-        return self
 
     @property
     def vocabulary(self) -> int:

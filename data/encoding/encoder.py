@@ -40,8 +40,12 @@ class Folder:
         """Open the tokenizer; DataError where the file is broken."""
         try:
             if self.kind == "tokenizer.model":
-                return SentenceModel(self.content).opened()
-            return HuggingFace(self.content).opened()
+                backend = SentenceModel(self.content)
+                assert backend.processor  # opened now, to learn of a broken file
+            else:
+                backend = HuggingFace(self.content)
+                assert backend.tokenizer
+            return backend
         except Exception as error:  # tokenizers raises bare Exception
             raise DataError(
                 f"{self.path / self.kind}: must be readable, got: {error}; save the tokenizer anew"
