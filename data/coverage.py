@@ -74,20 +74,20 @@ def buckets(plan: Plan) -> list[Bucket]:
     lengths = plan.document_lengths()
     tokens = np.zeros(len(lengths), np.int64)
     np.add.at(tokens, plan.segments["document"], plan.segments["length"])
-    found: dict[tuple[str, int], Bucket] = {}
+    by_octave: dict[tuple[str, int], Bucket] = {}
     for source, rows in plan.sources():
         rows = rows[tokens[rows] > 0]
         octaves = np.frexp(lengths[rows])[1] - 1
         for octave in np.unique(octaves).tolist():
-            own = rows[octaves == octave]
-            before = found.get((source, octave))
-            found[source, octave] = Bucket(
+            inside = rows[octaves == octave]
+            before = by_octave.get((source, octave))
+            by_octave[source, octave] = Bucket(
                 source=source,
                 start=1 << octave,
-                documents=len(own) + (before.documents if before else 0),
-                tokens=int(tokens[own].sum()) + (before.tokens if before else 0),
+                documents=len(inside) + (before.documents if before else 0),
+                tokens=int(tokens[inside].sum()) + (before.tokens if before else 0),
             )
-    return [found[key] for key in sorted(found)]
+    return [by_octave[key] for key in sorted(by_octave)]
 
 
 def as_json(octaves: list[Octave]) -> list[dict[str, Any]]:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 
 from .corpus.manifest import differences, read_manifest
-from .corpus.store import Document, Documents, Part
+from .corpus.store import Document, Documents, Part, name_in, rows_in
 from .errors import DataError
 
 IGNORED = -100
@@ -62,11 +61,11 @@ class Plan:
         self.folder = folder
         self.manifest: dict[str, Any] = read_manifest(folder, "plan")
         corpus = folder.parent.parent / "corpus"
-        found = read_manifest(corpus, "corpus")
-        if found["fingerprint"] != self.corpus_fingerprint:
+        stored = read_manifest(corpus, "corpus")
+        if stored["fingerprint"] != self.corpus_fingerprint:
             raise DataError(
                 f"{folder}: must stand on corpus {self.corpus_fingerprint[:12]}, got "
-                f"{found['fingerprint'][:12]}{differing(self.manifest['corpus'], corpus_facts(found))}; "
+                f"{stored['fingerprint'][:12]}{differing(self.manifest['corpus'], corpus_facts(stored))}; "
                 "delete the plan and prepare it again"
             )
         self._corpus = Documents(corpus, "train")
@@ -125,10 +124,10 @@ class Plan:
         rows = self._rows(index)
         for row in rows[(rows["offset"] < end) & (rows["offset"] + rows["length"] > start)]:
             first, last = max(row["offset"], start), min(row["offset"] + row["length"], end)
-            own = slice(first - start, last - start)
-            tokens[own] = self._tokens(row, first - row["offset"], last - row["offset"])
-            positions[own] = np.arange(first, last) + (row["position"] - row["offset"])
-            targets[own] = row["trained"]
+            span = slice(first - start, last - start)
+            tokens[span] = self._tokens(row, first - row["offset"], last - row["offset"])
+            positions[span] = np.arange(first, last) + (row["position"] - row["offset"])
+            targets[span] = row["trained"]
         heads = rows["offset"][_heads(rows)]  # nothing in its group predicts a group's first token
         targets[heads[(heads >= start) & (heads < end)] - start] = False
         labels = np.full(stop - start, IGNORED, np.int64)
@@ -149,9 +148,9 @@ class Plan:
         rows = self._rows(index)
         heads = np.flatnonzero(_heads(rows))
         tails = np.append(heads[1:], len(rows)) - 1
-        found = rows["position"][tails] + rows["length"][tails] - rows["position"][heads]
+        extents = rows["position"][tails] + rows["length"][tails] - rows["position"][heads]
         padding = self.length - int(self.packs[index]["filled"])
-        return [*found.tolist(), *([padding] if padding else [])]
+        return [*extents.tolist(), *([padding] if padding else [])]
 
     def trained_tokens(self, index: int) -> int:
         """Count the labels that are not masked, without reading tokens."""
@@ -171,21 +170,14 @@ class Plan:
     def name(self, row: int) -> tuple[str, str]:
         """Give the source and the id of the document a segment's `row` names, reading no tokens."""
         made = row - len(self._corpus)
-        if made < 0:
-            return self._corpus.name(row)
-        source, id = (self._made.table.column(key)[made].as_py() for key in ("source", "id"))
-        return source, id
+        return self._corpus.name(row) if made < 0 else name_in(self._made.table, made)
 
     def sources(self) -> list[tuple[str, np.ndarray]]:
         """Give the rows of each source that has documents here; reads all names, not the tokens."""
         names = list(self.manifest["spec"]["sources"])
         corpus = [(name, self._corpus.of_source(name)) for name in names]
-        made = self._made.table.column("source")
-        own = [
-            (name, pc.call_function("equal", [made, name]).to_numpy().nonzero()[0] + len(self._corpus))
-            for name in names
-        ]
-        return [(name, rows) for name, rows in [*corpus, *own] if len(rows)]
+        made = [(name, rows_in(self._made.table, name) + len(self._corpus)) for name in names]
+        return [(name, rows) for name, rows in [*corpus, *made] if len(rows)]
 
     def document_lengths(self) -> np.ndarray:
         """Give int64 tokens of every document that a segment's row may name, by row."""
@@ -258,9 +250,9 @@ def _heads(rows: np.ndarray) -> np.ndarray:
     return np.diff(rows["group"], prepend=-1) != 0
 
 
-def differing(kept: dict[str, Any], found: dict[str, Any]) -> str:
+def differing(kept: dict[str, Any], asked: dict[str, Any]) -> str:
     """Say in which fields two plans or corpora differ, in the middle of an error."""
-    fields = differences(kept, found)
+    fields = differences(kept, asked)
     return f", with a difference in {'; '.join(fields)}" if fields else ""
 
 

@@ -78,7 +78,7 @@ def prepare(
     """Tokenise, mix and pack for packs of `length`; `tokens` stands in where the recipe leaves `data.tokens`
     open. Positions that skip ahead stay below `reach`, by default the length."""
     folder, spec = Path(folder), _with_tokens(spec, tokens)
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
+    encoder = _encoder_of(spec, tokenizer_path)
     manifest = build_corpus(spec, encoder, folder / "corpus", workers=workers, progress=progress)
     assert manifest is not None
     target = find_plan(spec, length=length, reach=reach, folder=folder)
@@ -100,7 +100,7 @@ def prepare_task(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Tokenise one task's share of the units; say how many are done, of how many."""
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
+    encoder = _encoder_of(spec, tokenizer_path)
     corpus = Path(folder) / "corpus"
     build_corpus(spec, encoder, corpus, task=task, workers=workers, progress=progress)
     return {"task": str(task), "engine": encoder.engine, **work_done(spec, encoder, corpus)}
@@ -108,7 +108,7 @@ def prepare_task(
 
 def merge_tasks(spec: DataSpec, *, tokenizer_path: str | Path, folder: str | Path) -> None:
     """Make the corpus of what all tasks have done; a DataError names what is missing or foreign."""
-    encoder = load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
+    encoder = _encoder_of(spec, tokenizer_path)
     merge_corpus(spec, encoder, Path(folder) / "corpus")
 
 
@@ -160,7 +160,7 @@ def write_plan(
         )
         with write_part(partial / MADE) as made:
             chosen = choose(spec, scores, made, length=length)
-        parts = [(own.items, scope_of(spec.sources[name])) for name, own in chosen.items()]
+        parts = [(choice.items, scope_of(spec.sources[name])) for name, choice in chosen.items()]
         segments, packs = tables(parts, length, reach=reach, fit=spec.fit, seed=spec.seed)
         np.save(partial / SEGMENTS, segments)
         np.save(partial / PACKS, packs)
@@ -173,10 +173,10 @@ def write_plan(
             "padding": len(packs) * length - tokens,
             "trained_tokens": int(packs["trained"].sum()),
             "sources": {
-                name: {"requested": own.requested, "achieved": own.achieved, "dropped": own.dropped}
-                for name, own in chosen.items()
+                name: {"requested": choice.requested, "achieved": choice.achieved, "dropped": choice.dropped}
+                for name, choice in chosen.items()
             },
-            "dropped": corpus["dropped"] | Counts.total(own.dropped for own in chosen.values()),
+            "dropped": corpus["dropped"] | Counts.total(choice.dropped for choice in chosen.values()),
             "fingerprint": fingerprint([corpus["fingerprint"], made.sha256, length, *hashes]),
             "corpus_fingerprint": corpus["fingerprint"],
             "corpus": corpus["counts"],
@@ -184,8 +184,8 @@ def write_plan(
         files = {name: file_hash(partial / name) for name in (SEGMENTS, PACKS, MADE)}
         shared = {key: report[key] for key in ("length", "fingerprint", "corpus_fingerprint")}
         about = {"reach": reach, "spec": mixing(spec), "corpus": corpus_facts(corpus)}
-        own = {"padding": encoder.padding, "files": files, "report": report}
-        write_manifest(partial, "plan", shared | about | own)
+        rest = {"padding": encoder.padding, "files": files, "report": report}
+        write_manifest(partial, "plan", shared | about | rest)
 
 
 def peek(plan: Plan, encoder: Encoder, packs: range) -> list[dict[str, Any]]:
@@ -219,6 +219,10 @@ def _segments(plan: Plan, encoder: Encoder, pack: Pack) -> Iterator[dict[str, An
             "begins": encoder.decode(first),
         }
         offset += segment.length
+
+
+def _encoder_of(spec: DataSpec, tokenizer_path: str | Path) -> Encoder:
+    return load_encoder(tokenizer_path, opens=spec.opens, closes=spec.closes, engine=spec.engine)
 
 
 def _with_tokens(spec: DataSpec, tokens: int | None) -> DataSpec:

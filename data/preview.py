@@ -88,28 +88,29 @@ def _taken(spec: DataSpec, sample: Sample) -> dict[str, Taken]:
         encoder=sample.encoder,
     )
     base = {name: getattr(source, "of", name) for name, source in spec.mixed.items()}
-    own = {
+    offers = {
         name: candidates(name, source, scores) for name, source in spec.mixed.items() if source.weight != 0
     }
     pooled, asked = spec.mode == "global", asked_of(spec)
     taken: dict[str, Taken] = {}
     problems: list[str] = []
-    for names in [list(own)] if pooled and own else [[name] for name in own]:
-        share, found = sample.shares[base[names[0]]], list[str]()
+    for names in [list(offers)] if pooled and offers else [[name] for name in offers]:
+        share, wrong = sample.shares[base[names[0]]], list[str]()
         part = spec.model_copy(update={"tokens": max(round((spec.tokens or 0) * share), 1)})
         parts = asked_of(part) if pooled else {name: round((asked[name] or 0) * share) for name in names}
-        drawn = draw_from(part, {name: own[name] for name in names}, parts, found)
-        count = sum(len(own[name].row) for name in names)
+        drawn = draw_from(part, {name: offers[name] for name in names}, parts, wrong)
+        count = sum(len(offers[name].row) for name in names)
         said = f"in a sample of 1/{1 / share:,.0f} of the text ({count:,} documents that may be drawn): "
-        problems += found if share == 1 else [said + problem for problem in found]
-        for name in drawn:
+        problems += wrong if share == 1 else [said + problem for problem in wrong]
+        for name, draw in drawn.items():
+            offer = offers[name]
             taken[name] = Taken(
                 base=base[name],
                 share=share,
-                candidates=int(own[name].length.sum()),
-                documents=len(np.unique(own[name].row[drawn[name].index])),
-                tokens=drawn[name].tokens,
-                dropped=Counts.total([own[name].dropped, left_out(own[name], drawn[name])]),
+                candidates=int(offer.length.sum()),
+                documents=len(np.unique(offer.row[draw.index])),
+                tokens=draw.tokens,
+                dropped=Counts.total([offer.dropped, left_out(offer, draw)]),
             )
     if problems:
         raise DataError("\n".join(problems))
@@ -118,7 +119,7 @@ def _taken(spec: DataSpec, sample: Sample) -> dict[str, Taken]:
 
 def _scale(tokens: int, taken: dict[str, Taken], length: int) -> float:
     """Choose how much of the plan is made: as much as every source's sample is enough for, within bounds."""
-    enough = [own.share * max(1, own.candidates / own.tokens) for own in taken.values() if own.tokens]
+    enough = [draw.share * max(1, draw.candidates / draw.tokens) for draw in taken.values() if draw.tokens]
     least = PACKS * length / tokens
     return min(1.0, max(min(enough, default=1.0), least), max(MOST_TOKENS / tokens, least))
 
@@ -146,26 +147,26 @@ def _there(sample: Sample, plan: Plan, scale: float, workers: int) -> dict[str, 
     corpus, read = sample.corpus, sample.sources.values()
     lengths, sizes = corpus.lengths(), corpus.sizes()
     there = {}
-    for name, own in sample.sources.items():
+    for name, part in sample.sources.items():
         rows = corpus.of_source(name)
         text, tokens = int(sizes[rows].sum()), int(lengths[rows].sum())
         there[name] = {
-            "share": own.share,
-            "stored_bytes": own.stored,
-            "text_bytes": round(own.bytes / own.share) if text else 0,
-            "documents": round(len(rows) / own.share),
-            "tokens": round(tokens / own.share),
+            "share": part.share,
+            "stored_bytes": part.stored,
+            "text_bytes": round(part.bytes / part.share) if text else 0,
+            "documents": round(len(rows) / part.share),
+            "tokens": round(tokens / part.share),
             "bytes_per_token": text / max(tokens, 1),
         }
     index = sum(bytes_of(corpus.folder / f"{split}.arrow") for split in SPLITS) / len(corpus)
     tables = sum(path.stat().st_size for path in plan.folder.iterdir() if path.suffix != ".json")
-    rows = sum(own["documents"] for own in there.values())
-    seconds = sum(own.seconds / own.share for own in read)
+    rows = sum(figures["documents"] for figures in there.values())
+    seconds = sum(part.seconds / part.share for part in read)
     return {
-        "sample_bytes": sum(own.bytes for own in read),
+        "sample_bytes": sum(part.bytes for part in read),
         "engine": sample.encoder.why,
         "there": there,
-        "disk_bytes": round(sum(own.disk / own.share for own in read) + index * rows + tables / scale),
+        "disk_bytes": round(sum(part.disk / part.share for part in read) + index * rows + tables / scale),
         "core_hours": seconds / 3600,
         "hours": seconds / 3600 / workers,
         "workers": workers,
@@ -177,41 +178,41 @@ def _sources(spec: DataSpec, planned: dict[str, Any], scale: float) -> dict[str,
     asked = asked_of(spec)
     return {
         name: {
-            "requested": own["requested"] | {"tokens": asked[name]},
-            "achieved": own["achieved"]
-            | {key: _grown(own["achieved"][key], scale) for key in ("tokens", "documents")},
+            "requested": figures["requested"] | {"tokens": asked[name]},
+            "achieved": figures["achieved"]
+            | {key: _grown(figures["achieved"][key], scale) for key in ("tokens", "documents")},
         }
-        for name, own in planned.items()
+        for name, figures in planned.items()
     }
 
 
 def _dropped(sample: Sample, taken: dict[str, Taken], planned: dict[str, Any], scale: float) -> Counts:
     """Scale up what is left out: by source, each from its own sample, but duplicates all together."""
     sources = sample.sources.values()
-    reading = Counts.total(own.dropped.times(1 / own.share) for own in sources)
-    grown = sum(own.bytes / own.share for own in sources) / max(sum(own.bytes for own in sources), 1)
+    reading = Counts.total(part.dropped.times(1 / part.share) for part in sources)
+    grown = sum(part.bytes / part.share for part in sources) / max(sum(part.bytes for part in sources), 1)
     dropped = sample.corpus.manifest["dropped"]
     duplicates = Counts({reason: dropped[reason] for reason in dropped if reason not in reading}).times(grown)
     mixing: list[Counts] = []
-    for own in taken.values():
-        once = Counts(trimmed=own.dropped["trimmed"])  # a draw has one end, of whatever scale
-        mixing += [Counts({**own.dropped, "trimmed": {}}).times(1 / own.share), once]
-    for own in planned.values():
-        made = Counts({key: own["dropped"].get(key, {}) for key in ("transform", "pushed_out")})
-        mixing += [made.times(1 / scale), Counts(residual=own["dropped"].get("residual", {}))]
+    for draw in taken.values():
+        once = Counts(trimmed=draw.dropped["trimmed"])  # a draw has one end, of whatever scale
+        mixing += [Counts({**draw.dropped, "trimmed": {}}).times(1 / draw.share), once]
+    for figures in planned.values():
+        made = Counts({key: figures["dropped"].get(key, {}) for key in ("transform", "pushed_out")})
+        mixing += [made.times(1 / scale), Counts(residual=figures["dropped"].get("residual", {}))]
     return Counts(reading | duplicates | Counts.total(mixing).having("tokens"))
 
 
 def _buckets(plan: Plan, taken: dict[str, Taken], scale: float) -> Iterator[dict[str, Any]]:
     """Scale up what the plan trains, by source and document length: as many documents as the source gives by
     itself, since the sample's plan may draw one in place of others."""
-    found = buckets(plan)
+    trained = buckets(plan)
     planned, drawn = Counter[str](), Counter[str]()
-    for bucket in found:
+    for bucket in trained:
         planned[bucket.source] += bucket.documents
-    for own in taken.values():
-        drawn[own.base] += own.documents / own.share  # pyright: ignore[reportArgumentType]
-    for bucket in found:
+    for draw in taken.values():
+        drawn[draw.base] += draw.documents / draw.share  # pyright: ignore[reportArgumentType]
+    for bucket in trained:
         each = drawn[bucket.source] / planned[bucket.source] if bucket.source in drawn else 1 / scale
         documents, tokens = round(bucket.documents * each), _grown(bucket.tokens, scale)
         yield asdict(replace(bucket, documents=documents, tokens=tokens))

@@ -172,11 +172,11 @@ def _places(
 ) -> list[tuple[Unit, float]]:
     """Give units of about `size` bytes from all over the inputs, in no order, with the stored bytes that each
     stands for; only inputs that hold one are opened."""
-    found: list[tuple[Unit, float]] = []
+    places: list[tuple[Unit, float]] = []
     even = (np.arange(PLACES) + 0.5) / PLACES
     if isinstance(source, FilesReading):  # a long file is a unit: over bytes, such would be preferred
         units = reader.units(inputs, size)
-        found = [(units[at], _stored(units[at])) for at in np.unique((even * len(units)).astype(int))]
+        places = [(units[at], _stored(units[at])) for at in np.unique((even * len(units)).astype(int))]
     else:
         runs = gathered((((Span(input=entry),), entry.size) for entry in inputs), size)
         sizes = [_stored(run) for run in runs]
@@ -188,8 +188,8 @@ def _places(
             )
             inside = (even[which == run] * stored - (ends[run] - sizes[run])) / sizes[run]
             for at in np.unique((inside * len(units)).astype(int)).tolist():
-                found.append((units[at], sizes[run] / len(units)))
-    return [found[i] for i in np.random.default_rng(0).permutation(len(found)).tolist()]
+                places.append((units[at], sizes[run] / len(units)))
+    return [places[i] for i in np.random.default_rng(0).permutation(len(places)).tolist()]
 
 
 def _stored(unit: Unit) -> int:

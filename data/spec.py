@@ -204,7 +204,7 @@ class DataSpec(Section):
     @model_validator(mode="after")
     def _mode_has_its_keys(self) -> DataSpec:
         pooled = self.mode == "global"
-        found = [
+        problems = [
             f"sources.{name}.{key}: must be left out with mode: global, got {value}; {cure}"
             for name, source in (self.mixed if pooled else {}).items()
             for key, value, unset, cure in (
@@ -214,17 +214,19 @@ class DataSpec(Section):
             )
             if value != unset
         ]
-        found += [
+        problems += [
             f"sources.{name}.weight: must be a share of the tokens, got none; set it (0 leaves it out)"
             for name, source in self.sources.items()
             if source.weight is None and not (pooled and name in self.mixed)
         ]
         if self.long and not pooled:
-            found.append(f"long: must go with mode: global, got {self.mode}; say sources.NAME.long")
+            problems.append(f"long: must go with mode: global, got {self.mode}; say sources.NAME.long")
         if self.repeat != 1 and not pooled:
-            found.append(f"repeat: must go with mode: global, got {self.repeat:g}; say sources.NAME.repeat")
-        if found:
-            raise ValueError("\n".join(found))
+            problems.append(
+                f"repeat: must go with mode: global, got {self.repeat:g}; say sources.NAME.repeat"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
         if self.long:
             refuse_no_repeat(self.long, self.repeat)
         return self
@@ -246,14 +248,14 @@ class DataSpec(Section):
     @model_validator(mode="after")
     def _pools_are_disjoint(self) -> DataSpec:
         of = {name: getattr(source, "of", name) for name, source in self.mixed.items()}
-        found = [
+        problems = [
             f"sources.{name}.of: must name a source that is read, got {base!r}; "
             f"there are: {', '.join(self.read) or 'none'}"
             for name, base in of.items()
             if base not in self.read
         ]
         drawn = [(name, source) for name, source in self.mixed.items() if source.weight != 0]
-        found += [
+        problems += [
             f"sources.{one}, sources.{other}: must not draw the same documents of {of[one]}, got lengths "
             f"from {max(a.shortest, b.shortest):,} tokens in both; part them by max_tokens and min_tokens"
             for at, (one, a) in enumerate(drawn)
@@ -261,8 +263,8 @@ class DataSpec(Section):
             if of[one] == of[other]
             and max(a.shortest, b.shortest) <= min(a.max_tokens or float("inf"), b.max_tokens or float("inf"))
         ]
-        if found:
-            raise ValueError("\n".join(found))
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @model_validator(mode="after")

@@ -137,8 +137,8 @@ def _repeated(opened: Sequence[Part], sources: Sequence[str]) -> dict[str, set[i
     for part, source in zip(opened, sources, strict=True):
         keys.setdefault(source, []).append(part.table.column("key").drop_null().to_numpy())
     repeated = {}
-    for source, own in keys.items():
-        values, counts = np.unique(np.concatenate(own), return_counts=True)
+    for source, hashes in keys.items():
+        values, counts = np.unique(np.concatenate(hashes), return_counts=True)
         repeated[source] = set(values[counts > 1].tolist())
     return repeated
 
@@ -152,22 +152,23 @@ def _write_indices(work: Work, opened: Sequence[Part], seen: _Seen) -> dict[str,
             for split, path in paths.items()
         }
         for number, part in enumerate(opened):
-            index, kept, heldout = _index(work, number, part, seen)
-            for split, side in zip(SPLITS, (kept & ~heldout, kept & heldout), strict=True):
+            index, sides = _index(work, number, part, seen)
+            for split, side in sides.items():
                 for batch in index.filter(pa.array(side)).combine_chunks().to_batches():
                     files[split].write_batch(batch)
     return {split: file_hash(path) for split, path in paths.items()}
 
 
-def _index(work: Work, number: int, part: Part, seen: _Seen) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """Give the index rows of a part's documents, whether each stays, and whether it is held out."""
+def _index(work: Work, number: int, part: Part, seen: _Seen) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    """Give the index rows of a part's documents, and by split which of them it gets (bool)."""
     rows = part.table.drop_columns(["tokens", "lines"])
     last = np.flatnonzero(rows.column("last").to_numpy())
     documents = rows.take(pa.array(last))
     tokens = documents.column("start").to_numpy() + part.lengths()[last]
     heldout = documents.column("heldout").to_numpy(zero_copy_only=False).astype(bool)
     kept = _kept(work, documents, part.table.column("lines"), last, seen)
-    for split, side in zip(SPLITS, (kept & ~heldout, kept & heldout), strict=True):
+    sides: dict[str, np.ndarray] = {"train": kept & ~heldout, "heldout": kept & heldout}
+    for split, side in sides.items():
         seen.counts.add(split, documents=int(side.sum()), tokens=int(tokens[side].sum()))
     octaves = np.exp2(np.floor(np.log2(np.maximum(tokens[kept], 1)))).astype(np.int64)
     starts, counts = np.unique(octaves, return_counts=True)
@@ -179,7 +180,7 @@ def _index(work: Work, number: int, part: Part, seen: _Seen) -> tuple[pa.Table, 
         pa.array(places[column.name], column.type) if column.name in places else documents.column(column.name)
         for column in INDEX
     ]
-    return pa.Table.from_arrays(columns, schema=INDEX), kept, heldout
+    return pa.Table.from_arrays(columns, schema=INDEX), sides
 
 
 def _kept(
@@ -195,12 +196,12 @@ def _kept(
             seen.dropped.add("duplicate_id", documents=1, bytes=int(sizes[row]))
     if (most := work.spec.near_duplicates) < 1:
         for row in np.flatnonzero(kept).tolist():
-            own = set(lines[int(last[row])].as_py() or ())
-            if own and len(own & seen.lines) > most * len(own):
+            long_lines = set(lines[int(last[row])].as_py() or ())
+            if long_lines and len(long_lines & seen.lines) > most * len(long_lines):
                 kept[row] = False
                 seen.dropped.add("near_duplicate", documents=1, bytes=int(sizes[row]))
             else:
-                seen.lines |= own
+                seen.lines |= long_lines
     return kept
 
 
@@ -232,7 +233,7 @@ def _write_inputs(work: Work, records: Sequence[dict[str, Any]]) -> dict[str, An
     hashes: dict[tuple[str, str], str | None] = {}
     for job, record in zip(work.jobs, records, strict=True):
         hashes.update({(job.source, name): digest for name, digest in record["hashes"].items()})
-    told = {}
+    summary = {}
     with (work.folder / INPUTS).open("w", encoding="utf-8") as file:
         for source, inputs in work.inputs.items():
             total = hashlib.sha256()
@@ -242,12 +243,12 @@ def _write_inputs(work: Work, records: Sequence[dict[str, Any]]) -> dict[str, An
                 line = {"source": source, "name": entry.name, "bytes": entry.size, "stamp": entry.stamp}
                 file.write(json.dumps(line | {"sha256": digest}) + "\n")
             size = sum(entry.size for entry in inputs)
-            told[source] = {"files": len(inputs), "bytes": size, "sha256": total.hexdigest()}
-    return told
+            summary[source] = {"files": len(inputs), "bytes": size, "sha256": total.hexdigest()}
+    return summary
 
 
 def _nothing_to_train(work: Work, seen: _Seen) -> str:
-    files = {name: told["files"] for name, told in work.identity["inputs"].items()}
+    files = {name: summary["files"] for name, summary in work.identity["inputs"].items()}
     dropped = {reason: counts["documents"] for reason, counts in seen.dropped.items()}
     return (
         f"data.sources: must give at least one document to train on, got files {files}, dropped {dropped}; "
@@ -267,39 +268,35 @@ def _tidy(folder: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for library in LIBRARIES:
         with suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
+            versions[library] = version(library)
+    return versions
 
 
 def _reused(work: Work, folder: Path) -> dict[str, Any]:
     """Give the manifest of a corpus that is there, if it is what the recipe reads."""
     manifest = read_manifest(folder, "corpus")
-    _refuse_another(manifest, work, folder)
-    return manifest
-
-
-def _refuse_another(manifest: dict[str, Any], work: Work, folder: Path) -> None:
-    found = differences(manifest["identity"], json.loads(json.dumps(work.identity)))
-    found = found or list(_changed(folder, work.inputs))
+    fields = differences(manifest["identity"], json.loads(json.dumps(work.identity)))
+    fields = fields or list(_changed(folder, work.inputs))
     for name, source in work.spec.read.items():
         if source.on_error == "raise" and manifest["sources"][name]["on_error"] == "skip":
-            found.append(f"data.sources.{name}.on_error (skip there, raise asked)")
-    if found:
+            fields.append(f"data.sources.{name}.on_error (skip there, raise asked)")
+    if fields:
         raise DataError(
-            f"{folder}: must be the corpus that the recipe reads, got a difference in {'; '.join(found)}; "
+            f"{folder}: must be the corpus that the recipe reads, got a difference in {'; '.join(fields)}; "
             "restore the inputs, set another data.store, or delete the folder to prepare it anew"
         )
+    return manifest
 
 
 def _changed(folder: Path, inputs: dict[str, list[Input]]) -> Iterator[str]:
     """Name the inputs whose content changed; those whose stamp is the same are not read again."""
     lines = [json.loads(line) for line in (folder / INPUTS).read_text("utf-8").splitlines()]
     kept = {(line["source"], line["name"]): line for line in lines}
-    for source, own in inputs.items():
-        for entry in own:
+    for source, entries in inputs.items():
+        for entry in entries:
             before = kept[source, entry.name]
             if entry.stamp and entry.stamp == before["stamp"]:
                 continue

@@ -44,8 +44,8 @@ def check_folder(folder: Path, kind: Literal["corpus", "plan"], progress: Progre
     return len(manifest["files"]) + 1
 
 
-def _said(path: Path, wanted: str, found: str) -> str:
+def _said(path: Path, wanted: str, digest: str) -> str:
     return (
-        f"{path}: must have the sha256 that it was written with, {wanted[:12]}, got {found[:12]}; "
+        f"{path}: must have the sha256 that it was written with, {wanted[:12]}, got {digest[:12]}; "
         f"delete {path.parent if path.parent.name != 'parts' else path.parent.parent} and prepare again"
     )

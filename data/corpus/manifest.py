@@ -53,14 +53,14 @@ def file_hash(path: Path) -> str:
 
 def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Name each field, dotted, in which two nested mappings differ, with both values."""
-    found = []
+    fields = []
     for key in dict.fromkeys([*kept, *asked]):
         old, new = kept.get(key), asked.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{prefix}{key}.")
+            fields += differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            found.append(f"{prefix}{key} ({_short(old)} there, {_short(new)} asked)")
-    return found
+            fields.append(f"{prefix}{key} ({_short(old)} there, {_short(new)} asked)")
+    return fields
 
 
 def _short(value: Any) -> str:

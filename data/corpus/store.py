@@ -211,8 +211,7 @@ class Documents(Sequence[Document]):
 
     def name(self, row: int) -> tuple[str, str]:
         """Give a document's source and id, reading no tokens."""
-        source, id = (self._index.column(column)[row].as_py() for column in ("source", "id"))
-        return source, id
+        return name_in(self._index, row)
 
     def tokens(self, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Give uint32 tokens [start, stop) of a document: a view of the mapped file, or a copy where they
@@ -240,8 +239,7 @@ class Documents(Sequence[Document]):
 
     def of_source(self, name: str) -> np.ndarray:
         """Give the int64 rows of a source's documents."""
-        own = pc.call_function("equal", [self._index.column("source"), name])
-        return np.flatnonzero(own.to_numpy()).astype(np.int64)
+        return rows_in(self._index, name)
 
     def _pieces(self, part: int, row: int, start: int, stop: int) -> Iterator[np.ndarray]:
         """Give what lies in [start, stop) of the document whose tokens begin at `row` of `part`."""
@@ -275,6 +273,18 @@ def open_documents(folder: str | Path, split: Split = "heldout") -> Documents:
         if (corpus / f"{split}.arrow").exists():
             return Documents(corpus, split)
     raise DataError(f"{folder}: must hold a prepared corpus, got none; run prepare")
+
+
+def name_in(table: pa.Table, row: int) -> tuple[str, str]:
+    """Give source and id of a row."""
+    source, id = (table.column(column)[row].as_py() for column in ("source", "id"))
+    return source, id
+
+
+def rows_in(table: pa.Table, source: str) -> np.ndarray:
+    """Give the int64 rows of a source."""
+    matches = pc.call_function("equal", [table.column("source"), source])
+    return np.flatnonzero(matches.to_numpy()).astype(np.int64)
 
 
 def _mapped(path: Path) -> pa.Table:

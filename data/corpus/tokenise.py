@@ -67,7 +67,7 @@ class _Piece:
     size: int = 0
     """Bytes: of UTF-8, or of the tokens."""
     first: bool = True
-    told: Told | None = None
+    facts: Told | None = None
     """What only the last piece knows."""
 
 
@@ -119,23 +119,24 @@ def hash_input(entry: Input) -> str | None:
 def read_record(path: Path, job: Job) -> dict[str, Any]:
     """Read a record of this job; DataError for one of another recipe, tokenizer or input, or one of a file
     that ends inside a document, as earlier ones wrote them."""
-    told = json.loads(path.read_text("utf-8"))
-    ours = told.get("format") == FORMAT and told.get("identity") == job.identity
-    if not ours or told["unit"] != job.number or told.get("pieces"):
-        made_by = "an earlier ropewalk's" if ours and told.get("pieces") else str(told.get("identity"))[:12]
+    record = json.loads(path.read_text("utf-8"))
+    ours = record.get("format") == FORMAT and record.get("identity") == job.identity
+    earlier = ours and record.get("pieces")
+    if not ours or record["unit"] != job.number or earlier:
+        made_by = "an earlier ropewalk's" if earlier else str(record.get("identity"))[:12]
         raise DataError(
             f"{path}: must be made by this recipe from the same inputs, got {made_by}, not "
             f"{job.identity[:12]}; delete {path.parent}, prepare again"
         )
-    return told
+    return record
 
 
 def _resumed(job: Job) -> _Done:
     done = _Done()
-    while (record := job.part(len(done.parts)).with_suffix(".json")).exists():
-        told = read_record(record, job)
+    while (path := job.part(len(done.parts)).with_suffix(".json")).exists():
+        record = read_record(path, job)
         done = _Done(
-            documents=told["documents"], dropped=Counts.total([told["dropped"]]), parts=told["parts"]
+            documents=record["documents"], dropped=Counts.total([record["dropped"]]), parts=record["parts"]
         )
     return done
 
@@ -157,8 +158,8 @@ def _pieces(job: Job, reader: Reader, encoder: Encoder, skip: int) -> Iterator[_
         for number, (block, last) in enumerate(_with_last(blocks)):
             (content.feed if isinstance(block, str) else content.feed_tokens)(block)  # pyright: ignore
             size = len(block.encode()) if isinstance(block, str) else block.nbytes
-            told = content.tell() if last else None
-            yield _Piece(raw=raw, content=block, size=size, first=number == 0, told=told)
+            facts = content.tell() if last else None
+            yield _Piece(raw=raw, content=block, size=size, first=number == 0, facts=facts)
 
 
 def _with_last(blocks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
@@ -198,7 +199,7 @@ def _rows(job: Job, reader: Reader, encoder: Encoder, done: _Done) -> Iterator[t
     cannot be read is counted and left out."""
     start = size = 0  # tokens and bytes of the open document
     for piece, tokens in _encoded(_pieces(job, reader, encoder, done.documents), encoder):
-        raw, told = piece.raw, piece.told
+        raw, facts = piece.raw, piece.facts
         if raw.fault is not None:
             done.documents += 1
             done.dropped.add(raw.fault, documents=1, bytes=raw.stop - raw.start)
@@ -206,11 +207,11 @@ def _rows(job: Job, reader: Reader, encoder: Encoder, done: _Done) -> Iterator[t
         if raw.tokens is not None:
             _check(tokens, encoder, raw, job)
             tokens = _bare(tokens, encoder)
-        tokens = _framed(tokens, encoder, first=piece.first, last=told is not None)
+        tokens = _framed(tokens, encoder, first=piece.first, last=facts is not None)
         size += piece.size if raw.tokens is None else 0
-        row = Row(tokens=tokens, source=job.source, id=raw.id, start=start, last=told is not None)
+        row = Row(tokens=tokens, source=job.source, id=raw.id, start=start, last=facts is not None)
         start += len(tokens)
-        if told is not None:
+        if facts is not None:
             row = replace(
                 row,
                 input=raw.input,
@@ -218,12 +219,12 @@ def _rows(job: Job, reader: Reader, encoder: Encoder, done: _Done) -> Iterator[t
                 span_stop=raw.stop,
                 bytes=size,
                 key=key_of(raw.id),
-                heldout=told.heldout(job.holdout),
-                empty=told.empty,
-                lines=told.lines,
+                heldout=facts.heldout(job.holdout),
+                empty=facts.empty,
+                lines=facts.lines,
             )
             done.documents += 1
-            if told.empty:
+            if facts.empty:
                 done.dropped.add("empty", documents=1, bytes=size)
             start = size = 0
         yield row, piece.size

@@ -87,8 +87,8 @@ class Work:
                 f"run the tasks that were not run, or prepare without --tasks{self._beside()}"
             )
         known = {job.done.name for job in self.jobs}
-        found = (path.name for path in self.parts.glob("*.json"))
-        foreign = sorted(name for name in found if _unit(name) not in known)
+        present = (path.name for path in self.parts.glob("*.json"))
+        foreign = sorted(name for name in present if _unit(name) not in known)
         if foreign:
             raise DataError(
                 f"{self.folder}: must hold the {len(self.jobs)} units of this recipe only, got {foreign[0]} "
@@ -98,12 +98,12 @@ class Work:
 
     def _beside(self) -> str:
         """Tell in which fields the work that lies beside is another's."""
-        told = []
+        others = []
         for claim in sorted(self.folder.parent.glob(f"{UNFINISHED}*/{CLAIM}")):
             if claim.parent != self.folder:
-                found = differences(json.loads(claim.read_text("utf-8")), self.identity)
-                told.append(f"{claim.parent} is another's: {'; '.join(found)}")
-        return f" ({', '.join(told)})" if told else ""
+                fields = differences(json.loads(claim.read_text("utf-8")), self.identity)
+                others.append(f"{claim.parent} is another's: {'; '.join(fields)}")
+        return f" ({', '.join(others)})" if others else ""
 
 
 def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
@@ -222,8 +222,9 @@ def _run(job: Job, source: Reading) -> None:
 def identity_of(spec: DataSpec, encoder: Encoder, inputs: dict[str, list[Input]]) -> dict[str, Any]:
     """Give what decides a corpus, but for the content of its inputs, which is hashed while it is read."""
     read = {name: reading_of(source) for name, source in spec.read.items()}
-    for told in read.values():
-        del told["paths"], told["licence"], told["on_error"]  # nothing that is read depends on them
+    for section in read.values():
+        for key in ("paths", "licence", "on_error"):  # nothing that is read depends on them
+            del section[key]
     return {
         "tokenizer": encoder.fingerprint,
         "holdout": spec.holdout,
@@ -233,11 +234,11 @@ def identity_of(spec: DataSpec, encoder: Encoder, inputs: dict[str, list[Input]]
         "sources": read,
         "inputs": {
             name: {
-                "files": len(own),
-                "bytes": sum(entry.size for entry in own),
-                "names": fingerprint([[entry.name, entry.size] for entry in own]),
+                "files": len(entries),
+                "bytes": sum(entry.size for entry in entries),
+                "names": fingerprint([[entry.name, entry.size] for entry in entries]),
             }
-            for name, own in inputs.items()
+            for name, entries in inputs.items()
         },
     }
 

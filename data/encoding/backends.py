@@ -54,11 +54,6 @@ class HuggingFace:
     def tokenizer(self) -> Tokenizer:
         return _opened(self.content)
 
-    def opened(self) -> HuggingFace:
-        """Open it now, to learn of a broken file."""
-        assert self.tokenizer
-        return self
-
     @property
     def vocabulary(self) -> int:
         return max(self.tokenizer.get_vocab().values(), default=-1) + 1
@@ -102,18 +97,13 @@ class SentenceModel:
         processor.LoadFromSerializedProto(self.content)
         return processor
 
-    def opened(self) -> SentenceModel:
-        """Open it now, to learn of a broken file."""
-        assert self.processor
-        return self
-
     @property
     def vocabulary(self) -> int:
         return self.processor.get_piece_size()
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        found = self.processor.encode(list(texts), out_type=int, num_threads=1)
-        return [np.array(ids, dtype=np.uint32) for ids in found]
+        encoded = self.processor.encode(list(texts), out_type=int, num_threads=1)
+        return [np.array(ids, dtype=np.uint32) for ids in encoded]
 
     def decode(self, tokens: Tokens) -> str:
         return self.processor.decode(np.asarray(tokens).tolist())
@@ -122,5 +112,5 @@ class SentenceModel:
         return [self.processor.decode([token]) for token in tokens]
 
     def token_to_id(self, token: str) -> int | None:
-        found = self.processor.piece_to_id(token)
-        return None if found == self.processor.unk_id() else found
+        id_ = self.processor.piece_to_id(token)
+        return None if id_ == self.processor.unk_id() else id_

@@ -81,9 +81,9 @@ def pieces(blocks: Iterable[str], places: re.Pattern[str] | None, at_least: int 
     for block in blocks:
         text += block
         begin = 0
-        while found := places.search(text, max(begin + at_least, seen)):
-            yield text[begin : found.end()]
-            begin, seen = found.end(), 0
+        while cut := places.search(text, max(begin + at_least, seen)):
+            yield text[begin : cut.end()]
+            begin, seen = cut.end(), 0
         text = text[begin:]
         seen = max(0, len(text) - 3)  # a place is at most two characters and the two after them
     if text:
@@ -105,8 +105,8 @@ def _split(splitter: PreTokenizer, text: str) -> list[str]:
 
 def _holds(place: re.Pattern[str], split: Callable[[str], list[str]], text: str) -> bool:
     """Tell whether a text, cut at its first such place if any, keeps what the model sees one by one."""
-    found = place.search(text)
-    return not found or split(text[: found.end()]) + split(text[found.end() :]) == split(text)
+    cut = place.search(text)
+    return not cut or split(text[: cut.end()]) + split(text[cut.end() :]) == split(text)
 
 
 def _may_be_cut(fields: Mapping[str, Any]) -> bool:

@@ -40,8 +40,12 @@ class Folder:
         """Open the tokenizer; DataError where the file is broken."""
         try:
             if self.kind == "tokenizer.model":
-                return SentenceModel(self.content).opened()
-            return HuggingFace(self.content).opened()
+                backend = SentenceModel(self.content)
+                assert backend.processor  # opened now, to learn of a broken file
+            else:
+                backend = HuggingFace(self.content)
+                assert backend.tokenizer
+            return backend
         except Exception as error:  # tokenizers raises bare Exception
             raise DataError(
                 f"{self.path / self.kind}: must be readable, got: {error}; save the tokenizer anew"
@@ -50,27 +54,27 @@ class Folder:
     def special(self, word: str, backend: HuggingFace | SentenceModel) -> int | None:
         """Give the id of `bos` or `eos`; None where the folder names none."""
         if isinstance(backend, SentenceModel):
-            found = getattr(backend.processor, f"{word}_id")()
-            return None if found < 0 else found
+            id_ = getattr(backend.processor, f"{word}_id")()
+            return None if id_ < 0 else id_
         name = self._names[word]
         if name is None:
             return None
-        found = backend.token_to_id(name)
-        if found is None:
+        id_ = backend.token_to_id(name)
+        if id_ is None:
             raise DataError(
                 f"{self.path}: {word}_token must be in the vocabulary, got {name!r}; "
                 "correct tokenizer_config.json"
             )
-        return found
+        return id_
 
     @cached_property
     def _names(self) -> dict[str, str | None]:
         """Give both names as the files have them; the class knows better only where no file names any."""
         config = _read(self.path / "tokenizer_config.json")
         legacy = _read(self.path / "special_tokens_map.json")
-        found = {word: _content((legacy | config).get(key)) for word, key in SPECIALS.items()}
-        if any(found.values()) or not (config or (self.path / "config.json").exists()):
-            return found
+        names = {word: _content((legacy | config).get(key)) for word, key in SPECIALS.items()}
+        if any(names.values()) or not (config or (self.path / "config.json").exists()):
+            return names
         return {word: getattr(self._loaded, key) for word, key in SPECIALS.items()}
 
     @cached_property

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..counts import Counts
 from ..errors import DataError
+from ..packing.fit import numbered
 from ..spec import Selection
 from .mixture import hashed
 from .scorer import Scores, ScoreSection
@@ -46,7 +47,7 @@ def candidates(name: str, source: Selection, scores: Scores) -> Candidates:
     rest = lengths % source.document_length
     dropped["remainder"] = counted(rest[rest > 0])
     count = lengths // source.document_length
-    nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    nth = numbered(count)
     return Candidates(
         row=np.repeat(rows, count),
         start=nth * source.document_length,

@@ -45,13 +45,13 @@ def choose(spec: DataSpec, scores: Scores, writer: PartWriter, *, length: int) -
     """
     asked, problems = asked_of(spec), list[str]()
     documents, encoder = scores.documents, scores.encoder
-    own: dict[str, Candidates] = {}
+    offers: dict[str, Candidates] = {}
     for name, source in spec.mixed.items():
         if source.weight != 0:
             with _collected(problems):
                 refuse_long_pieces(name, source, length)
-                own[name] = candidates(name, source, scores)
-    drawn = draw_from(spec, own, asked, problems)
+                offers[name] = candidates(name, source, scores)
+    drawn = draw_from(spec, offers, asked, problems)
     written: dict[str, Iterator[np.ndarray]] = {}
     for name, budget in asked.items():
         if budget and name not in spec.mixed:
@@ -65,15 +65,15 @@ def choose(spec: DataSpec, scores: Scores, writer: PartWriter, *, length: int) -
             parts[name] = _write(name, written[name], len(documents), writer, asked[name] or 0)
         elif name in drawn and isinstance(source, Selection):
             items, pushed_out = transformed(
-                name, source, own[name], drawn[name], documents, encoder, writer, seed=spec.seed
+                name, source, offers[name], drawn[name], documents, encoder, writer, seed=spec.seed
             )
             parts[name] = (
                 items,
-                Counts.total([own[name].dropped, left_out(own[name], drawn[name]), pushed_out]),
+                Counts.total([offers[name].dropped, left_out(offers[name], drawn[name]), pushed_out]),
             )
         else:
             parts[name] = Items.whole(NOTHING, NOTHING), Counts()
-    return _reported(spec, parts, asked, own, drawn)
+    return _reported(spec, parts, asked, offers, drawn)
 
 
 def asked_of(spec: DataSpec) -> dict[str, int | None]:
@@ -86,22 +86,22 @@ def asked_of(spec: DataSpec) -> dict[str, int | None]:
 
 
 def draw_from(
-    spec: DataSpec, own: dict[str, Candidates], asked: Mapping[str, int | None], problems: list[str]
+    spec: DataSpec, offers: dict[str, Candidates], asked: Mapping[str, int | None], problems: list[str]
 ) -> dict[str, Drawn]:
     """Draw from each source by itself, or from all together, adding to `problems` what cannot be drawn."""
     if spec.mode == "global":
         with _collected(problems):
             return _drawn_together(
-                spec, own, (spec.tokens or 0) - sum(tokens or 0 for tokens in asked.values())
+                spec, offers, (spec.tokens or 0) - sum(tokens or 0 for tokens in asked.values())
             )
         return {}
     drawn: dict[str, Drawn] = {}
-    for name, found in own.items():
+    for name, offer in offers.items():
         source = spec.mixed[name]
         with _collected(problems):
             drawn[name] = select(
-                found.length,
-                found.key,
+                offer.length,
+                offer.key,
                 budget=asked[name] or 0,
                 long=source.long,
                 repeat=source.repeat,
@@ -111,23 +111,23 @@ def draw_from(
     return drawn
 
 
-def _drawn_together(spec: DataSpec, own: dict[str, Candidates], budget: int) -> dict[str, Drawn]:
-    lengths = np.concatenate([NOTHING, *(found.length for found in own.values())])
-    keys = np.concatenate([NOTHING.astype(np.uint64), *(found.key for found in own.values())])
+def _drawn_together(spec: DataSpec, offers: dict[str, Candidates], budget: int) -> dict[str, Drawn]:
+    lengths = np.concatenate([NOTHING, *(offer.length for offer in offers.values())])
+    keys = np.concatenate([NOTHING.astype(np.uint64), *(offer.key for offer in offers.values())])
     drawn = select(
         lengths, keys, budget=budget, long=spec.long, repeat=spec.repeat, seed=spec.seed, where="data"
     )
-    ends = np.cumsum([0, *(len(found.row) for found in own.values())])
+    ends = np.cumsum([0, *(len(offer.row) for offer in offers.values())])
     whose = np.searchsorted(ends, drawn.index, side="right") - 1
-    return {name: drawn.only(whose == at, int(ends[at])) for at, name in enumerate(own)}
+    return {name: drawn.only(whose == at, int(ends[at])) for at, name in enumerate(offers)}
 
 
-def left_out(own: Candidates, drawn: Drawn) -> Counts:
+def left_out(offer: Candidates, drawn: Drawn) -> Counts:
     """Count what may be drawn and was not."""
-    unseen = np.ones(len(own.row), bool)
+    unseen = np.ones(len(offer.row), bool)
     unseen[drawn.index] = False
-    trimmed = own.length[drawn.index] - drawn.taken
-    return Counts(not_selected=counted(own.length[unseen]), trimmed=counted(trimmed[trimmed > 0]))
+    trimmed = offer.length[drawn.index] - drawn.taken
+    return Counts(not_selected=counted(offer.length[unseen]), trimmed=counted(trimmed[trimmed > 0]))
 
 
 def _write(
@@ -147,7 +147,7 @@ def _reported(
     spec: DataSpec,
     parts: dict[str, tuple[Items, Counts]],
     asked: dict[str, int | None],
-    own: dict[str, Candidates],
+    offers: dict[str, Candidates],
     drawn: dict[str, Drawn],
 ) -> dict[str, Chosen]:
     """Put what was asked beside what came out."""
@@ -160,7 +160,7 @@ def _reported(
         achieved = {"share": tokens / max(total, 1), "tokens": tokens, "documents": len(lengths)}
         if long and name in drawn:
             requested["long_share"] = None if spec.mode == "global" else long.share
-            whole = own[name].length[drawn[name].index]
+            whole = offers[name].length[drawn[name].index]
             achieved["long_share"] = long_share(whole, drawn[name].taken, long.at_least)
         left = dropped.having("tokens")
         chosen[name] = Chosen(

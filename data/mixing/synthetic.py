@@ -215,11 +215,16 @@ class FactWriter:
     def write(self, draws: Sequence[tuple[np.random.Generator, int]]) -> list[np.ndarray]:
         """Give a uint32 document for each (generator, tokens): haystack with facts, then their questions,
         between what opens and what closes a document."""
-        needles = [self._needles(rng, length) for rng, length in draws]
-        texts = [_texts(own, rng.permutation(len(own))) for own, (rng, _) in zip(needles, draws, strict=True)]
-        tokens = iter(self._encoder.encode([text for own in texts for text in own]))
-        pieces = [[next(tokens) for _ in own] for own in texts]
-        return [self._assemble(rng, length, own) for own, (rng, length) in zip(pieces, draws, strict=True)]
+        drawn = [self._needles(rng, length) for rng, length in draws]
+        texts = [
+            _texts(needles, rng.permutation(len(needles)))
+            for needles, (rng, _) in zip(drawn, draws, strict=True)
+        ]
+        tokens = iter(self._encoder.encode([text for document in texts for text in document]))
+        encoded = [[next(tokens) for _ in document] for document in texts]
+        return [
+            self._assemble(rng, length, pieces) for pieces, (rng, length) in zip(encoded, draws, strict=True)
+        ]
 
     def _needles(self, rng: np.random.Generator, length: int) -> list[Needle]:
         count = int(rng.integers(1, self._most + 1))

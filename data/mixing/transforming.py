@@ -22,7 +22,7 @@ from .transform import Given, Inserted, Piece, Transform
 def transformed(
     name: str,
     source: Selection,
-    own: Candidates,
+    offer: Candidates,
     drawn: Drawn,
     documents: Documents,
     encoder: Encoder,
@@ -33,12 +33,12 @@ def transformed(
     """Give a source's items, no more tokens than were drawn; what a transform left out, and what insertions
     pushed out, is counted."""
     index = drawn.index
-    items = replace(Items.whole(own.row[index], drawn.taken), start=own.start[index])
+    items = replace(Items.whole(offer.row[index], drawn.taken), start=offer.start[index])
     if source.transform is None:
         return items, Counts()
     kind = source.transform.made
     table = Table(name, len(documents), writer)
-    identities = hashed(own.key[index], seed)
+    identities = hashed(offer.key[index], seed)
     for group in groups(drawn.part, kind.documents):
         # The first document names the group, so that the draw is the same wherever its documents lie.
         rng = np.random.default_rng([seed, int(drawn.copy[group[0]]), int(identities[group[0]])])

@@ -62,9 +62,9 @@ def best_fit(lengths: np.ndarray, size: int) -> np.ndarray:
             else:
                 placed[at : at + count] = numbers if each == 1 else np.repeat(numbers, each)[:count]
             at += count
-    found = np.empty_like(placed)
-    found[order] = placed
-    return found
+    bin_of = np.empty_like(placed)
+    bin_of[order] = placed
+    return bin_of
 
 
 @dataclass
@@ -88,10 +88,10 @@ class _Bins:
             taken = list(range(self.count, self.count + wanted))
             self.count += wanted
         else:
-            own = self.open[remainder]
-            taken = own[-wanted:]
-            del own[-wanted:]
-            if not own:
+            bins = self.open[remainder]
+            taken = bins[-wanted:]
+            del bins[-wanted:]
+            if not bins:
                 del self.open[remainder], self.remainders[at]
         full, rest = divmod(min(count, len(taken) * each), each)
         self._put(taken[:full], remainder - each * length)
@@ -108,11 +108,15 @@ class _Bins:
             self.open[left] += numbers
 
 
+def numbered(counts: np.ndarray) -> np.ndarray:
+    """Give 0, 1, ... count - 1 (int64) for each of the counts, one after the other."""
+    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
 def _fragments(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     counts = -(-lengths // size)
     item = np.repeat(np.arange(len(lengths)), counts)
-    nth = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
-    start = nth * size
+    start = numbered(counts) * size
     return item, start, np.minimum(lengths[item] - start, size)
 
 
@@ -122,7 +126,7 @@ def _concatenated(lengths: np.ndarray, size: int, order: np.ndarray) -> Packing:
     begins = ends - lengths[order]
     counts = np.where(lengths[order] > 0, -(-ends // size) - begins // size, 0)
     nth = np.repeat(np.arange(len(order)), counts)
-    number = np.arange(len(nth)) - np.repeat(np.cumsum(counts) - counts, counts) + begins[nth] // size
+    number = numbered(counts) + begins[nth] // size
     start, stop = np.maximum(begins[nth], number * size), np.minimum(ends[nth], (number + 1) * size)
     return Packing(
         item=order[nth],

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from .fit import Fit, pack
+from .fit import Fit, numbered, pack
 
 SEGMENT = np.dtype(
     [
@@ -136,8 +136,8 @@ def tables(
             scope = replace(scope, positions="continuous")  # a pack that is one group: the same
         scoped.setdefault(scope, []).append(items)
     scopes = list(scoped)
-    items = Items.joined([part for own in scoped.values() for part in own])
-    counts = [sum(part.count for part in own) for own in scoped.values()]
+    items = Items.joined([part for same_scope in scoped.values() for part in same_scope])
+    counts = [sum(part.count for part in same_scope) for same_scope in scoped.values()]
     pieces = _arranged(np.split(items.lengths(), np.cumsum(counts)[:-1]), size, fit, rng)
     segments, piece = _spans(items, pieces)
     opens = np.diff(pieces.pack[piece], prepend=-1) != 0
@@ -148,9 +148,9 @@ def tables(
 
 def _arranged(lengths: Sequence[np.ndarray], size: int, fit: Fit, rng: np.random.Generator) -> _Pieces:
     """Pack the items of each scope by themselves and put all packs into a drawn order."""
-    packings = [pack(own, size, fit=fit, rng=rng) for own in lengths]
+    packings = [pack(each, size, fit=fit, rng=rng) for each in lengths]
     packs = np.cumsum([0, *(packing.packs for packing in packings)])
-    items = np.cumsum([0, *(len(own) for own in lengths)])
+    items = np.cumsum([0, *(len(each) for each in lengths)])
     number = np.concatenate([packing.pack + packs[at] for at, packing in enumerate(packings)])
     place = rng.permutation(packs[-1])[number]
     rank = np.concatenate([packing.rank for packing in packings])
@@ -180,7 +180,7 @@ def _spans(items: Items, pieces: _Pieces) -> tuple[np.ndarray, np.ndarray]:
     low[many] = np.searchsorted(ends, first[many], side="right")
     counts[many] = np.searchsorted(begins, (first + pieces.length)[many], side="left") - low[many]
     piece = np.repeat(np.arange(len(first)), counts)
-    span = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    span = numbered(counts) + np.repeat(low, counts)
     start = np.maximum(first[piece], begins[span])
     segments = np.zeros(len(piece), SEGMENT)
     segments["document"] = items.row[spans[span]]

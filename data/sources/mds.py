@@ -50,8 +50,8 @@ class MdsReader(SourceReader):
                 name=input.name.removesuffix(f"/{INDEX}"),
                 size=sum(shard.stored for shard in self._shards(input)),
             )
-            for own, input in folders.items()
-            if not any(own != folder and own.startswith(folder) for folder in folders)
+            for folder, input in folders.items()
+            if not any(folder != other and folder.startswith(other) for other in folders)
         ]
 
     def pieces(self, input: Input, size: int) -> Iterator[Piece]:

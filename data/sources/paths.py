@@ -137,12 +137,12 @@ def _local(
 
 
 def _walk(root: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> list[Path]:
-    found: list[Path] = []
+    paths: list[Path] = []
     for place, folders, names in os.walk(root):
         below = Path(place).relative_to(root)
         folders[:] = [name for name in folders if not _excluded(below / name, exclude)]
-        found += [below / name for name in names if _taken(name, suffixes)]
-    return [path for path in sorted(found) if not _excluded(path, exclude) and (root / path).is_file()]
+        paths += [below / name for name in names if _taken(name, suffixes)]
+    return [path for path in sorted(paths) if not _excluded(path, exclude) and (root / path).is_file()]
 
 
 def _remote(

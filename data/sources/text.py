@@ -56,12 +56,16 @@ class FilesReader(SourceReader):
         together: dict[str, list[Input]] = {}
         for file in files:
             together.setdefault(self._document(file), []).append(file)
-        return [file for own in together.values() for file in sorted(own, key=lambda f: f.name.split("/"))]
+        return [
+            file
+            for repository in together.values()
+            for file in sorted(repository, key=lambda file: file.name.split("/"))
+        ]
 
     def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
         documents = groupby(inputs, self._document)
         spans = [tuple(Span(input=file) for file in files) for _, files in documents]
-        return gathered(((own, sum(span.input.size for span in own)) for own in spans), size)
+        return gathered(((document, sum(span.input.size for span in document)) for document in spans), size)
 
     def read(self, unit: Unit, skip: int = 0) -> Iterator[Raw]:
         documents = groupby((span.input for span in unit.spans), self._document)
