@@ -3,8 +3,7 @@
 A GGUF can hold any fixed frequencies, as divisors in `rope_freqs.weight`, for the model types that load it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..families import SLIDING
@@ -35,7 +34,6 @@ class Gguf:
     long: Any = None
     short: Any = None
     original: int = 0
-    stated: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(config: Config, question: Question) -> Reading:
@@ -53,7 +51,7 @@ def convert(model_type: str, given: Given) -> Gguf:
     if kind == "linear" and stated.get("factor") is not None:
         return Gguf(scaling="linear", factor=stated["factor"])
     if kind == "yarn" and stated.get("factor") is not None:
-        return Gguf(scaling="yarn", factor=stated["factor"], original=original, stated=stated)
+        return Gguf(scaling="yarn", factor=stated["factor"], original=original)
     if kind == "llama3" and model_type in LOADS_DIVISORS:
         plain, blended = given.plain(), given.llama3()
         return Gguf(divisors=(plain.inv_freq / blended.inv_freq)[0].tolist())
