@@ -52,7 +52,7 @@ class Candidate:
 
     def json(self) -> dict[str, Any]:
         """Return the journal's form."""
-        vector: dict[str, Any] = {"factors": self.factors, "first_tokens": self.first_tokens}
+        vector: dict[str, Any] = {"factors": list(self.factors), "first_tokens": self.first_tokens}
         return vector if self.critical is None else vector | {"critical": self.critical}
 
 
