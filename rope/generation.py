@@ -10,8 +10,6 @@ Tokens that assisted generation only proposes count as tokens of their request.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,22 +28,12 @@ CURE = "pass lengths, how long each request may become (around generate: rope.st
 "what makes frequencies that never change"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Filled:
-    """Record what a cache was filled with."""
-
-    frequencies: tuple[str, ...]
-    "fingerprint of each row's"
-    tokens: Tensor | None
-    "[B, N]; None where it was filled from embeddings"
-    positions: Tensor
-    "[B or 1, N]"
-
-
 class Requests:
     """Tell attention the length of each row's request, and refill a cache when its frequencies change.
 
-    `before` and `after` are forward hooks of the decoder that owns the layers.
+    `before` and `after` are forward hooks of the decoder that owns the layers. What a cache was filled with
+    is its `_ropewalk`: the fingerprints of each row's frequencies, and the ids and positions, [2, B, N], with
+    id -1 for what was given as an embedding.
     """
 
     def __init__(self, record: Installed) -> None:
@@ -53,69 +41,78 @@ class Requests:
         self.stated: Tensor | int | None = None
         "tokens [B] or for all rows, where a forward itself states no lengths"
         self._asked = 0
-        self._filled: Filled | None = None
-        self._witness: tuple[int, Tensor] | None = None
+        self._filled: tuple[tuple[str, ...], Tensor] | None = None
+        self._witness: tuple[Any, Tensor] | None = None
+        "a layer of a cache that is refilled, and its keys before"
 
     def before(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Add `lengths` [B, 1] to a forward; a forward with `attend` brings its own."""
         if kwargs.get("attend") is not None:
             return None
-        kwargs = (_by_name(decoder, args) if args else {}) | kwargs
-        tokens = kwargs.get("input_ids")
-        given = tokens if tokens is not None else kwargs["inputs_embeds"]
+        by_place = inspect.signature(decoder.forward).bind_partial(*args).arguments if args else {}
+        kwargs = by_place | kwargs
+        ids, positions = kwargs.get("input_ids"), kwargs.get("position_ids")
+        if ids is None:
+            ids = torch.full_like(kwargs["inputs_embeds"][..., 0], -1, dtype=torch.long)
         cache = _given_cache(kwargs)
         past = int(cache.get_seq_length()) if cache is not None else 0
-        positions = kwargs.get("position_ids")
-        if positions is None:
-            positions = torch.arange(past, past + given.shape[1], device=given.device)[None]
-        if kwargs.get("lengths") is None:
-            kwargs["lengths"] = self.stated
-        lengths = request_lengths(kwargs, positions, past + given.shape[1], given.shape[0])
-        now = tuple(self.record.at_length(FULL, n).fingerprint for n in lengths.tolist())
+        stop = past + ids.shape[1]
+        positions = torch.arange(past, stop, device=ids.device) if positions is None else positions
+        new = torch.stack((ids, positions.expand_as(ids)))
+        stated = self.stated if kwargs.get("lengths") is None else kwargs["lengths"]
+        lengths = _request_lengths(stated, kwargs.get("attention_mask"), new[1], stop)
         kwargs["lengths"] = lengths[:, None]
-        before = getattr(cache, "_ropewalk", None) if past else None
-        self._asked, self._witness = given.shape[1], None
-        self._filled = _grown(before, tokens, positions, now) if before or not past else None
-        if past and (before is None or before.frequencies != now):
-            kwargs |= self._refill(cache, past, kwargs.get("attention_mask"))
+        nothing = (), new[..., :0]
+        then, known = getattr(cache, "_ropewalk", nothing) if past else nothing
+        now = tuple(self.record.at_length(FULL, n).fingerprint for n in lengths.tolist())
+        whole = torch.cat((known, new), dim=-1)
+        self._asked, self._filled, self._witness = ids.shape[1], (now, whole), None
+        if past and then != now:
+            kwargs |= self._refill(cache, past, whole, kwargs.get("attention_mask"))
             kwargs.pop("cache_position", None)  # before 5.4: the slots of the tokens asked for, not of all
         return (), kwargs
 
-    def _refill(self, cache: Any, past: int, mask: Any) -> dict[str, Any]:
+    def _refill(self, cache: Any, past: int, whole: Tensor, mask: Any) -> dict[str, Any]:
         """Empty the cache and return the arguments that run all tokens of it again."""
-        whole = self._filled
-        known = 0 if whole is None or whole.tokens is None else whole.tokens.shape[1] - self._asked
-        if whole is None or known != past:
+        known = 0 if (whole[0] < 0).any() else whole.shape[-1] - self._asked
+        if known != past:
             raise RopeError(
                 f"rope.{self.record.scheme.name}: a cache must have been filled by this model from "
                 "input_ids and not been cropped (assisted generation does so) when frequencies change, got "
                 f"{past} tokens in it and {known} known; {CURE}"
             )
         # No frequency that changes has touched these keys: only layers with a sliding window come before.
-        place = next((i for i, layer in enumerate(cache.layers) if not layer.is_sliding), 0)
-        self._witness = place, cache.layers[place].keys[:, :, :past].clone()
-        _empty(cache)
-        tokens = {"input_ids": whole.tokens, "position_ids": whole.positions}
-        return tokens | {"attention_mask": _padding(mask)}
+        layer = next((layer for layer in cache.layers if not layer.is_sliding), cache.layers[0])
+        self._witness = layer, layer.keys[:, :, :past].clone()
+        cache.reset()
+        for layer in cache.layers:  # transformers before 5.18 leaves zeros in those that grow
+            if isinstance(layer, DynamicLayer):
+                layer.keys = layer.values = None
+                layer.is_initialized = False
+        # `generate` may have prepared masks of the last queries: a decoder makes those of all from padding.
+        mask = next(iter(mask.values())) if isinstance(mask, dict) else mask
+        padding = mask.arguments.get("attention_mask") if isinstance(mask, LazyMask) else mask
+        return {"input_ids": whole[0], "position_ids": whole[1], "attention_mask": padding}
 
     def after(self, decoder: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
         """Remember what the cache holds, and return only the tokens that were asked for."""
         if kwargs.get("attend") is not None:
             return None
+        if self._witness is not None:
+            self._check_same_rows(*self._witness)
+            self._witness = None
         cache = _given_cache(kwargs)
         cache = getattr(output, CACHE) if cache is None else cache
-        if self._witness is not None:
-            self._check_same_rows(cache, *self._witness)
-        if cache is not None and self._filled is not None:
+        if cache is not None:
             cache._ropewalk = self._filled
         output.last_hidden_state = output.last_hidden_state[:, -self._asked :]
         if output.hidden_states is not None:
             output.hidden_states = tuple(states[:, -self._asked :] for states in output.hidden_states)
         return output
 
-    def _check_same_rows(self, cache: Any, place: int, keys: Tensor) -> None:
+    def _check_same_rows(self, layer: Any, keys: Tensor) -> None:
         """Refuse rows that changed places, as in beam search, by the keys of a layer before and after."""
-        past, again = keys.shape[2], cache.layers[place].keys
+        past, again = keys.shape[2], layer.keys
         kept = again.shape[2] >= past + self._asked  # else a window has closed on the first ones
         if kept and not torch.allclose(again[:, :, :past], keys, rtol=1e-2, atol=1e-2):
             raise RopeError(
@@ -124,60 +121,20 @@ class Requests:
             )
 
 
-def _given_cache(kwargs: Mapping[str, Any]) -> Any:
+def _given_cache(kwargs: dict[str, Any]) -> Any:
     """Return the cache that a forward was given, under the name of today or the one before, or None."""
     return kwargs.get(CACHE, kwargs.get("past_key_values"))
 
 
-def _empty(cache: Any) -> None:
-    """Let a cache forget every token; transformers before 5.18 leaves zeros in the layers that grow."""
-    cache.reset()
-    for layer in cache.layers:
-        if isinstance(layer, DynamicLayer):
-            layer.keys = layer.values = None
-            layer.is_initialized = False
-
-
-def request_lengths(kwargs: dict[str, Any], positions: Tensor, stop: int, rows: int) -> Tensor:
+def _request_lengths(stated: Any, mask: Any, positions: Tensor, stop: int) -> Tensor:
     """Return the tokens of each row's own request so far, [B], or those the caller stated."""
-    stated, mask = kwargs.get("lengths"), kwargs.get("attention_mask")
-    if stated is not None:
-        return _one_each(torch.as_tensor(stated, device=positions.device), rows)
-    if isinstance(mask, Tensor) and mask.ndim == 2:
-        return mask[:, :stop].sum(1)
-    return (positions[:, -1] + 1).expand(rows)
-
-
-def _one_each(stated: Tensor, rows: int) -> Tensor:
-    """Return stated lengths for each row of a batch, in which `generate` may repeat every request."""
-    stated = stated.reshape(-1)
-    if rows % len(stated):
+    if stated is None:
+        padded = isinstance(mask, Tensor) and mask.ndim == 2
+        return mask[:, :stop].sum(1) if padded else positions[:, -1] + 1
+    rows, stated = len(positions), torch.as_tensor(stated, device=positions.device).reshape(-1)
+    if rows % len(stated):  # `generate` may repeat every request
         raise RopeError(
             f"rope.lengths: must be one number, or one for each of {rows} requests, got {len(stated)}; "
             "state the tokens each row may become"
         )
     return stated.repeat_interleave(rows // len(stated))
-
-
-def _by_name(decoder: nn.Module, args: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the positional arguments of a forward by their names."""
-    return inspect.signature(decoder.forward).bind_partial(*args).arguments
-
-
-def _grown(
-    before: Filled | None, tokens: Tensor | None, positions: Tensor, frequencies: tuple[str, ...]
-) -> Filled:
-    """Append tokens and their positions to what a cache was filled with."""
-    if before is None:
-        return Filled(tokens=tokens, positions=positions, frequencies=frequencies)
-    rows = max(before.positions.shape[0], positions.shape[0])
-    at = torch.cat((before.positions.expand(rows, -1), positions.expand(rows, -1)), dim=1)
-    known = before.tokens is not None and tokens is not None
-    joined = torch.cat((before.tokens, tokens), dim=1) if known else None  # pyright: ignore[reportArgumentType]
-    return Filled(tokens=joined, positions=at, frequencies=frequencies)
-
-
-def _padding(mask: Any) -> Any:
-    """Return what `generate` prepared masks of the last queries from, for a decoder to make those of all."""
-    mask = next(iter(mask.values())) if isinstance(mask, dict) else mask
-    return mask.arguments.get("attention_mask") if isinstance(mask, LazyMask) else mask

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..families import FULL
-from .reader import ORIGINAL, Config, Question, Reader
-from .serving import READERS, VERDICTS, judge
+from .reader import LAYOUTS, ORIGINAL, Config, Question, Reader
+from .serving import READERS, judge
 from .trained import Trained
 
 Change = tuple[tuple[str, ...], Any]
@@ -35,7 +35,7 @@ def config_faults(config: Config, trained: Trained | None) -> Iterator[str]:
 def type_faults(config: Config, tokenizer: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield what is no number or no object where everything else relies on it."""
     parts: list[tuple[str, Any]] = [("config", config), ("tokenizer_config.json ", tokenizer)]
-    for layout in ("rope_parameters", "rope_scaling"):
+    for layout in LAYOUTS:
         stated = config.get(layout)
         parts += [(f"config.{layout}", stated)]
         parts += [(f"config.{layout}.{FULL}", stated.get(FULL))] if isinstance(stated, Mapping) else []
@@ -61,18 +61,18 @@ def tokenizer_faults(tokenizer: Mapping[str, Any] | None, window: int) -> Iterat
 
 def stated_scaling(config: Config) -> dict[str, Any]:
     """Return what the config states of scaling on the layers that see everything, the newer layout first."""
-    for layout in ("rope_parameters", "rope_scaling"):
+    for layout in LAYOUTS:
         stated = config.get(layout)
         if isinstance(stated, Mapping) and stated:
-            full = stated.get(FULL, stated)
-            return dict(full or {}) | {"rope_type": (full or {}).get("rope_type", (full or {}).get("type"))}
+            full = stated.get(FULL, stated) or {}
+            return dict(full) | {"rope_type": full.get("rope_type", full.get("type"))}
     return {}
 
 
 def theta_faults(config: Config) -> Iterator[str]:
     """Find a theta that is nowhere: every reader then takes a default of its own, mostly 10,000."""
     stated = stated_scaling(config)
-    layouts = [config, *(config.get(name) or {} for name in ("rope_parameters", "rope_scaling"))]
+    layouts = [config, *(config.get(name) or {} for name in LAYOUTS)]
     nested = [layout.get(FULL) or {} for layout in layouts[1:]]
     if any(layout.get("rope_theta") is not None for layout in [*layouts, *nested]):
         return
@@ -144,7 +144,7 @@ def cure(
 
 def ranks(config: Config, trained: Trained, question: Question) -> list[int]:
     """Return every reader's verdict on a config, 0 the best."""
-    return [VERDICTS.index(judge(reader, config, trained, question).verdict) for reader in READERS]
+    return [judge(reader, config, trained, question).rank for reader in READERS]
 
 
 def _changes(config: Config, wanted: Mapping[str, Any]) -> Iterator[Change]:

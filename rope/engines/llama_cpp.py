@@ -3,8 +3,7 @@
 A GGUF can hold any fixed frequencies, as divisors in `rope_freqs.weight`, for the model types that load it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..families import SLIDING
@@ -35,7 +34,6 @@ class Gguf:
     long: Any = None
     short: Any = None
     original: int = 0
-    stated: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(config: Config, question: Question) -> Reading:
@@ -50,10 +48,8 @@ def convert(model_type: str, given: Given) -> Gguf:
     """Return what the converter writes; what it has no words for it drops without an error."""
     stated, kind = given.parameters, given.kind
     original = int(stated.get(ORIGINAL) or given.window)
-    if kind == "linear" and stated.get("factor") is not None:
-        return Gguf(scaling="linear", factor=stated["factor"])
-    if kind == "yarn" and stated.get("factor") is not None:
-        return Gguf(scaling="yarn", factor=stated["factor"], original=original, stated=stated)
+    if kind in ("linear", "yarn") and stated.get("factor") is not None:
+        return Gguf(scaling=kind, factor=stated["factor"])
     if kind == "llama3" and model_type in LOADS_DIVISORS:
         plain, blended = given.plain(), given.llama3()
         return Gguf(divisors=(plain.inv_freq / blended.inv_freq)[0].tolist())
@@ -65,9 +61,7 @@ def convert(model_type: str, given: Given) -> Gguf:
             short=given.needed("short_factor"),
             original=original,
         )
-    if kind in ("longrope", "su"):
-        return Gguf(scaling="longrope")
-    return Gguf()
+    return Gguf(scaling="longrope" if kind in ("longrope", "su") else "none")
 
 
 def run(gguf: Gguf, given: Given, question: Question) -> Reading:
@@ -87,9 +81,7 @@ def _frequencies(gguf: Gguf, given: Given, allocated: int) -> Frequencies:
         # The stated attention factor is overwritten by YaRN's own; the ramp's ends are always whole.
         return given.yarn(scale_at(gguf.factor) * gguf.attn_factor, truncate=True)
     divisors = gguf.divisors or (gguf.long if allocated > gguf.original else gguf.short)
-    if divisors:
-        return given.divided(divisors, gguf.attn_factor)
-    return given.divided(float(gguf.factor), gguf.attn_factor)
+    return given.divided(divisors or float(gguf.factor), gguf.attn_factor)
 
 
 def gguf_with(base: Base, frequencies: Frequencies) -> dict[str, Any]:

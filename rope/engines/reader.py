@@ -18,6 +18,8 @@ from ..scheme import Base, Frequencies, RopeError, inverse_frequencies, make_sch
 from ..schemes.yarn import scale_at, stated_scale
 
 ORIGINAL = "original_max_position_embeddings"
+LAYOUTS = ("rope_parameters", "rope_scaling")
+"where a config states its rope, the newer layout first"
 Config = Mapping[str, Any]
 "the fields of a config.json"
 

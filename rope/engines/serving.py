@@ -16,7 +16,7 @@ from ..scheme import Base, NotExpressible, RopeError, Scheme
 from ..schemes.yarn import scale_at
 from .llama_cpp import LOADS_DIVISORS, gguf_with
 from .llama_cpp import READER as LLAMA_CPP
-from .reader import CannotRead, Config, Question, Reader, Reading
+from .reader import LAYOUTS, CannotRead, Config, Question, Reader, Reading
 from .sglang import READER as SGLANG
 from .trained import Trained, differences
 from .transformers import READER_4, READER_5
@@ -72,6 +72,11 @@ class Serving:
     source: str = ""
     "version and file of the engine's rules"
 
+    @property
+    def rank(self) -> int:
+        """Return the place of the verdict, 0 the best."""
+        return VERDICTS.index(self.verdict)
+
 
 def serving(
     scheme: Scheme, base: Base, *, target_length: int, engine: str, model_type: str = "llama"
@@ -100,13 +105,9 @@ def serving_of(trained: Trained, engine: str, model_type: str) -> Serving:
     if engine == "llama.cpp":
         tried += ([served] for served in _as_gguf(written, trained, model_type))
     # Among equals the fewest differences count, and then the ordinary config, which comes first.
-    best = min(tried, key=lambda answers: (_rank(_together(answers)), answers[0].why.count(";")))
+    best = min(tried, key=lambda answers: (_together(answers).rank, answers[0].why.count(";")))
     answer = _together(best)
     return replace(answer, config=None) if answer.verdict == "no" else answer
-
-
-def _rank(answer: Serving) -> int:
-    return VERDICTS.index(answer.verdict)
 
 
 def _fields(base: Base, model_type: str) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _variants(written: dict[str, Any], trained: Trained) -> Iterator[dict[str, A
 def with_rope(config: Config, more: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     """Return a config with more in both layouts of its rope."""
     layouts = {}
-    for key in ("rope_parameters", "rope_scaling"):
+    for key in LAYOUTS:
         stated = config.get(key) or {}
         full = {FULL: {**stated[FULL], **more}} if FULL in stated else more
         layouts |= {key: {**stated, **full}} if stated else {}
@@ -196,7 +197,7 @@ def _as_gguf(written: dict[str, Any], trained: Trained, model_type: str) -> Iter
 
 def _together(answers: Sequence[Serving]) -> Serving:
     """Return the answer for all versions of an engine, newest first: an older one's error is a difference."""
-    worst = max(answers, key=_rank)
+    worst = max(answers, key=lambda answer: answer.rank)
     if worst is answers[0] or answers[0].verdict == worst.verdict:
         return worst
     return replace(worst, verdict="difference", why=f"only {worst.source.partition(':')[0]}; {worst.why}")

@@ -14,13 +14,13 @@ from ..families import FULL, SLIDING
 from ..hf import read_base
 from ..record import Installed
 from ..scheme import Base, Frequencies, Scheme, make_scheme
-from .reader import ORIGINAL, Config, Reading
+from .reader import LAYOUTS, ORIGINAL, Config, Reading
 
 EXACT = 1e-6
 "largest relative difference of a frequency or the attention scale that counts as none"
 ENGINE_KEYS = ("attn_factor", "short_mscale", "long_mscale", "max_trained_positions", "mixed_b", "alpha")
 "what engines read beside transformers' own keys"
-LAYOUTS = ("rope_parameters", "rope_scaling", "rope_theta", ORIGINAL)
+ROPE = (*LAYOUTS, "rope_theta", ORIGINAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def trained_by_us(config: Config, ours: Mapping[str, Any]) -> Trained:
     """Return what `ropewalk.json` says, whatever became of the config's rope."""
     rope = ours["rope"]
     # The config is asked for heads and windows only, so that a broken rope cannot hide the truth.
-    bare: dict[str, Any] = {key: value for key, value in config.items() if key not in LAYOUTS}
+    bare: dict[str, Any] = {key: value for key, value in config.items() if key not in ROPE}
     nested = config.get("rope_parameters") or {}
     bare["rope_theta"] = rope["theta"]
     if "partial_rotary_factor" in nested:
@@ -94,7 +94,7 @@ def trained_by_config(config: Config) -> Trained:
 def without_engine_keys(config: Config) -> dict[str, Any]:
     """Return a config without what single engines read beside the common keys."""
     cleaned = dict(config)
-    for layout in ("rope_parameters", "rope_scaling"):
+    for layout in LAYOUTS:
         if isinstance(config.get(layout), Mapping):
             cleaned[layout] = {key: value for key, value in config[layout].items() if key not in ENGINE_KEYS}
     return cleaned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..families import FULL
 from ..scheme import RopeError
 from .faults import config_faults, cure, theta_faults, tokenizer_faults, type_faults, written
 from .reader import CannotRead, Config, Question, Reader, Reading
-from .serving import ENGINES, READERS, VERDICTS, Serving, judge, serving_of, started
+from .serving import ENGINES, READERS, judge, serving_of, started
 from .trained import Trained, trained_by_config, trained_by_us
 from .transformers import ASKED
 
@@ -27,15 +27,15 @@ class Row:
 
     reader: Reader
     layer_type: str
-    reading: Reading | None
+    reading: Reading | None = None
     "None where it stops"
-    verdict: str
+    verdict: str = "not compared"
     "exact, difference, no; or not compared, where nothing says what was trained"
-    why: str
-    flags: tuple[str, ...]
-    trained_error: float | None
+    why: str = ""
+    flags: tuple[str, ...] = ()
+    trained_error: float | None = None
     "largest error of cos and sin near the end of the trained length"
-    target_error: float | None
+    target_error: float | None = None
     "and of the target length"
 
     def facts(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class FolderReport:
     faults: tuple[str, ...]
     trained: Trained | None
     target_length: int | None
-    engines: tuple[str, ...] = field(default=())
+    engines: tuple[str, ...] = ()
     "engines that were named: their readers must compute what was trained"
 
     @property
@@ -195,43 +195,31 @@ def _row(
     target_length: int | None,
 ) -> Row:
     """Ask one reader about one kind of layer."""
-    reading, errors, flags = None, (None, None), ()
-    verdict, why = "not compared", ""
+    row = Row(reader=reader, layer_type=question.layer_type)
     try:
-        reading = reader.ask(config, question)
-        if trained is not None:
-            judged = judge(reader, config, trained, question)
-            verdict, why, flags = judged.verdict, judged.why, judged.flags
-            at_target, _ = started(reader, config, trained.target_length, question)
-            lengths = (trained.target_length, target_length or trained.target_length)
-            errors = tuple(
-                angle_error(at_target.at(n), trained.frequencies(question.layer_type, n), n) for n in lengths
-            )
+        row = replace(row, reading=reader.ask(config, question))
+        if trained is None:
+            return row
+        judged = judge(reader, config, trained, question)
+        row = replace(row, verdict=judged.verdict, why=judged.why, flags=judged.flags)
+        at_target, _ = started(reader, config, trained.target_length, question)
+        lengths = (trained.target_length, target_length or trained.target_length)
+        errors = [
+            angle_error(at_target.at(n), trained.frequencies(question.layer_type, n), n) for n in lengths
+        ]
+        return replace(row, trained_error=errors[0], target_error=errors[1])
     except CannotRead as error:
-        verdict, why = "no", f"an error: {error}"
-    return Row(
-        reader=reader,
-        layer_type=question.layer_type,
-        reading=reading,
-        verdict=verdict,
-        why=why,
-        flags=flags,
-        trained_error=errors[0],
-        target_error=errors[1],
-    )
+        return replace(row, verdict="no", why=f"an error: {error}")
 
 
 def _curable(rows: Sequence[Row], config: Config, trained: Trained) -> Iterator[str]:
     """Yield a fault where another config would serve better: what the reader computes, and what to write."""
-    best: dict[str, Serving] = {}
+    engines, model_type = {row.reader.engine for row in rows}, str(config.get("model_type"))
+    best = {engine: serving_of(trained, engine, model_type) for engine in engines}
     for row in rows:
-        engine = row.reader.engine
-        if engine not in best:
-            best[engine] = serving_of(trained, engine, str(config.get("model_type")))
-        could, question = best[engine], Question(layer_type=row.layer_type)
+        could, question = best[row.reader.engine], Question(layer_type=row.layer_type)
         now = judge(row.reader, config, trained, question)
-        better = VERDICTS.index(could.verdict) < VERDICTS.index(now.verdict)
-        if better and could.config is not None and "gguf" not in could.config:
+        if could.rank < now.rank and could.config is not None and "gguf" not in could.config:
             wanted = {**could.config, "head_dim": trained.bases[row.layer_type].head_dim}
             changes = cure(config, wanted, trained, row.reader, question)
             got = "; ".join([*_lost(row, could.config["rope_parameters"]), now.why])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..scheme import Frequencies
-from .reader import CannotRead, Config, Given, Question, Reader, Reading, static, within
+from .reader import LAYOUTS, CannotRead, Config, Given, Question, Reader, Reading, static, within
 from .transformers import resolve
 
 KEPT_WINDOW = ("longrope", "llama3", "yarn")
@@ -40,7 +40,7 @@ def read(config: Config, question: Question) -> Reading:
 
 def _check_names(config: Config) -> None:
     """Raise where the old and the new name of the type differ, as vLLM does."""
-    for key in ("rope_parameters", "rope_scaling"):
+    for key in LAYOUTS:
         stated: Any = config.get(key) or {}
         new, old = stated.get("rope_type"), stated.get("type")
         if new and old and new != old and (old, new) != ("su", "longrope"):

@@ -115,8 +115,7 @@ class Ledger:
 
 def _line(trial: Trial) -> dict[str, Any]:
     """Return the journal's form of a trial, in JSON values."""
-    candidate = trial.candidate.json()
-    return candidate | {"factors": list(candidate["factors"]), "documents": list(trial.documents)}
+    return trial.candidate.json() | {"documents": list(trial.documents)}
 
 
 def _open_journal(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:

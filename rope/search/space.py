@@ -52,7 +52,7 @@ class Candidate:
 
     def json(self) -> dict[str, Any]:
         """Return the journal's form."""
-        vector: dict[str, Any] = {"factors": self.factors, "first_tokens": self.first_tokens}
+        vector: dict[str, Any] = {"factors": list(self.factors), "first_tokens": self.first_tokens}
         return vector if self.critical is None else vector | {"critical": self.critical}
 
 
@@ -87,6 +87,11 @@ class Space:
         return self.base.rotary_dim // 2
 
     @property
+    def lowest(self) -> int:
+        """Return the least lambda in steps: 1."""
+        return GRID
+
+    @property
     def highest(self) -> int:
         """Return the largest lambda in steps: 1 + s as in the public code (the paper says 1.25 s)."""
         return round(GRID * (1 + self.factor))
@@ -112,12 +117,16 @@ class Space:
         """Redraw each lambda with probability 0.3 between its neighbours, again until the vector is new."""
         steps, first = list(parent.steps), parent.first_tokens
         while True:
-            redraw(random, steps, 0, GRID, self.highest)
+            redraw(random, steps, parent.critical or 0, self.lowest, self.highest)
             if len(self.choices) > 1 and random.random() < PROBABILITY:
                 first = int(random.choice(self.choices))
-            child = Candidate(steps=tuple(steps), first_tokens=first)
+            child = self.child(parent, steps, first)
             if not seen(child):
                 return child
+
+    def child(self, parent: Candidate, steps: Sequence[int], first_tokens: int) -> Candidate:
+        """Return the vector that a parent's redrawn steps make."""
+        return Candidate(steps=tuple(steps), first_tokens=first_tokens)
 
     def cross(
         self, random: np.random.Generator, better: Candidate, other: Candidate, seen: Seen
@@ -202,17 +211,10 @@ class CriticalSpace(Space):
             made[self.level(pair, int(random.integers(self.lowest, self.highest + 1)))] = None
         return list(made)
 
-    def mutate(self, random: np.random.Generator, parent: Candidate, seen: Seen) -> Candidate:
-        """Redraw from the critical pair on, within s and 2 s, then the base below it (algorithm 2)."""
+    def child(self, parent: Candidate, steps: Sequence[int], first_tokens: int) -> Candidate:
+        """Keep what is redrawn from the critical pair on, within s and 2 s, over a new base (algorithm 2)."""
         assert parent.critical is not None
-        steps, first = list(parent.steps), parent.first_tokens
-        while True:
-            redraw(random, steps, parent.critical, self.lowest, self.highest)
-            if len(self.choices) > 1 and random.random() < PROBABILITY:
-                first = int(random.choice(self.choices))
-            child = self.complete(parent.critical, steps[parent.critical :], first)
-            if not seen(child):
-                return child
+        return self.complete(parent.critical, steps[parent.critical :], first_tokens)
 
     def cross(
         self, random: np.random.Generator, better: Candidate, other: Candidate, seen: Seen
