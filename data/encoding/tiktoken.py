@@ -232,9 +232,13 @@ def _tokens(fields: Mapping[str, Any]) -> dict[str, int]:
     if ids != sorted(ids):
         raise Unlike("its merges are not in the order of their ids")
     names = dict.fromkeys([*_letters(), *made])
-    rest = vocab.keys() - names.keys()
-    if rest and model.get("ignore_merges"):  # they would be found as whole words, and here merged to
-        raise Unlike(f"{len(rest)} tokens of its vocabulary come from no merge")
+    if model.get(
+        "ignore_merges"
+    ):  # both find such whole words; tiktoken would merge to them too
+        rest = sorted(vocab.keys() - names.keys(), key=vocab.__getitem__)
+        if any(name[:i] in vocab and name[i:] in vocab for name in rest for i in range(1, len(name))):
+            raise Unlike("its vocabulary has tokens that come from no merge and have two of it as parts")
+        names |= dict.fromkeys(rest)
     return {name: vocab[name] for name in names}
 
 

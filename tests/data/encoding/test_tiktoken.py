@@ -98,6 +98,18 @@ def test_whole_pieces_are_looked_up_first_as_in_llama_3(tmp_path: Path):
     assert len(theirs.encode([token])[0]) == 1
 
 
+def test_a_whole_piece_that_no_merge_makes_is_found_by_both(folders: dict[str, Path], tmp_path: Path):
+    fields = read(folders["llama3"] / "tokenizer.json")
+    _whole_word("zqzq")(fields)
+    write(tmp_path / "tokenizer.json", fields)
+    write(tmp_path / "tokenizer_config.json", {"eos_token": "<|end|>"})
+    ours, theirs = pair(tmp_path)
+    assert load_encoder(tmp_path).engine == "tiktoken"
+    assert len(theirs.encode(["zqzq"])[0]) == 1
+    for text in ("zqzq", " zqzq", "zqzqzq", "xzqzq\n", "zq zqzq1zqzq"):
+        assert same(ours, theirs, text)
+
+
 def test_the_probe_refuses_a_tokenizer_that_merges_otherwise(tmp_path: Path):
     """The same file without `ignore_merges`: the reference goes by its merges, tiktoken looks up first."""
     folder, token = blocked(tmp_path, ignore_merges=False)
@@ -151,17 +163,19 @@ def _model(**changes: Any) -> Callable[[Fields], None]:
     return lambda fields: fields["model"].update(changes)
 
 
-def _whole_words(fields: Fields) -> None:
-    """Take words of the vocabulary as they are, with one in it that is a name only."""
-    fields["model"]["ignore_merges"] = True
-    fields["model"]["vocab"]["<|end|>"] = next(
-        token["id"] for token in fields["added_tokens"] if token["content"] == "<|end|>"
-    )
+def _whole_word(name: str) -> Callable[[Fields], None]:
+    """Take words of the vocabulary as they are, with one in it that no merge makes."""
+
+    def change(fields: Fields) -> None:
+        fields["model"]["ignore_merges"] = True
+        fields["model"]["vocab"][name] = len(fields["model"]["vocab"]) + len(fields["added_tokens"])
+
+    return change
 
 
 UNLIKE: dict[str, tuple[Callable[[Fields], None], str]] = {
     "merges in another order": (_swap, "order of their ids"),
-    "whole words with a name": (_whole_words, "no merge"),
+    "whole words of two tokens": (_whole_word("zq"), "no merge"),
     "a space in front": (_prefix, "plain ByteLevel"),
     "steps of another kind": (_another_step, "shape"),
     "looking behind": (_pattern(r"(?<=a)b|" + LLAMA3), "regex engines"),
