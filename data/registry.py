@@ -110,14 +110,27 @@ def _knob_model(cls: type) -> type[BaseModel]:
 
 
 def _detail(problem: ErrorDetails, name: str, cls: type) -> InitErrorDetails:
-    """Take over one of pydantic's problems; an unknown knob is told which there are."""
-    kind: str | PydanticCustomError = problem["type"]
+    """Take over one of pydantic's problems with its cure: what is usual, or which knobs there are."""
+    kind: Any = problem["type"]
+    value = list(problem["input"]) if isinstance(problem["input"], tuple) else problem["input"]
+    usual = {field.name: field.default for field in fields(cls)}  # pyright: ignore[reportArgumentType]
     if kind == "extra_forbidden":
-        has = ", ".join(field.name for field in fields(cls)) or "none"
-        kind = PydanticCustomError(
-            "unknown_knob", "must be a knob of {name}, which has {has}", {"name": name, "has": has}
+        must = f"must be a knob of {name}, which has {', '.join(usual) or 'none'}"
+        kind = PydanticCustomError("unknown_knob", "{must}", {"must": must, "cure": "correct or drop it"})
+    elif not (kind.endswith("_type") and isinstance(value, str)):
+        must = (
+            problem["msg"]
+            .replace("Input should be a valid", "must be a")
+            .replace("Input should", "must")
+            .replace("a tuple", "a list")
         )
-    return InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"], ctx=problem.get("ctx", {}))
+        default = usual.get(str(problem["loc"][0]), MISSING)
+        default = list(default) if isinstance(default, tuple) else default
+        cure = "write it without quotes or suffixes" if default is MISSING else f"usually {default}"
+        kind = PydanticCustomError(
+            "knob", "{must}", {"must": must.replace("a integer", "an integer"), "cure": cure}
+        )
+    return InitErrorDetails(type=kind, loc=problem["loc"], input=value, ctx=problem.get("ctx", {}))
 
 
 def _frozen(value: Any) -> Any:

@@ -256,7 +256,7 @@ def validate_scheme(name: str, knobs: Mapping[str, Any]) -> Scheme:
     try:
         return cls(**knobs)
     except ValidationError as error:
-        problems = [_with_cure(problem, cls) for problem in error.errors()]
+        problems = [_with_cure(problem, cls) for problem in _first_causes(error)]
         raise ValidationError.from_exception_data(name, problems) from None
 
 
@@ -287,7 +287,7 @@ def checked(cls: type, *, where: str = "") -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise RopeError("\n".join(_said(where, problem, cls) for problem in error.errors())) from error
+        raise RopeError("\n".join(_said(where, problem, cls) for problem in _first_causes(error))) from error
 
 
 def _said(where: str, problem: ErrorDetails, cls: type) -> str:
@@ -301,16 +301,29 @@ def _said(where: str, problem: ErrorDetails, cls: type) -> str:
     return f"{where}{knob}{at}: {must}, got {problem['input']!r}; {cure}"
 
 
+def _first_causes(error: ValidationError) -> list[ErrorDetails]:
+    """Leave out that a list is too short where only its wrong items make it so."""
+    return [one for one in error.errors() if one["type"] != "too_short" or not one["input"]]
+
+
 def _with_cure(problem: ErrorDetails, cls: type) -> InitErrorDetails:
-    """Take over one of pydantic's problems; a value out of bounds gets its cure."""
+    """Take over one of pydantic's problems with its cure; a number in quotes gets the recipe's own."""
     kind: Any = problem["type"]
-    if not kind.endswith(("_type", "_error")):
+    in_quotes = kind in ("int_type", "float_type") and isinstance(problem["input"], str)
+    if not in_quotes and kind != "value_error":
         must, cure = _must_and_cure(problem, cls)
         kind = PydanticCustomError("knob", "{must}", {"must": must, "cure": cure})
-    return InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"], ctx=problem.get("ctx", {}))
+    place = tuple(part for part in problem["loc"] if part not in ("name", "list"))  # of harpe's union
+    return InitErrorDetails(type=kind, loc=place, input=problem["input"], ctx=problem.get("ctx", {}))
 
 
 def _must_and_cure(problem: ErrorDetails, cls: type) -> tuple[str, str]:
-    usual = {field.name: field.default for field in fields(cls)}[str(problem["loc"][0])]
+    """Say what must hold in words of ours; a field's `description` is its cure, else what is usual."""
+    knob = str(problem["loc"][0])
+    must = problem["msg"].partition("should ")[2].replace("a valid ", "a ").replace("a tuple", "a list")
+    usual = {field.name: field.default for field in fields(cls)}[knob]
     cure = "leave it out to derive it" if usual is None else f"usually {str(usual).lower()}"
-    return "must " + problem["msg"].partition("should ")[2], "list the numbers" if usual is MISSING else cure
+    if usual is MISSING:
+        cure = "list the numbers"
+    stated = getattr(cls, "__pydantic_fields__", {}).get(knob)
+    return f"must {must}".replace("a integer", "an integer"), getattr(stated, "description", None) or cure

@@ -232,9 +232,7 @@ def _tokens(fields: Mapping[str, Any]) -> dict[str, int]:
     if ids != sorted(ids):
         raise Unlike("its merges are not in the order of their ids")
     names = dict.fromkeys([*_letters(), *made])
-    if model.get(
-        "ignore_merges"
-    ):  # both find such whole words; tiktoken would merge to them too
+    if model.get("ignore_merges"):  # both find such whole words; tiktoken would merge to them too
         rest = sorted(vocab.keys() - names.keys(), key=vocab.__getitem__)
         if any(name[:i] in vocab and name[i:] in vocab for name in rest for i in range(1, len(name))):
             raise Unlike("its vocabulary has tokens that come from no merge and have two of it as parts")

@@ -56,7 +56,9 @@ class Needles(Task):
         for name in ("lengths", "depths"):
             values = getattr(self, name)
             different = bool(values) and len(set(values)) == len(values)
-            self.require(different, name, "must be one or several different numbers", "write each once")
+            self.require(
+                different, name, "must be one or several different numbers", "write at least one, each once"
+            )
 
     @classmethod
     def sized(cls, length: int, window: int) -> Needles:

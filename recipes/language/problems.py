@@ -42,9 +42,10 @@ def key_path(location: tuple[int | str, ...], schema: type[BaseModel]) -> str:
 
 def _located(path: str, sentence: str) -> str:
     """Put the key before a sentence; one that names a key of its own is taken at its word."""
-    if not re.match(r"[a-z_][\w.\[\]]*: ", sentence):
+    named = re.match(r"([a-z_]\w*)[\w.\[\]-]*: ", sentence)
+    if named is None:
         return f"{path}: {sentence}"
-    return sentence if sentence.startswith(path) else f"{path}.{sentence}"
+    return sentence if named[1] == path.partition(".")[0] else f"{path}.{sentence}"
 
 
 def _sentence(line: Any, schema: type[BaseModel]) -> str:

@@ -61,12 +61,12 @@ def resolve(config: Config, question: Question) -> Given:
             stated.setdefault("partial_rotary_factor", config["partial_rotary_factor"])
         stated = dict(stated.get(question.layer_type, stated))
     stated.setdefault("rope_type", stated.get("type", "default"))
+    if model_type in ONLY_LONGROPE:
+        _phi3(stated)
     top = config.get(ORIGINAL, TOP_ORIGINAL.get(model_type))
     if stated["rope_type"] in ("llama3", "yarn", "longrope"):
         stated.setdefault(ORIGINAL, config["max_position_embeddings"])
         stated[ORIGINAL] = top if model_type in ONLY_LONGROPE else stated[ORIGINAL]
-    if model_type in ONLY_LONGROPE:
-        _phi3(stated)
     if missing := NEEDED.get(stated["rope_type"], set()) - set(stated):
         kind = stated["rope_type"]
         raise CannotRead(

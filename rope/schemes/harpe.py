@@ -35,7 +35,9 @@ def _kind(bases: object) -> str:
 class Harpe(Scheme):
     """Rotate each kv head with its own theta, whatever the target length."""
 
-    bases: Annotated[Name | Thetas, Discriminator(_kind)] = "published"
+    bases: Annotated[Name | Thetas, Discriminator(_kind)] = Field(
+        default="published", description="or a list of thetas; the best measured is published"
+    )
     "thetas: published, ascending or descending in even steps over the kv heads, or one a kv head"
     lowest: Theta | None = None
     "least theta of ascending and descending; None: 1e6"

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_core import ArgsKwargs
 
 from ..analysis import critical_dimension
 from ..factors import Count, Divisors, check_divisors, read_factors
 from ..hf import ROPE_TYPE, container, longrope_scale
-from ..scheme import Base, Factored, Frequencies, NotExpressible, Positive, RopeError, Tokens, scheme
+from ..scheme import Base, Factored, Frequencies, NotExpressible, Positive, RopeError, scheme
 
 ROUNDED = 12 / 13
 "least divisor that rounding a wavelength to whole tokens can give: 6.5 tokens become 6"
@@ -34,7 +34,7 @@ class LongRope(Factored):
     }
     stretch_knob = None
 
-    factors: Divisors | None = None
+    factors: Divisors | None = Field(default=None, description="name a factor file or list divisors")
     "lambda [rotary_dim / 2], as a list or the path of a factor file; None: s^min(1, i / critical pair)"
     short_factors: Divisors | None = None
     "lambda up to original_length tokens, list or path; None: `factors` hold at every length"
@@ -46,7 +46,7 @@ class LongRope(Factored):
     "wavelengths were rounded to whole tokens, so that factors down to 0.92 are no mistake"
     theta: Positive | None = None
     "base of the model the factors are for; another is refused"
-    original_length: Tokens | None = None
+    original_length: Positive | None = None
     "tokens; original length of the model the factors are for; another is refused"
 
     @model_validator(mode="before")

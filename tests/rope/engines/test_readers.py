@@ -227,8 +227,9 @@ def test_llama_cpp_rounds_the_ramp_whatever_is_stated() -> None:
 
 
 def test_phi3_of_llama_cpp_has_both_regimes() -> None:
-    for room, divisor in ((512, 1.0), (513, 2.0)):
-        read = ask("llama.cpp", CONFIGS["phi3"], max_length=room).at(room)
+    older = PHI3 | {"rope_scaling": PHI | {"type": "su"}}
+    for config, room, divisor in ((CONFIGS["phi3"], 512, 1.0), (older, 512, 1.0), (older, 513, 2.0)):
+        read = ask("llama.cpp", config, max_length=room).at(room)
         assert read.attention_scale == pytest.approx(SU)
         assert read.inv_freq[0, -1].item() == pytest.approx(5e5 ** (-46 / 48) / divisor)
 
