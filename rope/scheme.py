@@ -313,7 +313,7 @@ def _with_cure(problem: ErrorDetails, cls: type) -> InitErrorDetails:
     if not in_quotes and kind != "value_error":
         must, cure = _must_and_cure(problem, cls)
         kind = PydanticCustomError("knob", "{must}", {"must": must, "cure": cure})
-    place = tuple(part for part in problem["loc"] if part not in ("name", "list"))  # of harpe's union
+    place = tuple(part for at, part in enumerate(problem["loc"]) if at == 0 or isinstance(part, int))
     return InitErrorDetails(type=kind, loc=place, input=problem["input"], ctx=problem.get("ctx", {}))
 
 
