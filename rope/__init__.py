@@ -4,6 +4,7 @@
     relative.py      schemes that change relative positions: bands of keys
     schemes/         one file a scheme, found by being there
     families.py      the models we handle, and what their configs leave unsaid
+    keys.py          keys of a config that change attention: read, harmless or refused
     factors.py       files of LongRoPE factors, our own and published ones
     hf.py            Hugging Face's configs: `read_base` in, `config_fields` out
     analysis.py      what a scheme does to a model's frequencies, in numbers; `at_stretch`

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,6 +64,7 @@ class BandedAttention:
         """Attend in one span, of which the queries are the last tokens."""
         length, kv_heads = key.shape[2], key.shape[1]
         start = length - query.shape[2]
+        query = self._scaled(query, start, value.dtype)
         blocks = [self._tiles(*block) for block in _blocks(start, length, self._period)]
         ranges: dict[int, list[slice]] = defaultdict(list)
         for tile in (tile for block in blocks for tile in block):
@@ -79,6 +81,14 @@ class BandedAttention:
             )
         out = attend(blocks, turned, value.flatten(0, 1)[:, None], scale)
         return out.unflatten(0, (-1, kv_heads)).flatten(1, 2)
+
+    def _scaled(self, query: Tensor, start: int, dtype: torch.dtype) -> Tensor:
+        """Return queries [B, H, S, D] from place `start` on, times what the scheme has their scores times."""
+        scale = self.scheme.score_scale(self.base, np.arange(start, start + query.shape[2]))
+        if scale is None:
+            return query
+        wide = torch.promote_types(dtype, torch.float32)
+        return query * torch.as_tensor(scale, dtype=wide, device=query.device)[:, None]
 
     def _tiles(self, start: int, stop: int, origin: int) -> list[Tile]:
         """Cut what the queries at places [start, stop) meet into tiles; query 0 stands at `origin`."""

@@ -32,7 +32,7 @@ REFUSED = {model_type: reason for reason, names in _REASONS.items() for model_ty
 
 
 def check_supported(fields: Mapping[str, Any]) -> None:
-    """Refuse, by name and reason, every model whose attention we would get wrong."""
+    """Refuse, by name and reason, every kind of model whose attention we would get wrong."""
     model_type = fields.get("model_type")
     if model_type not in SUPPORTED:
         reason = REFUSED.get(str(model_type), "is not supported yet")
@@ -40,12 +40,6 @@ def check_supported(fields: Mapping[str, Any]) -> None:
             f"config.model_type: must be one of {', '.join(SUPPORTED)}, got {model_type!r}, which {reason}; "
             "use a model of a supported type"
         )
-    for key in ("attn_logit_softcapping", "use_bidirectional_attention"):
-        if fields.get(key):
-            raise RopeError(
-                f"config.{key}: must be off, got {fields[key]}, which our attention does not do; "
-                "use a causal model without soft caps"
-            )
 
 
 def windows(fields: Mapping[str, Any], trained_length: int) -> dict[str, int | None]:

@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .families import DEFAULT_THETA, FULL, ONLY_LONGROPE, SLIDING, check_supported, heads, whole, windows
-from .scheme import SCHEMES, Base, Frequencies, NotExpressible, RopeError, Scheme, checked
+from .keys import DUAL_CHUNK, check_keys
+from .scheme import SCHEMES, Base, Frequencies, NotExpressible, RopeError, Scheme, checked, make_scheme
 
 _COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
 _ORIGINAL = "original_max_position_embeddings"
@@ -30,6 +31,7 @@ def read_base(
     """
     fields = dict(config) if isinstance(config, Mapping) else config.to_dict()
     check_supported(fields)
+    check_keys(fields)
     query_heads, kv_heads, head_dim = heads(fields)
     trained = whole(fields, "max_position_embeddings") if trained_length is None else trained_length
     bases = {}
@@ -69,8 +71,10 @@ def rope_parameters(
             )
         frequencies = scheme.frequencies(base, target_length=target_length)
         full = static_container(base, frequencies, target_length=target_length)
-    others = {name: b.current.to_hf(b, target_length=b.trained_length) for name, b in bases.items()}
-    return others | {FULL: full} if len(bases) > 1 else full
+    others = {
+        name: b.current.to_hf(b, target_length=b.trained_length) for name, b in bases.items() if name != FULL
+    }
+    return others | {FULL: full} if others else full
 
 
 def config_fields(
@@ -78,13 +82,17 @@ def config_fields(
 ) -> dict[str, Any]:
     """Return the config dict with this scheme in both layouts, read alike by transformers 4.57 and 5."""
     model_type, base = str(config.get("model_type")), bases[FULL]
+    if config.get(DUAL_CHUNK) and scheme == base.current:
+        # Transformers passes over what the model came with: beside it stands the rope without it.
+        plain = config_fields(config, bases, make_scheme("default"), target_length=target_length)
+        return plain | {DUAL_CHUNK: config[DUAL_CHUNK]}
     parameters = rope_parameters(model_type, bases, scheme, target_length=target_length)
     full = parameters.get(FULL, parameters)
     elsewhere = ("rope_theta", "partial_rotary_factor")
     scaling = {key: value for key, value in full.items() if key not in elsewhere}
     kind = scaling["rope_type"]
     # Readers let a top-level original length win over the scheme's own; Phi-3's config cannot do without.
-    kept = {key: value for key, value in config.items() if key != _ORIGINAL}
+    kept = {key: value for key, value in config.items() if key not in (_ORIGINAL, DUAL_CHUNK)}
     if model_type in ONLY_LONGROPE:
         kept[_ORIGINAL] = base.original_length
     kept["rope_parameters"] = parameters
@@ -135,9 +143,23 @@ def _parameters(fields: Mapping[str, Any], layer_type: str, types: Collection[st
                     f"{value}; delete the wrong one"
                 )
     merged.setdefault("rope_type", "default")
+    if layer_type == FULL and fields.get(DUAL_CHUNK):
+        merged = _in_chunks(merged, fields[DUAL_CHUNK])
     if merged.get("rope_theta") is None:
         merged["rope_theta"] = _default_theta(fields, layer_type)
     return merged
+
+
+def _in_chunks(parameters: Mapping[str, Any], stated: Any) -> dict[str, Any]:
+    """Return parameters with Qwen's dual chunk attention as their type, which stands apart from them."""
+    if not isinstance(stated, Mapping):
+        raise RopeError(f"config.{DUAL_CHUNK}: must be an object, got {stated!r}; repair it")
+    if parameters["rope_type"] != "default":
+        raise RopeError(
+            f"config.{DUAL_CHUNK}: must stand alone, got also rope_type {parameters['rope_type']!r}; delete "
+            "one of the two"
+        )
+    return {**parameters, "rope_type": DUAL_CHUNK, **stated}
 
 
 def _flat(parameters: Mapping[str, Any] | None, layer_type: str, types: Collection[str]) -> dict[str, Any]:
@@ -192,7 +214,7 @@ def _current(parameters: Mapping[str, Any], original: int, trained: int) -> Sche
     kind = parameters["rope_type"]
     if kind not in kinds:
         raise RopeError(
-            f"config.rope_type: must be one of {', '.join(sorted(kinds))}, got {kind!r}; "
+            f"config.rope_type: must be one of {', '.join(sorted(set(kinds) - {DUAL_CHUNK}))}, got {kind!r}; "
             "start from a checkpoint without it, other types are not supported yet"
         )
     unknown = sorted(set(parameters) - _COMMON - kinds[kind].hf_keys)

@@ -15,6 +15,7 @@ from .families import FULL, ONLY_LONGROPE, PARTIAL
 from .generation import Requests
 from .hf import read_base, rope_parameters
 from .hook import NAME, IdentityRotation
+from .keys import DUAL_CHUNK
 from .record import Installed
 from .relative import AttentionScheme
 from .rotation import Rotary
@@ -212,6 +213,8 @@ def _describe(config: Any, bases: Mapping[str, Base], scheme: Scheme, target_len
     except NotExpressible as reason:
         return str(reason)
     config.rope_parameters = parameters
+    if hasattr(config, DUAL_CHUNK):
+        delattr(config, DUAL_CHUNK)
     config.max_position_embeddings = scheme.hf_window(bases[FULL], target_length=target_length)
     # Transformers lets this attribute, where there is one, win over the scheme's own.
     if config.model_type in ONLY_LONGROPE:

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .scheme import Base, Frequencies, Scheme
+import numpy as np
+from numpy.typing import NDArray
+
+from .scheme import Array, Base, Frequencies, Scheme
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,10 @@ class AttentionScheme(Scheme):
     def largest_position(self, base: Base, *, target_length: int) -> int:
         """Return the largest relative position among `target_length` tokens."""
         raise NotImplementedError
+
+    def score_scale(self, base: Base, places: NDArray[np.int64]) -> Array | None:
+        """Return what the scores of queries at rising places are times, or None where nothing."""
+        return None
 
     def reach(self, base: Base, *, target_length: int) -> float:
         """Return largest distance / largest relative position, for attention what `stretch` is."""

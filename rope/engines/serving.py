@@ -12,6 +12,7 @@ from typing import Any
 
 from ..families import FULL, ONLY_LONGROPE
 from ..hf import config_fields
+from ..relative import AttentionScheme
 from ..scheme import Base, NotExpressible, RopeError, Scheme
 from ..schemes.yarn import scale_at
 from .llama_cpp import LOADS_DIVISORS, gguf_with
@@ -50,6 +51,7 @@ BY_ITSELF = {
         "self-extend": "only llama-completion has it (--grp-attn-n, --grp-attn-w), the server has not"
     },
     "vllm": {"dca": "its rotary class is there, an attention backend for it is not"},
+    "sglang": {"dca": "its rotary class is there, an attention backend for it is not"},
 }
 "what an engine has of a scheme that no config can express"
 
@@ -163,6 +165,8 @@ def judge(reader: Reader, config: Config, trained: Trained, question: Question =
     why = differences(reading, trained, question.layer_type)
     if reader.max_length_flag and reading.window < trained.target_length and question.layer_type == FULL:
         why.insert(0, f"room for {reading.window:,} of {trained.target_length:,} tokens")
+    if isinstance(trained.scheme, AttentionScheme) and question.layer_type == FULL:
+        why.insert(0, f"attends at plain distances, without {trained.scheme.name}")
     if trained.scheme.depends_on_length and question.layer_type == FULL:
         why.insert(0, BY_LENGTH[reader.engine].get(reading.kind, "one set of frequencies for all lengths"))
     verdict = "difference" if why else "exact"

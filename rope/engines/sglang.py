@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from ..keys import DUAL_CHUNK
 from ..scheme import Frequencies
-from .reader import ORIGINAL, Config, Given, Question, Reader, Reading, static, within
+from .reader import ORIGINAL, CannotRead, Config, Given, Question, Reader, Reading, static, within
 from .transformers import read_5, resolve
 from .vllm import SHARED, by_kind
 
 
 def read(config: Config, question: Question) -> Reading:
     """Return what SGLang makes of a config."""
+    if config.get(DUAL_CHUNK):
+        raise CannotRead("no attention backend takes its queries for dual chunks, five times as wide")
     if "gemma3" in str(config.get("model_type")):
         return _gemma3(config, question)
     given = resolve(config, question)

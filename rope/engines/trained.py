@@ -12,6 +12,7 @@ from typing import Any
 from ..analysis import frequency_error, scale_error
 from ..families import FULL, SLIDING
 from ..hf import read_base
+from ..keys import DUAL_CHUNK
 from ..record import Installed
 from ..scheme import Base, Frequencies, Scheme, make_scheme
 from .reader import LAYOUTS, ORIGINAL, Config, Reading
@@ -20,7 +21,7 @@ EXACT = 1e-6
 "largest relative difference of a frequency or the attention scale that counts as none"
 ENGINE_KEYS = ("attn_factor", "short_mscale", "long_mscale", "max_trained_positions", "mixed_b", "alpha")
 "what engines read beside transformers' own keys"
-ROPE = (*LAYOUTS, "rope_theta", ORIGINAL)
+ROPE = (*LAYOUTS, "rope_theta", ORIGINAL, DUAL_CHUNK)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,7 @@ def _trained(
     try:
         trained = trained_by_config(config)
     except RopeError as error:
-        faults.append(str(error))
+        faults += str(error).splitlines()
     except (TypeError, ValueError) as error:
         faults.append(f"config.json: must hold values of the usual types, got {error}; repair its rope")
     if ours is not None:

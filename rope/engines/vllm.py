@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ..keys import DUAL_CHUNK
 from ..scheme import Frequencies
 from .reader import LAYOUTS, CannotRead, Config, Given, Question, Reader, Reading, static, within
 from .transformers import resolve
@@ -18,6 +19,8 @@ KEPT_WINDOW = ("longrope", "llama3", "yarn")
 def read(config: Config, question: Question) -> Reading:
     """Return what vLLM makes of a config."""
     _check_names(config)
+    if config.get(DUAL_CHUNK):
+        raise CannotRead("TypeError: no attention backend since 0.11 takes dual_chunk_attention_config")
     given = resolve(config, question)
     if given.kind == "su":
         given = replace(given, parameters={**given.parameters, "rope_type": "longrope"})

@@ -7,19 +7,41 @@ With s = chunk, w = window and c = s - w, a key at n stands at n mod c, and a qu
 This is the released code (ChunkLlama), with its sizes as defaults. The paper has chunks of 3/4 L and the cap
 L - 1, which is chunk = L - 1, window = L / 4 - 1 here. The code also scales cos and sin by
 0.05 ln(length / L) + 1, which the paper's results do without: knob `attention_scale`.
+
+Qwen's long models (2501.15383) have chunk = L, and beyond L the scores grow with YaRN's temperature, times
+(0.1 ln(n / L) + 1)^2: knob `log_scale`. Here n is a token's own place, so that a token scores the same in a
+prompt and in generation; their engine takes the length of the whole prompt for all of its tokens.
 """
 
-from typing import Annotated, NoReturn
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from ..keys import DUAL_CHUNK
 from ..relative import AttentionScheme, Band
-from ..scheme import Base, Frequencies, NotExpressible, Positive, RopeError, Tokens, scheme
+from ..scheme import Array, AsGiven, Base, Frequencies, NotExpressible, Positive, RopeError, Tokens, scheme
+
+SIZES = ("chunk_size", "local_size", "original_max_position_embeddings")
+"what Qwen's configs state of it"
+QWEN_LOG_SCALE = 0.1
+"YaRN's 0.1 ln s + 1 (2309.00071), always on in Qwen's reader where an original length is stated"
 
 
 @scheme("dca")
 class Dca(AttentionScheme):
     """Attend within a chunk, to the chunk before and to all earlier ones, at positions up to s."""
+
+    hf_type = DUAL_CHUNK
+    hf_keys = frozenset({"chunk_size", "local_size"}) | {
+        # A sparse prefill is how Qwen's reader gets near the same attention faster.
+        "sparse_attention_config",
+        "sparse_attention_enabled",
+        "sparse_attention_last_q",
+        "sparse_attention_threshold",
+    }
 
     chunk: Annotated[int, Field(ge=2)] | None = None
     "s, the largest relative position, tokens; None: three quarters of original_length"
@@ -27,15 +49,19 @@ class Dca(AttentionScheme):
     "w, tokens across a chunk's border that keep their own distance; None: an eighth of original_length"
     attention_scale: Positive = 1.0
     "scalar on cos and sin"
+    log_scale: Annotated[float, Field(ge=0, allow_inf_nan=False), AsGiven] = 0.0
+    "k, scores of the n-th token times (1 + k ln(n / L))^2 beyond original_length L; Qwen's is 0.1"
 
     def sizes(self, base: Base) -> tuple[int, int]:
         """Return s, inside the original window, and c, the tokens of a chunk."""
-        length = base.original_length
+        return self._sizes(base.original_length)
+
+    def _sizes(self, length: int) -> tuple[int, int]:
         chunk = length * 3 // 4 if self.chunk is None else self.chunk
         window = max(1, length // 8) if self.window is None else self.window
-        if chunk >= length:
+        if chunk > length:
             raise RopeError(
-                f"rope.dca.chunk: must be below original_length {length} tokens, got {chunk}; "
+                f"rope.dca.chunk: must be at most original_length {length} tokens, got {chunk}; "
                 f"three quarters of it, {length * 3 // 4}, is usual"
             )
         if window >= chunk:
@@ -73,6 +99,25 @@ class Dca(AttentionScheme):
     def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
         """Return the unscaled frequencies and the attention scale."""
         return Frequencies(inv_freq=base.unscaled()[None], attention_scale=float(self.attention_scale))
+
+    def score_scale(self, base: Base, places: NDArray[np.int64]) -> Array | None:
+        """Return (1 + k ln(n / L))^2 for n tokens up to each query, itself included, from n = L on."""
+        if not self.log_scale or places[-1] < base.original_length:
+            return None
+        growth = np.maximum((places + 1) / base.original_length, 1.0)
+        return (1 + self.log_scale * np.log(growth)) ** 2
+
+    @classmethod
+    def from_hf(cls, parameters: Mapping[str, Any], *, original_length: int, trained_length: int) -> Self:
+        """Read Qwen's `dual_chunk_attention_config`."""
+        if missing := [key for key in SIZES if parameters.get(key) is None]:
+            raise RopeError(
+                f"config.{DUAL_CHUNK}: must state {', '.join(SIZES)}, got no {', '.join(missing)}; complete "
+                "it (Qwen2.5-1M has 262144, 8192 and 262144)"
+            )
+        made = cls(chunk=parameters["chunk_size"], window=parameters["local_size"], log_scale=QWEN_LOG_SCALE)
+        made._sizes(original_length)
+        return made
 
     def to_hf(self, base: Base, *, target_length: int) -> NoReturn:
         """Say who has it."""

@@ -7,6 +7,7 @@ import pickle
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,6 +28,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "dca": {"chunk": 24, "window": 7},
     "dca, window above half the chunk": {"chunk": 24, "window": 15, "attention_scale": 1.2},
     "dca, derived": {},
+    "dca, as Qwen has it": {"chunk": 64, "window": 5, "log_scale": 0.1},
 }
 
 
@@ -52,7 +54,7 @@ def relative_position(scheme, base, length, m, n):
     return far.get(m // chunk - n // chunk, min(2 * chunk - 1, cap)) - n % chunk
 
 
-def slow_attention(qkv, positions, base, scale=SCALE, attention_scale=1.0):
+def slow_attention(qkv, positions, base, scale=SCALE, attention_scale=1.0, log_scale=0.0):
     """Turn each query anew for each key, by their relative position: [Hq, S, D], the last S of T tokens."""
     query, key, value = qkv
     repeats, length = query.shape[0] // key.shape[0], key.shape[1]
@@ -65,6 +67,8 @@ def slow_attention(qkv, positions, base, scale=SCALE, attention_scale=1.0):
     )
     scores = attention_scale**2 * (turned * key[:, None, :, : 2 * half]).sum(-1)
     scores = (scores + rest @ key[..., 2 * half :].mT) * scale
+    counts = torch.arange(start + 1, length + 1, dtype=torch.float64)[:, None]
+    scores = scores * (1 + log_scale * (counts / base.original_length).log().clip(min=0)) ** 2
     ahead = torch.arange(length) > torch.arange(start, length)[:, None]
     return scores.masked_fill(ahead, -math.inf).softmax(-1) @ value
 
@@ -87,14 +91,14 @@ def random_qkv(base: Base, length: int = LENGTH, rows: int = 2, dtype=torch.floa
 
 def expected(scheme, base, qkv, groups):
     """Run the slow attention on every span of every row, zeros elsewhere; all keys have their queries."""
-    scale = getattr(scheme, "attention_scale", 1.0)
+    scales = {name: scheme.knobs.get(name, none) for name, none in (("attention_scale", 1), ("log_scale", 0))}
     out = torch.zeros_like(qkv[0], dtype=torch.float64)
     whole = relative_positions(scheme, base, LENGTH)
     for row, spans in enumerate(groups):
         for start, stop in spans:
             part = [x[row, :, start:stop] for x in qkv]
             positions = whole[: stop - start, : stop - start]
-            out[row, :, start:stop] = slow_attention(part, positions, base, attention_scale=scale)
+            out[row, :, start:stop] = slow_attention(part, positions, base, **scales)
     return out
 
 
@@ -115,7 +119,7 @@ def test_equals_the_full_position_matrix(small, case, groups):
 
 
 @pytest.mark.parametrize("rotary_dim", [8, 12])
-@pytest.mark.parametrize("case", ["self-extend", "dca, window above half the chunk"])
+@pytest.mark.parametrize("case", ["self-extend", "dca, window above half the chunk", "dca, as Qwen has it"])
 def test_channels_that_do_not_rotate_carry_no_position(make_base, case, rotary_dim):
     base = make_base(head_dim=16, rotary_dim=rotary_dim, theta=100.0, original_length=64, query_heads=4)
     scheme, qkv = scheme_of(case), random_qkv(base)
@@ -169,7 +173,7 @@ def test_short_texts_are_attended_to_as_ever(small, case, dtype):
     assert torch.equal(out, sdpa(query, key, value, is_causal=True, scale=SCALE, enable_gqa=True))
 
 
-@pytest.mark.parametrize("case", ["self-extend", "dca, window above half the chunk"])
+@pytest.mark.parametrize("case", ["self-extend", "dca, window above half the chunk", "dca, as Qwen has it"])
 @pytest.mark.parametrize("rows", [tiles.ROWS, 16])
 def test_gradients(small, case, rows, monkeypatch):
     for module in (bands, tiles):
@@ -194,7 +198,7 @@ def test_matrix_products_where_no_fused_kernel_runs(small, rows, monkeypatch):
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 2e-6), (torch.bfloat16, 0.02)])
-@pytest.mark.parametrize("case", ["self-extend", "dca"])
+@pytest.mark.parametrize("case", ["self-extend", "dca", "dca, as Qwen has it"])
 def test_dtypes(small, case, dtype, atol):
     check_dtype(scheme_of(case), small, dtype, atol, "cpu")
 
@@ -254,6 +258,23 @@ def test_figure_2_of_the_dca_paper(make_base):
     assert [band.keys(13) for band in (own, before, earlier)] == [(12, 14), (6, 12), (0, 6)]
 
 
+def test_qwens_sizes_and_temperature(make_base):
+    """2501.15383: chunks of 262,144 less 8,192, 1/t = (0.1 ln s + 1)^2 at s times the trained length."""
+    base = make_base(original_length=262144)
+    scheme: Any = make_scheme("dca", chunk=262144, window=8192, log_scale=0.1)
+    own, before, earlier = scheme.bands(base, target_length=1_010_000)
+    places = torch.tensor([253_951, 253_952, 262_143, 262_144, 262_145, 507_903, 1_009_999])
+    assert own.query(places).tolist() == [253_951, 0, 8_191, 8_192, 8_193, 253_951, 248_143]
+    assert before.query(places).tolist() == [262_144, 253_952, *[262_143], *[262_144] * 4]
+    assert earlier.query(places).unique().tolist() == [262_144]
+    assert [band.keys(600_000) for band in (own, before, earlier)] == [
+        (507_904, 600_001), (253_952, 507_904), (0, 253_952)
+    ]  # fmt: skip
+    assert scheme.score_scale(base, np.arange(262_144)) is None
+    scale = scheme.score_scale(base, np.array([0, 262_143, 262_144, 1_048_575]))
+    assert scale.tolist() == pytest.approx([1, 1, 1 + 0.2 / 262_144, 1.296477])
+
+
 def test_derived_sizes(make_base):
     base = make_base(original_length=4096)
     extend, dca = scheme_of("self-extend, derived"), scheme_of("dca, derived")
@@ -303,7 +324,8 @@ BAD_KNOBS = [
     ("self-extend", {"window": 32, "group": 2}, "rope.self-extend.group", "got 2", "use 4"),
     ("dca", {"chunk": 1}, "rope.dca.chunk", "1", "leave it out"),
     ("dca", {"window": 0}, "rope.dca.window", "0", "leave it out"),
-    ("dca", {"chunk": 64}, "rope.dca.chunk", "64", "three quarters"),
+    ("dca", {"chunk": 65}, "rope.dca.chunk", "65", "three quarters"),
+    ("dca", {"log_scale": -0.1}, "rope.dca.log_scale", "-0.1", "usually 0"),
     ("dca", {"chunk": 8}, "rope.dca.window", "8", "a sixth"),
     ("dca", {"attention_scale": 0}, "rope.dca.attention_scale", "0", "usually 1"),
 ]

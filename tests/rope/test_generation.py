@@ -15,7 +15,9 @@ VERSION = tuple(map(int, transformers.__version__.split(".")[:2]))
 ORIGINAL = 32
 SWITCH = {"kind": "longrope", **EXAMPLES["longrope"]}
 DEPENDENT = [SWITCH, {"kind": "dynamic"}, {"kind": "resonance", "of": SWITCH}]
-ALL = [*DEPENDENT, {"kind": "yarn"}, {"kind": "self-extend", **EXAMPLES["self-extend"]}, {"kind": "dca"}]
+QWEN = {"kind": "dca", "chunk": ORIGINAL, "window": 5, "log_scale": 0.1}
+BANDS = [{"kind": "self-extend", **EXAMPLES["self-extend"]}, {"kind": "dca"}, QWEN]
+ALL = [*DEPENDENT, {"kind": "yarn"}, *BANDS]
 
 
 def tokens(*shape):

@@ -25,6 +25,10 @@ QWEN3 = {
     **HEADS,
 }
 
+CHUNKS = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
+QWEN1M = HEADS | {"model_type": "qwen2", "max_position_embeddings": 1010000, "rope_theta": 1e7}
+QWEN1M |= {"sliding_window": 1010000, "use_sliding_window": False, "dual_chunk_attention_config": CHUNKS}
+
 # what published config.json files say, and what they mean
 PUBLISHED = {
     "llama 2, older than rope_theta": (
@@ -49,6 +53,15 @@ PUBLISHED = {
         {"model_type": "qwen2", "max_position_embeddings": 32768, "rope_theta": 1e6, **HEADS}
         | {"sliding_window": 131072, "use_sliding_window": False},
         {"theta": 1e6, "head_dim": 128, "kv_heads": 8},
+    ),
+    "qwen 2.5 1M, in chunks": (
+        QWEN1M,
+        {
+            "theta": 1e7,
+            "original_length": 262144,
+            "trained_length": 1010000,
+            "current": make_scheme("dca", chunk=262144, window=8192, log_scale=0.1),
+        },
     ),
     "mistral 0.3": (
         LLAMA | {"model_type": "mistral", "sliding_window": None, "max_position_embeddings": 32768},
@@ -117,6 +130,10 @@ def test_lengths_can_be_overridden():
     assert read_base(LLAMA31, original_length=8192)["full_attention"].original_length == 8192
 
 
+def in_chunks(**changes: Any) -> dict[str, Any]:
+    return QWEN1M | {"dual_chunk_attention_config": CHUNKS | changes}
+
+
 def without(*keys: str, **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in LLAMA.items() if key not in keys} | changes
 
@@ -183,6 +200,23 @@ REFUSED = [
     (without("num_key_value_heads", model_type="qwen2"), "config.num_key_value_heads", "None", "complete"),
     (without(model_type="qwen3"), "config.head_dim", "None", "complete"),
     (without(num_key_value_heads=5), "base.kv_heads", "5", "num_key_value_heads"),
+    (in_chunks(local_size=None), "config.dual_chunk_attention_config", "no local_size", "complete"),
+    (in_chunks(chunk_size=300000), "rope.dca.chunk", "300000", "three quarters"),
+    (in_chunks(chunk_size="8192"), "rope.dca.chunk", "'8192'", "leave it out"),
+    (in_chunks(clusters=4), "config.rope_parameters", "clusters", "remove"),
+    (
+        QWEN1M | {"dual_chunk_attention_config": True},
+        "config.dual_chunk_attention_config",
+        "True",
+        "repair",
+    ),
+    (QWEN1M | {"rope_scaling": YARN}, "config.dual_chunk_attention_config", "'yarn'", "delete"),
+    (
+        QWEN1M | {"original_max_position_embeddings": 32768},
+        "config.original_max_position_embeddings",
+        "32768 and 262144",
+        "scaled from",
+    ),
     (without(partial_rotary_factor=0.0), "base.rotary_dim", "0", "partial_rotary_factor"),
     (without(rope_theta=-1.0), "base.theta", "-1", "trained with"),
 ]
@@ -233,6 +267,15 @@ def test_config_fields(name, knobs):
         theirs = model.model.rotary_emb
         np.testing.assert_allclose(theirs.inv_freq.double(), want.inv_freq[0], rtol=1e-5)
         assert theirs.attention_scaling == pytest.approx(want.attention_scale)
+
+
+def test_config_fields_keep_the_chunks_of_a_model_and_take_them_with_another_scheme():
+    bases = read_base(QWEN1M)
+    base = bases["full_attention"]
+    kept = config_fields(QWEN1M, bases, base.current, target_length=base.trained_length)
+    assert read_base(kept) == bases
+    scaled = config_fields(QWEN1M, bases, make_scheme("yarn"), target_length=1 << 20)
+    assert read_base(scaled)["full_attention"].current == make_scheme("yarn", factor=4.0)
 
 
 def test_config_fields_leaves_no_trace_of_the_old_scheme():

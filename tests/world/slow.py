@@ -1,6 +1,7 @@
 """A slow, obvious reference for a whole model: transformers' own layers, each score turned by itself."""
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ropewalk.rope import installed
 EXAMPLES: dict[str, dict[str, Any]] = {
     "longrope": {"factors": [1.5 + i for i in range(8)], "short_factors": [1.0 + i / 8 for i in range(8)]},
     "resonance": {"of": {"kind": "yarn"}},
+    "dca": {"log_scale": 0.1},
     "self-extend": {"group": 8, "window": 14},
 }
 "knobs of the schemes that say nothing, or too little to test, by default"
@@ -79,6 +81,7 @@ def _attention(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling
             scores[:, :, m, n] += turned.real.sum(-1) * scale[0] * scale[1]
             window = record.bases[kind].window
             out_of_sight[m, n] = window is not None and m - n >= window
+    scores *= torch.tensor([score_scale(record, kind, m) for m in range(length)])[:, None]
     # What does not rotate takes no attention scale either.
     probabilities = (scores * scaling).masked_fill(out_of_sight, float("-inf")).softmax(-1)
     return (probabilities @ value).transpose(1, 2), None
@@ -98,3 +101,10 @@ def positions(record: Any, kind: str, m: int, n: int) -> tuple[int, int]:
         apart = m // c - n // c
         return ([m % c, min(m % c + c, s), min(2 * c - 1, s)][min(apart, 2)], n % c)
     return m, n
+
+
+def score_scale(record: Any, kind: str, m: int) -> float:
+    """Return what the scores of the query at m are times: YaRN's temperature (2309.00071) by its place."""
+    growth = math.log(max((m + 1) / record.bases[kind].original_length, 1))
+    by_place = record.scheme.name == "dca" and kind == "full_attention"
+    return (1 + record.scheme.log_scale * growth) ** 2 if by_place else 1.0

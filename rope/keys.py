@@ -1,0 +1,105 @@
+"""Which keys of a config change attention, and may one be there that is not read here?
+
+A model's own config class drops keys it does not know without a word, and so would we: a Llama's config with
+`no_rope_layers` would run as if all its layers turned. A public config has hundreds of other keys that mean
+nothing here, so a key counts only where its name speaks of attention or position. Checked against the config
+classes of transformers 4.57 and 5.24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .families import FULL, SLIDING
+from .scheme import RopeError
+
+DUAL_CHUNK = "dual_chunk_attention_config"
+"Qwen's dual chunk attention, which stands at the top level and not among the rope's parameters"
+
+WORDS = frozenset({
+    *("att", "attention", "attentions", "attn", "kv", "qk", "qkv", "bidirectional", "causal"),
+    *("alibi", "cope", "nope", "rotary", "rotate", "xpos", "pos", "position", "positional", "positions"),
+    *("cap", "logn", "mscale", "ntk", "scalar", "scale", "scaling", "softcap", "softcapping", "yarn"),
+    *("chunk", "chunked", "chunks", "sink", "sinks", "sliding", "swa", "window", "windows"),
+})  # fmt: skip
+"what a name speaks of that changes attention; any word that ends in `rope` too"
+HOW = frozenset({"cache", "dropout", "flash", "fp32", "impl", "implementation", "pdrop", "sdpa"})
+"what a name speaks of that says how attention is run, or how it was trained"
+READ = frozenset({
+    *("max_position_embeddings", "original_max_position_embeddings", "num_attention_heads", DUAL_CHUNK),
+    *("partial_rotary_factor", "rope_parameters", "rope_scaling", "rope_theta"),
+    *("max_window_layers", "sliding_window", "use_sliding_window"),
+    *("chunk_size_feed_forward", "n_positions", "output_attentions"),
+})  # fmt: skip
+"what `read_base` reads of every model type, and what changes nothing"
+OWN = {
+    "gemma3_text": {
+        *("attention_bias", "final_logit_softcapping", "query_pre_attn_scalar", "rope_local_base_freq"),
+        *("sliding_window_pattern", "_sliding_window_pattern"),
+    },
+    "llama": {"attention_bias"},
+    "qwen3": {"attention_bias"},
+}
+"what the classes of a model type do by themselves, before and behind the rotation"
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "full_attn_mod": (1,),
+    "position_embedding_type": ("rope", "rotary"),
+    "rope_ratio": (1,),
+    "rope_type": ("default",),
+    "rotary_pct": (1,),
+    "rotary_percentage": (1,),
+}
+"values that say what is done anyway, beside null, false, 0 and what is empty"
+ON = frozenset({
+    *("causal", "causal_mask", "is_causal", "use_causal_mask", "rope", "rotary", "use_rope", "use_rotary"),
+    *("use_rotary_embedding", "use_rotary_embeddings", "use_rotary_position_embeddings"),
+})  # fmt: skip
+"keys that say what is done anyway where they are true, and change it where they are false"
+
+
+def check_keys(fields: Mapping[str, Any]) -> None:
+    """Refuse, all at once and by name, every key that changes attention and is not read here."""
+    problems = [*_unread(fields), *_layers(fields)]
+    if problems:
+        raise RopeError("\n".join(problems))
+
+
+def _unread(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Find keys whose name and value say that attention is another one."""
+    model_type = str(fields["model_type"])
+    for key, value in fields.items():
+        on = key in ON
+        known = key in READ or key in OWN.get(model_type, ())
+        if known or value is None or not _speaks_of_attention(key) or value in NEUTRAL.get(key, ()):
+            continue
+        if bool(value) != on:
+            yield (
+                f"config.{key}: must be {'on' if on else 'off'} or gone, got {_short(value)}, of which the "
+                f"attention of {model_type} here knows nothing; remove it if the weights were trained "
+                "without it, else use a causal model of a supported type"
+            )
+
+
+def _speaks_of_attention(key: str) -> bool:
+    """Say whether a name has a word of attention or position, and none of how it is run."""
+    words = set(key.lower().split("_"))
+    return not words & HOW and (bool(words & WORDS) or any(word.endswith("rope") for word in words))
+
+
+def _layers(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Find layers of a kind that is not handled."""
+    stated = fields.get("layer_types") or (FULL,)
+    kinds = set(map(str, stated)) if isinstance(stated, list | tuple) else {str(stated)}
+    other = sorted(kinds - {FULL, SLIDING}) or sorted(kinds) * (FULL not in kinds)
+    if other:
+        yield (
+            f"config.layer_types: must be {FULL}, in Gemma 3 also {SLIDING}, and some of them {FULL}, got "
+            f"{', '.join(other)}; use a model whose layers are of these kinds"
+        )
+
+
+def _short(value: Any) -> str:
+    """Return a value as one short line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
