@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from world.slow import slow_logits
 
 from ropewalk.rope import (
     Frequencies,
     LazyMask,
     NotExpressible,
+    RopeError,
     Scheme,
     install,
     installed,
@@ -191,6 +193,38 @@ def test_saved_it_loads_as_a_plain_model(make_model, tmp_path, name):
     )
     again = install(plain)
     assert installed(again).fingerprint == installed(model).fingerprint
+
+
+CHUNKS = {"chunk_size": 32, "local_size": 5, "original_max_position_embeddings": 32}
+
+
+class TestDualChunks:
+    """A model that comes with Qwen's dual chunk attention runs by it, and tells what became of it."""
+
+    @pytest.fixture
+    def model(self, make_model):
+        return make_model("qwen2", max_position_embeddings=128, dual_chunk_attention_config=CHUNKS)
+
+    def test_it_runs_as_it_is(self, model):
+        plain, ids = stock(model).double(), tokens(1, 80)
+        model = install(model).double()
+        assert installed(model).scheme == make_scheme("dca", chunk=32, window=5, log_scale=0.1)
+        got = logits(model, ids)
+        torch.testing.assert_close(got, slow_logits(model, ids), rtol=0, atol=1e-9)
+        torch.testing.assert_close(got[:, :27], logits(plain, ids)[:, :27], rtol=0, atol=1e-4)
+        assert (got - logits(plain, ids)).abs().max() > 0.1
+
+    def test_another_scheme_takes_its_place_only_when_asked(self, model, tmp_path):
+        with pytest.raises(RopeError, match=r"got dca .*rope\.replace"):
+            install(model, make_scheme("yarn"), target_length=256)
+        install(model, make_scheme("yarn"), target_length=256, replace=True).save_pretrained(tmp_path)
+        again = install(AutoModelForCausalLM.from_pretrained(tmp_path))
+        assert installed(again).fingerprint == installed(model).fingerprint
+
+    def test_what_it_came_with_is_saved_with_it(self, model, tmp_path):
+        install(model).save_pretrained(tmp_path)
+        again = install(AutoModelForCausalLM.from_pretrained(tmp_path))
+        assert installed(again).fingerprint == installed(model).fingerprint
 
 
 def test_a_model_made_on_the_meta_device(make_model, make_config):

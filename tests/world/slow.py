@@ -81,7 +81,8 @@ def _attention(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling
             scores[:, :, m, n] += turned.real.sum(-1) * scale[0] * scale[1]
             window = record.bases[kind].window
             out_of_sight[m, n] = window is not None and m - n >= window
-    scores *= torch.tensor([score_scale(record, kind, m) for m in range(length)])[:, None]
+    by_place = [score_scale(record, kind, m) for m in range(length)]
+    scores *= torch.tensor(by_place, dtype=scores.dtype)[:, None]
     # What does not rotate takes no attention scale either.
     probabilities = (scores * scaling).masked_fill(out_of_sight, float("-inf")).softmax(-1)
     return (probabilities @ value).transpose(1, 2), None
