@@ -159,6 +159,7 @@ def _in_chunks(parameters: Mapping[str, Any], stated: Any) -> dict[str, Any]:
             f"config.{DUAL_CHUNK}: must stand alone, got also rope_type {parameters['rope_type']!r}; delete "
             "one of the two"
         )
+    whole(stated, _ORIGINAL)
     return {**parameters, "rope_type": DUAL_CHUNK, **stated}
 
 

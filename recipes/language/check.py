@@ -105,7 +105,7 @@ def _stage_problems(recipe: Recipe, world: int, previous: Recipe | None) -> Iter
     except RecipeError as error:
         yield str(error)
     except RopeError as error:
-        yield f"model: {error}"
+        yield from (f"model: {line}" for line in str(error).splitlines())
     else:
         yield from _length_problems(recipe, facts, previous)
         for key, sequence, length in (

@@ -24,8 +24,8 @@ from ..keys import DUAL_CHUNK
 from ..relative import AttentionScheme, Band
 from ..scheme import Array, AsGiven, Base, Frequencies, NotExpressible, Positive, RopeError, Tokens, scheme
 
-SIZES = ("chunk_size", "local_size", "original_max_position_embeddings")
-"what Qwen's configs state of it"
+SIZES = ("chunk_size", "local_size")
+"what Qwen's configs state of it, beside the original length"
 QWEN_LOG_SCALE = 0.1
 "YaRN's 0.1 ln s + 1 (2309.00071), always on in Qwen's reader where an original length is stated"
 
@@ -35,7 +35,7 @@ class Dca(AttentionScheme):
     """Attend within a chunk, to the chunk before and to all earlier ones, at positions up to s."""
 
     hf_type = DUAL_CHUNK
-    hf_keys = frozenset({"chunk_size", "local_size"}) | {
+    hf_keys = frozenset(SIZES) | {
         # A sparse prefill is how Qwen's reader gets near the same attention faster.
         "sparse_attention_config",
         "sparse_attention_enabled",
@@ -112,8 +112,8 @@ class Dca(AttentionScheme):
         """Read Qwen's `dual_chunk_attention_config`."""
         if missing := [key for key in SIZES if parameters.get(key) is None]:
             raise RopeError(
-                f"config.{DUAL_CHUNK}: must state {', '.join(SIZES)}, got no {', '.join(missing)}; complete "
-                "it (Qwen2.5-1M has 262144, 8192 and 262144)"
+                f"config.{DUAL_CHUNK}: must state {' and '.join(SIZES)}, got no {' and '.join(missing)}; "
+                "complete it (Qwen2.5-1M has 262144 and 8192)"
             )
         made = cls(chunk=parameters["chunk_size"], window=parameters["local_size"], log_scale=QWEN_LOG_SCALE)
         made._sizes(original_length)

@@ -201,6 +201,12 @@ REFUSED = [
     (without(model_type="qwen3"), "config.head_dim", "None", "complete"),
     (without(num_key_value_heads=5), "base.kv_heads", "5", "num_key_value_heads"),
     (in_chunks(local_size=None), "config.dual_chunk_attention_config", "no local_size", "complete"),
+    (
+        in_chunks(original_max_position_embeddings="x"),
+        "config.original_max_position_embeddings",
+        "'x'",
+        "complete",
+    ),
     (in_chunks(chunk_size=300000), "rope.dca.chunk", "300000", "three quarters"),
     (in_chunks(chunk_size="8192"), "rope.dca.chunk", "'8192'", "leave it out"),
     (in_chunks(clusters=4), "config.rope_parameters", "clusters", "remove"),

@@ -47,6 +47,13 @@ BAD_TOGETHER = [
     ({"model": {"config": None}}, 1, "model.path", "models/x", "correct the path"),
     ({"model": {"config": {"model_type": "lama"}}}, 1, "model: config.model_type", "'lama'", "supported"),
     ({"model": {"config": {"model_type": "gpt2"}}}, 1, "model", "gpt2", ""),
+    (
+        {"model": {"config": {"no_rope_layers": [1, 0], "attn_scale": 2}}},
+        1,
+        "model: config.attn_scale",
+        "2",
+        "remove",
+    ),
     ({"original_length": 512}, 1, "rope", "256", ""),
     (
         {"stages": [{"target_length": 256}, {"target_length": 128}], "target_length": 128},
