@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .families import DEFAULT_THETA, FULL, ONLY_LONGROPE, SLIDING, check_supported, heads, whole, windows
-from .keys import DUAL_CHUNK, check_keys
+from .keys import DUAL_CHUNK, check_keys, in_chunks
 from .scheme import SCHEMES, Base, Frequencies, NotExpressible, RopeError, Scheme, checked, make_scheme
 
 _COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
@@ -37,7 +37,7 @@ def read_base(
     bases = {}
     types = windows(fields, trained)
     for layer_type, window in types.items():
-        parameters = _parameters(fields, layer_type, types)
+        parameters = in_chunks(fields, layer_type, _parameters(fields, layer_type, types))
         share = parameters.get("partial_rotary_factor")
         original = _original_length(fields, parameters, original_length)
         bases[layer_type] = Base(
@@ -143,24 +143,9 @@ def _parameters(fields: Mapping[str, Any], layer_type: str, types: Collection[st
                     f"{value}; delete the wrong one"
                 )
     merged.setdefault("rope_type", "default")
-    if layer_type == FULL and fields.get(DUAL_CHUNK):
-        merged = _in_chunks(merged, fields[DUAL_CHUNK])
     if merged.get("rope_theta") is None:
         merged["rope_theta"] = _default_theta(fields, layer_type)
     return merged
-
-
-def _in_chunks(parameters: Mapping[str, Any], stated: Any) -> dict[str, Any]:
-    """Return parameters with Qwen's dual chunk attention as their type, which stands apart from them."""
-    if not isinstance(stated, Mapping):
-        raise RopeError(f"config.{DUAL_CHUNK}: must be an object, got {stated!r}; repair it")
-    if parameters["rope_type"] != "default":
-        raise RopeError(
-            f"config.{DUAL_CHUNK}: must stand alone, got also rope_type {parameters['rope_type']!r}; delete "
-            "one of the two"
-        )
-    whole(stated, _ORIGINAL)
-    return {**parameters, "rope_type": DUAL_CHUNK, **stated}
 
 
 def _flat(parameters: Mapping[str, Any] | None, layer_type: str, types: Collection[str]) -> dict[str, Any]:

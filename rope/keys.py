@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .families import FULL, SLIDING
+from .families import FULL, SLIDING, whole
 from .scheme import RopeError
 
 DUAL_CHUNK = "dual_chunk_attention_config"
@@ -97,6 +97,22 @@ def _layers(fields: Mapping[str, Any]) -> Iterator[str]:
             f"config.layer_types: must be {FULL}, in Gemma 3 also {SLIDING}, and some of them {FULL}, got "
             f"{', '.join(other)}; use a model whose layers are of these kinds"
         )
+
+
+def in_chunks(fields: Mapping[str, Any], layer_type: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a layer type's rope parameters, with dual chunk attention as their type where it is stated."""
+    stated = fields.get(DUAL_CHUNK)
+    if not stated or layer_type != FULL:
+        return parameters
+    if not isinstance(stated, Mapping):
+        raise RopeError(f"config.{DUAL_CHUNK}: must be an object, got {stated!r}; repair it")
+    if parameters["rope_type"] != "default":
+        raise RopeError(
+            f"config.{DUAL_CHUNK}: must stand alone, got also rope_type {parameters['rope_type']!r}; delete "
+            "one of the two"
+        )
+    whole(stated, "original_max_position_embeddings")
+    return {**parameters, "rope_type": DUAL_CHUNK, **stated}
 
 
 def _short(value: Any) -> str:
