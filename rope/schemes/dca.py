@@ -22,7 +22,7 @@ from pydantic import Field
 
 from ..keys import DUAL_CHUNK
 from ..relative import AttentionScheme, Band
-from ..scheme import Array, AsGiven, Base, Frequencies, NotExpressible, Positive, RopeError, Tokens, scheme
+from ..scheme import Array, Base, Frequencies, NotExpressible, Positive, RopeError, Tokens, scheme
 
 SIZES = ("chunk_size", "local_size")
 "what Qwen's configs state of it, beside the original length"
@@ -49,7 +49,7 @@ class Dca(AttentionScheme):
     "w, tokens across a chunk's border that keep their own distance; None: an eighth of original_length"
     attention_scale: Positive = 1.0
     "scalar on cos and sin"
-    log_scale: Annotated[float, Field(ge=0, allow_inf_nan=False), AsGiven] = 0.0
+    log_scale: Annotated[float, Field(ge=0, le=10)] = 0.0
     "k, scores of the n-th token times (1 + k ln(n / L))^2 beyond original_length L; Qwen's is 0.1"
 
     def sizes(self, base: Base) -> tuple[int, int]:
