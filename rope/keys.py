@@ -34,13 +34,13 @@ READ = frozenset({
 })  # fmt: skip
 "what `read_base` reads of every model type, and what changes nothing"
 OWN = {
-    "gemma3_text": {
+    "gemma3_text": frozenset({
         *("attention_bias", "final_logit_softcapping", "query_pre_attn_scalar", "rope_local_base_freq"),
         *("sliding_window_pattern", "_sliding_window_pattern"),
-    },
-    "llama": {"attention_bias"},
-    "qwen3": {"attention_bias"},
-}
+    }),
+    "llama": frozenset({"attention_bias"}),
+    "qwen3": frozenset({"attention_bias"}),
+}  # fmt: skip
 "what the classes of a model type do by themselves, before and behind the rotation"
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "full_attn_mod": (1,),
@@ -56,29 +56,39 @@ ON = frozenset({
     *("use_rotary_embedding", "use_rotary_embeddings", "use_rotary_position_embeddings"),
 })  # fmt: skip
 "keys that say what is done anyway where they are true, and change it where they are false"
+SHOWN = 60
+"letters of a value that a message shows"
 
 
 def check_keys(fields: Mapping[str, Any]) -> None:
     """Refuse, all at once and by name, every key that changes attention and is not read here."""
-    problems = [*_unread(fields), *_layers(fields)]
+    problems = [_problem(fields, key) for key in unread(fields)] + [*_layers(fields)]
     if problems:
         raise RopeError("\n".join(problems))
 
 
-def _unread(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Find keys whose name and value say that attention is another one."""
-    model_type = str(fields["model_type"])
-    for key, value in fields.items():
-        on = key in ON
-        known = key in READ or key in OWN.get(model_type, ())
-        if known or value is None or not _speaks_of_attention(key) or value in NEUTRAL.get(key, ()):
-            continue
-        if bool(value) != on:
-            yield (
-                f"config.{key}: must be {'on' if on else 'off'} or gone, got {_short(value)}, of which the "
-                f"attention of {model_type} here knows nothing; remove it if the weights were trained "
-                "without it, else use a causal model of a supported type"
-            )
+def unread(fields: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose name and value say that attention is another one."""
+    known = READ | OWN.get(str(fields.get("model_type")), frozenset())
+    return [
+        key
+        for key, value in fields.items()
+        if _speaks_of_attention(key)
+        and key not in known
+        and value is not None
+        and value not in NEUTRAL.get(key, ())
+        and bool(value) != (key in ON)
+    ]
+
+
+def _problem(fields: Mapping[str, Any], key: str) -> str:
+    value = repr(fields[key])
+    return (
+        f"config.{key}: must be {'on' if key in ON else 'off'} or gone, got "
+        f"{value if len(value) <= SHOWN else f'{value[:SHOWN]}...'}, of which the attention of "
+        f"{fields['model_type']} here knows nothing; remove it if the weights were trained without it, else "
+        "use a causal model of a supported type"
+    )
 
 
 def _speaks_of_attention(key: str) -> bool:
@@ -113,9 +123,3 @@ def in_chunks(fields: Mapping[str, Any], layer_type: str, parameters: Mapping[st
         )
     whole(stated, "original_max_position_embeddings")
     return {**parameters, "rope_type": DUAL_CHUNK, **stated}
-
-
-def _short(value: Any) -> str:
-    """Return a value as one short line."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

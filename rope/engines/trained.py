@@ -12,7 +12,7 @@ from typing import Any
 from ..analysis import frequency_error, scale_error
 from ..families import FULL, SLIDING
 from ..hf import read_base
-from ..keys import DUAL_CHUNK
+from ..keys import DUAL_CHUNK, unread
 from ..record import Installed
 from ..scheme import Base, Frequencies, Scheme, make_scheme
 from .reader import LAYOUTS, ORIGINAL, Config, Reading
@@ -58,7 +58,8 @@ def trained_by_us(config: Config, ours: Mapping[str, Any]) -> Trained:
     """Return what `ropewalk.json` says, whatever became of the config's rope."""
     rope = ours["rope"]
     # The config is asked for heads and windows only, so that a broken rope cannot hide the truth.
-    bare: dict[str, Any] = {key: value for key, value in config.items() if key not in ROPE}
+    gone = {*ROPE, *unread(config)}
+    bare: dict[str, Any] = {key: value for key, value in config.items() if key not in gone}
     nested = config.get("rope_parameters") or {}
     bare["rope_theta"] = rope["theta"]
     if "partial_rotary_factor" in nested:

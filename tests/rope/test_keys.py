@@ -11,7 +11,6 @@ from ropewalk.rope.keys import check_keys
 
 LLAMA = {"model_type": "llama", "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
 LLAMA |= {"max_position_embeddings": 8192, "rope_theta": 5e5}
-HELD = "knows nothing"
 
 CHANGE: list[tuple[str, Any]] = [
     ("no_rope_layers", [1, 1, 1, 0]),
@@ -92,37 +91,37 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "Llama-3.2-1B": {"model_type": "llama", "attention_bias": False, "mlp_bias": False, "head_dim": 64},
     "an old dump of all defaults": {
         "model_type": "llama",
-        **{"output_attentions": False, "chunk_size_feed_forward": 0, "add_cross_attention": False},
-        **{"cross_attention_hidden_size": None, "pruned_heads": {}, "max_sequence_length": 2048},
+        "output_attentions": False, "chunk_size_feed_forward": 0, "add_cross_attention": False,
+        "cross_attention_hidden_size": None, "pruned_heads": {}, "max_sequence_length": 2048,
     },
     "a draft model": {"model_type": "llama", "decoder_sparse_step": 1, "draft_vocab_size": 32000},
     "with a word on its kernel": {
         "model_type": "mistral",
-        **{"_flash_attn_2_enabled": True, "_attn_implementation_autoset": True, "attn_impl": "flash"},
+        "_flash_attn_2_enabled": True, "_attn_implementation_autoset": True, "attn_impl": "flash",
     },
     "Mistral-Nemo": {"model_type": "mistral", "sliding_window": None, "attention_dropout": 0.0},
     "Qwen2.5-7B": {
         "model_type": "qwen2",
-        **{"max_window_layers": 28, "sliding_window": 131072, "use_sliding_window": False},
+        "max_window_layers": 28, "sliding_window": 131072, "use_sliding_window": False,
     },
     "Qwen3-0.6B": {"model_type": "qwen3", "attention_bias": False, "max_window_layers": 28},
     "Phi-4-mini": {
         "model_type": "phi3",
-        **{"attention_bias": False, "embd_pdrop": 0.0, "sliding_window": 262144, "auto_map": {}},
-        **{"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False, "mlp_bias": False},
-        **{"original_max_position_embeddings": 4096, "partial_rotary_factor": 0.75},
+        "attention_bias": False, "embd_pdrop": 0.0, "sliding_window": 262144, "auto_map": {},
+        "full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False, "mlp_bias": False,
+        "original_max_position_embeddings": 4096, "partial_rotary_factor": 0.75,
     },
     "gemma-3-1b": {
         "model_type": "gemma3_text",
-        **{"attn_logit_softcapping": None, "cache_implementation": "hybrid", "sliding_window_pattern": 6},
-        **{"query_pre_attn_scalar": 256, "rope_local_base_freq": 10000, "final_logit_softcapping": None},
+        "attn_logit_softcapping": None, "cache_implementation": "hybrid", "sliding_window_pattern": 6,
+        "query_pre_attn_scalar": 256, "rope_local_base_freq": 10000, "final_logit_softcapping": None,
     },
     "gemma-3-270m": {
         "model_type": "gemma3_text",
-        **{"_sliding_window_pattern": 6, "use_bidirectional_attention": False, "sliding_window": 512},
+        "_sliding_window_pattern": 6, "use_bidirectional_attention": False, "sliding_window": 512,
     },
     "made with unsloth": {"model_type": "qwen3", "unsloth_fixed": True, "quantization_config": {"bits": 4}},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

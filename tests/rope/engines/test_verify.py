@@ -215,6 +215,15 @@ def test_a_cure_harms_no_other_reader(tmp_path: Path) -> None:
     assert cure(config, wanted, report.trained, report.rows[1].reader, Question()) == []
 
 
+def test_a_key_that_changes_attention_hides_not_what_was_trained(tmp_path: Path) -> None:
+    report = verify_folder(write(tmp_path, **ours(no_rope_layers=[1, 0])))
+    assert [fault.partition(":")[0] for fault in report.faults if "no_rope" in fault] == [
+        "config.no_rope_layers"
+    ]
+    assert report.trained is not None
+    assert report.trained.scheme.name == "yarn"
+
+
 CHUNKS = {"chunk_size": 512, "local_size": 64, **ORIGINAL}
 
 
