@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .families import DEFAULT_THETA, FULL, ONLY_LONGROPE, SLIDING, check_supported, heads, whole, windows
-from .keys import DUAL_CHUNK, check_keys, in_chunks
+from .keys import DUAL_CHUNK, LENGTHS, check_keys, in_chunks
 from .scheme import SCHEMES, Base, Frequencies, NotExpressible, RopeError, Scheme, checked, make_scheme
 
 _COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
@@ -98,7 +98,8 @@ def config_fields(
     kept["rope_parameters"] = parameters
     kept["rope_theta"] = full["rope_theta"]
     kept["rope_scaling"] = None if kind == "default" else _older(scaling, model_type, base)
-    kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
+    names = ("max_position_embeddings", *(key for key in LENGTHS if config.get(key) is not None))
+    kept |= dict.fromkeys(names, scheme.hf_window(base, target_length=target_length))
     if model_type == "mistral":
         # Transformers 4.57 multiplies by it where a scheme needs the head size, and has no default for it.
         kept["head_dim"] = base.head_dim

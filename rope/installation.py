@@ -15,7 +15,7 @@ from .families import FULL, ONLY_LONGROPE, PARTIAL
 from .generation import Requests
 from .hf import read_base, rope_parameters
 from .hook import NAME, IdentityRotation
-from .keys import DUAL_CHUNK
+from .keys import DUAL_CHUNK, LENGTHS
 from .record import Installed
 from .relative import AttentionScheme
 from .rotation import Rotary
@@ -215,7 +215,9 @@ def _describe(config: Any, bases: Mapping[str, Base], scheme: Scheme, target_len
     config.rope_parameters = parameters
     if hasattr(config, DUAL_CHUNK):
         delattr(config, DUAL_CHUNK)
-    config.max_position_embeddings = scheme.hf_window(bases[FULL], target_length=target_length)
+    for name in ("max_position_embeddings", *LENGTHS):
+        if getattr(config, name, None) is not None:
+            setattr(config, name, scheme.hf_window(bases[FULL], target_length=target_length))
     # Transformers lets this attribute, where there is one, win over the scheme's own.
     if config.model_type in ONLY_LONGROPE:
         config.original_max_position_embeddings = bases[FULL].original_length

@@ -30,7 +30,7 @@ READ = frozenset({
     *("max_position_embeddings", "original_max_position_embeddings", "num_attention_heads", DUAL_CHUNK),
     *("partial_rotary_factor", "rope_parameters", "rope_scaling", "rope_theta"),
     *("max_window_layers", "sliding_window", "use_sliding_window"),
-    *("chunk_size_feed_forward", "n_positions", "output_attentions"),
+    *("chunk_size_feed_forward", "max_target_positions", "n_positions", "output_attentions"),
 })  # fmt: skip
 "what `read_base` reads of every model type, and what changes nothing"
 OWN = {
@@ -56,6 +56,11 @@ ON = frozenset({
     *("use_rotary_embedding", "use_rotary_embeddings", "use_rotary_position_embeddings"),
 })  # fmt: skip
 "keys that say what is done anyway where they are true, and change it where they are false"
+LENGTHS = (
+    *("max_sequence_length", "seq_length", "max_seq_len", "model_max_length"),
+    *("max_seq_length", "max_target_positions", "n_positions", "seq_len"),
+)
+"other names of max_position_embeddings, at which some engine stops"
 SHOWN = 60
 "letters of a value that a message shows"
 

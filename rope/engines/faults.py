@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..families import FULL
+from ..keys import LENGTHS
 from .reader import LAYOUTS, ORIGINAL, Config, Question, Reader
 from .serving import READERS, judge
 from .trained import Trained
@@ -25,6 +26,7 @@ DEFAULT_THETA, ITS_WINDOW = 10_000, 4096
 def config_faults(config: Config, trained: Trained | None) -> Iterator[str]:
     """Yield what contradicts itself or is missing, before any reader is asked."""
     stated = stated_scaling(config)
+    yield from _lengths(config)
     yield from _original(config, stated)
     if trained is None or trained.told_by == "config.json":
         yield from _factor(config, stated)
@@ -83,6 +85,18 @@ def theta_faults(config: Config) -> Iterator[str]:
             f"readers take as {DEFAULT_THETA}; write the base it was trained with, at the top level and in "
             "rope_parameters"
         )
+
+
+def _lengths(config: Config) -> Iterator[str]:
+    """Find another name of the window that says less, at which engines would stop."""
+    window = config.get("max_position_embeddings") or 0
+    for key in LENGTHS:
+        value = config.get(key)
+        if isinstance(value, int) and value < window:
+            yield (
+                f"config.{key}: must be max_position_embeddings {window} where it is stated, got {value}, of "
+                f"which vLLM and SGLang would serve no more; write {window}, or delete it"
+            )
 
 
 def _original(config: Config, stated: Mapping[str, Any]) -> Iterator[str]:

@@ -9,6 +9,9 @@ from .reader import ORIGINAL, CannotRead, Config, Given, Question, Reader, Readi
 from .transformers import read_5, resolve
 from .vllm import SHARED, by_kind
 
+WINDOWS = ("max_sequence_length", "seq_length", "max_seq_len", "model_max_length")
+"names of the window that win over max_position_embeddings, the first that is stated"
+
 
 def read(config: Config, question: Question) -> Reading:
     """Return what SGLang makes of a config."""
@@ -18,7 +21,8 @@ def read(config: Config, question: Question) -> Reading:
         return _gemma3(config, question)
     given = resolve(config, question)
     extends = given.kind != "llama3" and ORIGINAL not in given.parameters
-    longest = int(given.window * (given.parameters.get("factor") or 1 if extends else 1))
+    stated = next((config[key] for key in WINDOWS if config.get(key) is not None), given.window)
+    longest = int(stated * (given.parameters.get("factor") or 1 if extends else 1))
     at = _longrope(given) if given.kind == "longrope" else static(by_kind(FORMULAS, given))
     return given.reading(at, window=within(longest, question) or longest)
 

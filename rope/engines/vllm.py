@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..keys import DUAL_CHUNK
+from ..keys import DUAL_CHUNK, LENGTHS
 from ..scheme import Frequencies
 from .reader import LAYOUTS, CannotRead, Config, Given, Question, Reader, Reading, static, within
 from .transformers import resolve
@@ -27,7 +27,8 @@ def read(config: Config, question: Question) -> Reading:
     # Gemma 3's window is never multiplied.
     extended = given.kind in KEPT_WINDOW or "gemma3" in str(config.get("model_type"))
     factor = 1.0 if extended else given.parameters.get("factor") or 1.0
-    longest = int(min(given.window, question.tokenizer_length or given.window) * factor)
+    stated = _stated_window(config, given)
+    longest = int(min(stated, question.tokenizer_length or stated) * factor)
     # Asked for nothing, it serves the original length where that stands at the top level.
     top = given.top_original if given.kind == "longrope" else None
     window = within(longest, question) or int(top or longest)
@@ -39,6 +40,12 @@ def read(config: Config, question: Question) -> Reading:
         frequencies = by_kind(FORMULAS, given)
     rows = rows if rows is not None and rows < window else None
     return given.reading(static(frequencies), window=window, rows=rows)
+
+
+def _stated_window(config: Config, given: Given) -> int:
+    """Return the smallest of all names of the window, or the one that wins over them."""
+    smallest = min([given.window, *(config[key] for key in LENGTHS if config.get(key) is not None)])
+    return config.get("model_max_length") or smallest
 
 
 def _check_names(config: Config) -> None:

@@ -181,6 +181,12 @@ REFUSED = [
     (without(rope_scaling={"type": "yarn", "rope_type": "linear"}), "config.rope_type", "'linear'", "delete"),
     (without(rope_scaling={"type": "axial"}), "config.rope_type", "axial", "not supported yet"),
     (without(rope_scaling={"type": "linear", "scale": 2}), "config.rope_parameters", "scale", "remove"),
+    (
+        without(rope_scaling=YARN | {"llama_4_scaling_beta": 0.1}, model_type="mistral", sliding_window=None),
+        "config.rope_parameters",
+        "llama_4_scaling_beta",
+        "remove",
+    ),
     (without(rope_scaling={"type": "llama3", "factor": 8}), "config.rope_parameters", "low_freq", "complete"),
     (without(rope_scaling={"type": "linear", "factor": 0.5}), "rope.linear.factor", "0.5", "derive"),
     (
@@ -287,10 +293,12 @@ def test_config_fields_keep_the_chunks_of_a_model_and_take_them_with_another_sch
 
 def test_config_fields_leaves_no_trace_of_the_old_scheme():
     config = LLAMA | {"original_max_position_embeddings": 4096, "torch_dtype": "bfloat16"}
+    config |= {"max_sequence_length": 2048, "seq_length": None}
     bases = read_base(LLAMA)
     written = config_fields(config, bases, make_scheme("yarn"), target_length=32768)
     assert "original_max_position_embeddings" not in written
     assert written["torch_dtype"] == "bfloat16"
+    assert (written["max_sequence_length"], written["seq_length"]) == (32768, None)
     assert written["rope_scaling"]["type"] == written["rope_scaling"]["rope_type"] == "yarn"
     assert config_fields(written, bases, make_scheme("abf"), target_length=32768)["rope_scaling"] is None
     assert config["max_position_embeddings"] == 8192

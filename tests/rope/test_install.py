@@ -183,11 +183,11 @@ class TestAttend:
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_saved_it_loads_as_a_plain_model(make_model, tmp_path, name):
-    model = install(make_model(), make_scheme(name), target_length=1024)
+    model = install(make_model(max_sequence_length=256), make_scheme(name), target_length=1024)
     model.save_pretrained(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert plain.config._attn_implementation == "sdpa"
-    assert plain.config.max_position_embeddings == 1024
+    assert plain.config.max_position_embeddings == plain.config.max_sequence_length == 1024
     torch.testing.assert_close(
         logits(plain, tokens(1, 300)), logits(model, tokens(1, 300)), rtol=0, atol=1e-4
     )

@@ -124,6 +124,10 @@ FAULTY: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
         of(scaled({"rope_type": "dynamic", "factor": 4.0, **ORIGINAL})),
         ("config.max_position_embeddings", "2048", "write 512"),
     ),
+    "an older name of the window says less": (
+        of(LLAMA | {"max_sequence_length": 1024}),
+        ("config.max_sequence_length", "1024", "write 2048"),
+    ),
     "the tokenizer cuts": (of(LLAMA, model_max_length=512), ("tokenizer_config.json", "512", "write 2048")),
     "an engine drops the scale": (
         of(scaled(YARN | {"attention_factor": 1.3})),
