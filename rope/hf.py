@@ -98,8 +98,8 @@ def config_fields(
     kept["rope_parameters"] = parameters
     kept["rope_theta"] = full["rope_theta"]
     kept["rope_scaling"] = None if kind == "default" else _older(scaling, model_type, base)
-    names = ("max_position_embeddings", *(key for key in LENGTHS if config.get(key) is not None))
-    kept |= dict.fromkeys(names, scheme.hf_window(base, target_length=target_length))
+    kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
+    kept |= {key: kept["max_position_embeddings"] for key in LENGTHS if config.get(key) is not None}
     if model_type == "mistral":
         # Transformers 4.57 multiplies by it where a scheme needs the head size, and has no default for it.
         kept["head_dim"] = base.head_dim
