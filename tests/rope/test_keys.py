@@ -43,7 +43,7 @@ CHANGE: list[tuple[str, Any]] = [
     ("partial_rotary_factors", [1.0, 0.5]),
     ("use_dynamic_ntk", True),
     ("use_logn_attn", True),
-    ("layer_types", ["full_attention", "chunked_attention"]),
+    ("layer_types", ["sliding_attention"]),
     ("num_kv_shared_layers", 10),
 ]
 
@@ -54,7 +54,7 @@ def test_bad_input(key, value):
         read_base(LLAMA | {key: value})
     where, _, rest = str(caught.value).partition(": ")
     assert where == f"config.{key}"
-    assert "chunked_attention" in rest if key == "layer_types" else str(value)[:20] in rest
+    assert str(value).strip("[']") in rest
     assert "use a " in rest.rpartition("; ")[2]
 
 
