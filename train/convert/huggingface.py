@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
 from ...rope.analysis import angle_error, frequency_error, scale_error
@@ -129,7 +129,8 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     scheme = make_scheme(rope["scheme"], **rope["knobs"])
     lengths = {"target_length": rope["target_length"], "original_length": rope["original_length"]}
     stock = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32, local_files_only=True).eval()
-    ours = install(load_model(source).eval(), scheme, replace=True, **lengths)
+    source_model = load_model(source, config=before_scheme(source, rope["theta"]))
+    ours = install(source_model.eval(), scheme, replace=True, **lengths)
     length = min(rope["target_length"], PROBE_TOKENS)
     tokens = torch.randint(stock.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     wanted = stock(tokens, use_cache=False).logits
@@ -166,6 +167,13 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
         max_logit_difference=difference,
         checks=checks,
     )
+
+
+def before_scheme(folder: Path, theta: float) -> Any:
+    """Give a checkpoint's config with the theta before its scheme, of which `ntk` and `abf` make another."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config.rope_parameters.get(FULL, config.rope_parameters)["rope_theta"] = theta
+    return config
 
 
 def logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
