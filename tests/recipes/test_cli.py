@@ -203,6 +203,7 @@ def test_convert_reports_its_checks(run: Run, run_json: RunJson, made: Path, tmp
     rope = {
         "scheme": "yarn",
         "knobs": scheme.knobs,
+        "theta": base.theta,
         "original_length": base.original_length,
         "target_length": 128,
         "fingerprint": installed(install(model, scheme, target_length=128)).fingerprint,

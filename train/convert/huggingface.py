@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
 from ...rope.analysis import angle_error, frequency_error, scale_error
+from ...rope.folder import fetching
 from ..checkpoint import TOKENIZER_FILES, latest_checkpoint
 from ..errors import TrainError
 from ..loss import hidden_states
@@ -77,7 +78,7 @@ def checkpoint_of(source: Path) -> Path:
         raise TrainError(
             f"{source}: must be a checkpoint or a run directory, got "
             f"{'a folder without ropewalk.json and latest' if source.is_dir() else 'no folder'}; "
-            "name run_dir/checkpoints/step-N"
+            f"name run_dir/checkpoints/step-N{fetching(source)}"
         )
     return folder
 
