@@ -1,0 +1,125 @@
+"""What is known before any value is chosen: what a person asks, the model's facts, the text?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from ....rope import FULL, Base
+from ....rope.hf import read_base
+from ....rope.scheme import RopeError
+from ....train.layout import legal_degrees
+from ....train.settings import ModelSection
+from ...language.check import ModelFacts, model_config
+from ...language.errors import RecipeError
+from .published import Published, nearest
+from .text import Text, read_text
+
+NODE = 8
+"""GPUs of one machine, the most that share a pack."""
+HOLDOUT = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person says of the run."""
+
+    model: str
+    target_length: int
+    gpus: int = NODE
+    text: str | None = None
+    field: str | None = None
+    original_length: int | None = None
+    trained_length: int | None = None
+
+    @property
+    def stated(self) -> dict[str, int]:
+        """Give the lengths that are said because no config says them."""
+        lengths = {"original_length": self.original_length, "trained_length": self.trained_length}
+        return {key: length for key, length in lengths.items() if length is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """The facts from which a recipe is made."""
+
+    asked: Asked
+    facts: ModelFacts
+    text: Text | None = None
+
+    @property
+    def base(self) -> Base:
+        """Give the rotary facts of the layers that see the whole sequence."""
+        return self.facts.bases[FULL]
+
+    @property
+    def trained(self) -> int:
+        return self.facts.trained_length
+
+    @property
+    def target(self) -> int:
+        return self.asked.target_length
+
+    @property
+    def long(self) -> int:
+        """Give the tokens from which on a document is long: half of it lies beyond the trained window."""
+        return min(2 * self.trained, self.target)
+
+    @property
+    def parameters(self) -> float:
+        """Estimate the model's parameters: attention, gated MLP, embeddings."""
+        config, base = self.facts.config, self.base
+        hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+        inner = int(config.get("intermediate_size") or 4 * hidden)
+        attention = 2 * hidden * base.head_dim * (base.query_heads + base.kv_heads)
+        tables = 1 if config.get("tie_word_embeddings") else 2
+        return float(layers * (attention + 3 * hidden * inner) + tables * hidden * int(config["vocab_size"]))
+
+    @cached_property
+    def published(self) -> Published:
+        return nearest(self.parameters, self.target)
+
+    @cached_property
+    def sequence(self) -> int:
+        """Give the largest legal sequence degree inside a machine."""
+        length, world = self.target, self.asked.gpus
+        legal = [
+            set(legal_degrees(query_heads=query, kv_heads=kv, length=length, world=world))
+            for query, kv in self.facts.heads
+        ]
+        return max(degree for degree in set.intersection(*legal) if degree <= NODE)
+
+
+def begin(asked: Asked) -> Beginning:
+    """Read the model's facts and the text; refuse what no recipe can do."""
+    model = ModelSection(path=asked.model)
+    config = model_config(model)
+    try:
+        facts = ModelFacts(config=config, bases=read_base(config, **asked.stated))
+    except RopeError as error:
+        raise RecipeError(f"--model {asked.model}: {error}") from error
+    if lacking := [key for key in ("hidden_size", "num_hidden_layers", "vocab_size") if key not in config]:
+        raise RecipeError(
+            f"--model {asked.model}: config.json must say {', '.join(lacking)}, got none; complete it"
+        )
+    if asked.target_length <= facts.trained_length:
+        raise RecipeError(
+            f"--to: must be greater than the {facts.trained_length} tokens that {asked.model} was trained "
+            f"at, got {asked.target_length}; raise it, or say --trained-length where its config claims more"
+        )
+    this = Beginning(asked=asked, facts=facts)
+    if asked.text is None:
+        return this
+    return replace(this, text=_long_enough(this, asked.text, model.tokenizer_folder))
+
+
+def _long_enough(this: Beginning, folder: str, tokenizer: Path) -> Text:
+    text = read_text(folder, this.asked.field, tokenizer=tokenizer, holdout=HOLDOUT)
+    if not text.tokens(this.long):
+        raise RecipeError(
+            f"--text: must hold documents of at least {this.long} tokens, which alone teach distances beyond "
+            f"the trained window of {this.trained}, got a longest of {max(text.train, default=0)}; add "
+            "books, papers or whole repositories, each one document"
+        )
+    return text
