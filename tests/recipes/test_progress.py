@@ -14,9 +14,12 @@ REPORTED = {
         [("a", 1, 0), ("a", 7, 0), ("b", 0, 3), ("b", 3, 3)],
         ["a: 1", "a: 7", "b: 0 of 3", "b: 3 of 3"],
     ),
-    "two in turn": ([("a", 1, 9), ("b", 1, 9), ("a", 2, 9), ("b", 2, 9)], ["a: 1 of 9", "b: 1 of 9", "a: 2 of 9", "b: 2 of 9"]),
+    "two in turn": (
+        [("a", 1, 9), ("b", 1, 9), ("a", 2, 9), ("b", 2, 9)],
+        ["a: 1 of 9", "b: 1 of 9", "a: 2 of 9", "b: 2 of 9"],
+    ),
     "nothing": ([], []),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REPORTED)
