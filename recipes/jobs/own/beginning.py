@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ....rope import FULL, Base
+from ....rope.families import whole
 from ....rope.hf import read_base
 from ....rope.scheme import RopeError
 from ....train.layout import legal_degrees
@@ -19,6 +20,7 @@ from .text import Text, read_text
 NODE = 8
 """GPUs of one machine, the most that share a pack."""
 HOLDOUT = 0.1
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class Beginning:
 
     asked: Asked
     facts: ModelFacts
+    parameters: float
     text: Text | None = None
 
     @property
@@ -65,16 +68,6 @@ class Beginning:
     def long(self) -> int:
         """Give the tokens from which on a document is long: half of it lies beyond the trained window."""
         return min(2 * self.trained, self.target)
-
-    @property
-    def parameters(self) -> float:
-        """Estimate the model's parameters: attention, gated MLP, embeddings."""
-        config, base = self.facts.config, self.base
-        hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
-        inner = int(config.get("intermediate_size") or 4 * hidden)
-        attention = 2 * hidden * base.head_dim * (base.query_heads + base.kv_heads)
-        tables = 1 if config.get("tie_word_embeddings") else 2
-        return float(layers * (attention + 3 * hidden * inner) + tables * hidden * int(config["vocab_size"]))
 
     @cached_property
     def published(self) -> Published:
@@ -97,21 +90,26 @@ def begin(asked: Asked) -> Beginning:
     config = model_config(model)
     try:
         facts = ModelFacts(config=config, bases=read_base(config, **asked.stated))
+        this = Beginning(asked=asked, facts=facts, parameters=parameters_of(facts))
     except RopeError as error:
         raise RecipeError(f"--model {asked.model}: {error}") from error
-    if lacking := [key for key in ("hidden_size", "num_hidden_layers", "vocab_size") if key not in config]:
-        raise RecipeError(
-            f"--model {asked.model}: config.json must say {', '.join(lacking)}, got none; complete it"
-        )
     if asked.target_length <= facts.trained_length:
         raise RecipeError(
             f"--to: must be greater than the {facts.trained_length} tokens that {asked.model} was trained "
             f"at, got {asked.target_length}; raise it, or say --trained-length where its config claims more"
         )
-    this = Beginning(asked=asked, facts=facts)
     if asked.text is None:
         return this
     return replace(this, text=_long_enough(this, asked.text, model.tokenizer_folder))
+
+
+def parameters_of(facts: ModelFacts) -> float:
+    """Estimate a model's parameters: attention, gated MLP, embeddings."""
+    config, base = facts.config, facts.bases[FULL]
+    hidden, inner, layers, words = (whole(config, key) for key in SIZES)
+    attention = 2 * hidden * base.head_dim * (base.query_heads + base.kv_heads)
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    return float(layers * (attention + 3 * hidden * inner) + tables * hidden * words)
 
 
 def _long_enough(this: Beginning, folder: str, tokenizer: Path) -> Text:

@@ -142,7 +142,12 @@ def _batch(this: Beginning, tokens: float) -> tuple[int, int]:
     """Give steps and the tokens of each: the published batch, smaller where the text is."""
     share = this.target * (this.asked.gpus // this.sequence)
     most = min(this.published.batch_tokens, tokens / LEAST_STEPS)
-    batch = share * max(1, round(most / share))
+    batch = share * max(1, int(most // share))
+    if batch > tokens and this.text is None:
+        raise RecipeError(
+            f"--to: one step of {this.asked.gpus} GPUs must be less than the published budget of "
+            f"{int(tokens)} tokens, got {batch}; lower --to or --gpus"
+        )
     if batch > tokens:
         raise RecipeError(
             f"--text: must hold the {batch} tokens of one step, {LONG_SHARE:.0%} of them in documents of at "
@@ -172,7 +177,8 @@ def _train(this: Beginning) -> Part:
         "train": f"Learning rate, batch and budget of {run.source} ({_billions(run.parameters)} "
         "parameters), the nearest in size and window of those we know. Optimizer and schedule are ProLong's.",
         "train.steps": f"{steps * batch:,} tokens; {run.tokens:,.0f} there"
-        + ("." if tokens == run.tokens else ", but the text holds no more in this mix."),
+        + ("." if tokens == run.tokens else ", but the text holds no more in this mix.")
+        + ("" if steps >= LEAST_STEPS else " These are few steps: more text or fewer GPUs make more."),
         "train.batch_tokens": f"{run.batch_tokens:,} there. It must be a multiple of "
         f"{this.target * (gpus // sequence)} = target_length x data {gpus // sequence} x micro_batch 1.",
         "train.sequence": f"GPUs that share a pack: the most that {heads} and {gpus} GPUs allow in a "

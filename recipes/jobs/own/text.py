@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from ....data import DataError, DataSpec, load_encoder, sampled
 from ....data.corpus.store import Documents
@@ -68,22 +68,19 @@ def source_of(folder: str, field: str | None, tokenizer: Path) -> tuple[dict[str
             f"--text: must hold what one of {', '.join(sorted(SECTIONS))} reads, got {folder} without any; "
             "see docs/data.md, or leave --text out and write data.sources by hand"
         )
-    kind, inputs, size = found[0]
-    source: dict[str, Any] = {"kind": kind, "paths": [folder]}
-    if issubclass(SECTIONS[kind], TokenReading):
-        source["tokenizer"] = str(tokenizer)
-    if field is not None and kind != "files":
+    source, inputs, size = found[0]
+    if field is not None and "text" in SECTIONS[source["kind"]].model_fields:
         source["text"] = field
-    also = "".join(f"; {count:,} inputs of kind {other} lie there too" for other, count, _ in found[1:])
-    return source, f"{inputs:,} inputs of kind {kind}, {size / 1e6:,.1f} MB{also}"
+    also = "".join(f"; {count:,} inputs of kind {one['kind']} lie there too" for one, count, _ in found[1:])
+    return source, f"{inputs:,} inputs of kind {source['kind']}, {size / 1e6:,.1f} MB{also}"
 
 
-def _kinds(folder: str, tokenizer: Path) -> Iterator[tuple[str, int, int]]:
-    """Give each kind of source that finds something in a folder, with its inputs and their bytes."""
+def _kinds(folder: str, tokenizer: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """Give a section of each kind that finds something in a folder, with its inputs and their bytes."""
     for kind, section in SECTIONS.items():
-        more = {"tokenizer": str(tokenizer)} if issubclass(section, TokenReading) else {}
-        try:
-            inputs = open_reader(section(paths=(folder,), **more), where="--text").inputs()
-        except (DataError, ValidationError):  # of another kind
-            continue
-        yield kind, len(inputs), sum(input.size for input in inputs)
+        more: dict[str, Any] = {"tokenizer": str(tokenizer)} if issubclass(section, TokenReading) else {}
+        for split in [{}, {"split": "train"}] if "split" in section.model_fields else [{}]:
+            with suppress(DataError):  # it is of another kind
+                source = {"paths": [folder], **more, **split}
+                inputs = open_reader(section.model_validate(source), where="--text").inputs()
+                yield {"kind": kind, **source}, len(inputs), sum(input.size for input in inputs)
