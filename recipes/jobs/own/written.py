@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import yaml
 
+from ...language.errors import RecipeError
 from ...language.yaml_text import parse_yaml
 
 COLUMNS = 110
@@ -43,10 +45,10 @@ def _flow(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_flow, value))}]"
     if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-") if value < 1e-3 else f"{value}"
-    text = yaml.safe_dump(value, width=float("inf")).removesuffix("\n").removesuffix("\n...")
-    try:
+        return repr(value).replace("e-0", "e-")
+    text = yaml.safe_dump(value, width=float("inf"), allow_unicode=True).removesuffix("\n...\n").strip()
+    read: list[Any] = []
+    with suppress(RecipeError):
         read = parse_yaml(f"[{text}]", where="")
-    except ValueError:
-        read = None
-    return text if read == [value] and type(read[0]) is type(value) else json.dumps(value)
+    same = read == [value] and type(read[0]) is type(value) and "\n" not in text
+    return text if same else json.dumps(value, ensure_ascii=False)

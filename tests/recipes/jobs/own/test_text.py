@@ -32,7 +32,7 @@ def write(kind: str, folder: Path, field: str = "text") -> None:
     elif kind == "dataset, split train":
         from datasets import Dataset, DatasetDict
 
-        DatasetDict(train=Dataset.from_dict({field: TEXTS})).save_to_disk(folder)
+        DatasetDict({"train": Dataset.from_dict({field: TEXTS})}).save_to_disk(folder)
     elif kind == "mds":
         spans = array(np.array([[0, 2]], "<u4"), typed=True)
         rows = [{"input_ids": array(ids.astype("<u4"), typed=True), "indices": spans} for ids in TOKENS]
