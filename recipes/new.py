@@ -12,7 +12,7 @@ from ropewalk.recipes.jobs.own.recipe import own_recipe
 def new(
     model: Annotated[str, typer.Option(metavar="FOLDER", help="The Hugging Face folder of the model.")],
     to: Annotated[int, typer.Option(min=2, help="Window to reach, tokens.")],
-    gpus: Annotated[int, typer.Option(min=1, max=65536, help="GPUs of the run, eight a machine.")] = 8,
+    gpus: Annotated[int, typer.Option(min=1, max=65536, help="GPUs of the run, up to eight a machine.")] = 8,
     text: Annotated[
         str | None,
         typer.Option(metavar="FOLDER", help="Your text; its kind is found. A placeholder if left out."),

@@ -10,7 +10,7 @@ from ....rope import FULL, Base
 from ....rope.families import whole
 from ....rope.hf import read_base
 from ....rope.scheme import RopeError
-from ....train.layout import legal_degrees
+from ....train.layout import divisors, legal_degrees
 from ....train.settings import ModelSection
 from ...language.check import ModelFacts, model_config
 from ...language.errors import RecipeError
@@ -18,7 +18,7 @@ from .published import Published, nearest
 from .text import Text, read_text
 
 NODE = 8
-"""GPUs of one machine, the most that share a pack."""
+"""The most GPUs of a machine, and so the most that share a pack."""
 HOLDOUT = 0.1
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
 
@@ -34,6 +34,11 @@ class Asked:
     field: str | None = None
     original_length: int | None = None
     trained_length: int | None = None
+
+    @property
+    def node(self) -> int:
+        """Count the GPUs of a machine, as many as divide them all evenly."""
+        return max(count for count in divisors(self.gpus) if count <= NODE)
 
     @property
     def stated(self) -> dict[str, int]:
@@ -76,12 +81,11 @@ class Beginning:
     @cached_property
     def sequence(self) -> int:
         """Give the largest legal sequence degree inside a machine."""
-        length, world = self.target, self.asked.gpus
         legal = [
-            set(legal_degrees(query_heads=query, kv_heads=kv, length=length, world=world))
+            set(legal_degrees(query_heads=query, kv_heads=kv, length=self.target, world=self.asked.node))
             for query, kv in self.facts.heads
         ]
-        return max(degree for degree in set.intersection(*legal) if degree <= NODE)
+        return max(set.intersection(*legal))
 
 
 def begin(asked: Asked) -> Beginning:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...language.errors import RecipeError, raise_all
 from ..plan import RunPlan
-from .beginning import HOLDOUT, NODE, Asked, Beginning, begin
+from .beginning import HOLDOUT, Asked, Beginning, begin
 from .text import NAME
 from .written import comment, written
 
@@ -45,18 +45,14 @@ def own_recipe(asked: Asked) -> str:
 
 
 def _heading(this: Beginning) -> str:
-    world = this.asked.gpus
-    ranks = f"--nproc-per-node {world}"
-    if world > NODE and world % NODE == 0:
-        ranks = (
-            f"--nnodes {world // NODE} --nproc-per-node {NODE} --rdzv-backend c10d --rdzv-endpoint HOST:29500"
-        )
+    world, node = this.asked.gpus, this.asked.node
+    machines = "" if world == node else f"--nnodes {world // node} {RENDEZVOUS} "
     return f"""\
 Extend {_name(this)} from {this.trained} to {this.target} tokens: a recipe of one's own.
 
   ropewalk recipes check mine.yaml --world {world}
   ropewalk prepare mine.yaml
-  torchrun {ranks} -m ropewalk.recipes.extend mine.yaml
+  torchrun {machines}--nproc-per-node {node} -m ropewalk.recipes.extend mine.yaml
 
 Written by ropewalk recipes new. Every value may be changed; recipes check says what no longer fits. That \
 the GPUs' memory suffices is not promised, since nothing computes it yet: more GPUs or a smaller \
@@ -73,7 +69,7 @@ def _model(this: Beginning) -> Part:
         "model": {"path": asked.model},
     }
     reasons = {
-        "target_length": f"{this.target / this.trained:.3g} times the trained window.",
+        "target_length": f"{this.target / this.trained:,.4g} times the trained window.",
         "model": f"{this.facts.config['model_type']}, about {_billions(this.parameters)} parameters, "
         f"{base.query_heads} query and {base.kv_heads} kv heads.",
     }
@@ -93,11 +89,11 @@ def _rope(this: Beginning) -> Part:
         why = (
             "A larger theta, the smallest that keeps the slowest pair which saw a whole turn inside that "
             f"turn. ProLong trained so to {LARGEST_ABF} times the original window (arXiv:2410.02660); this "
-            f"is {stretch:.3g} times. kind: yarn is the other usual choice."
+            f"is {stretch:,.4g} times. kind: yarn is the other usual choice."
         )
     else:
         why = (
-            f"{stretch:.3g} times the original window: UltraLong trained these knobs at 128 to 512 times "
+            f"{stretch:,.4g} times the original window: UltraLong trained these knobs at 128 to 512 times "
             "(arXiv:2504.06214)."
         )
     if "replace" in values:

@@ -96,6 +96,7 @@ def test_it_checks_for_every_family_and_number_of_gpus(
         ("llama-3.1-8b", 1 << 20, 8, 8, "yarn", "ProLong's 512K"),
         ("llama-3.1-8b", 1 << 22, 8, 8, "yarn", "UltraLong"),
         ("llama-3-70b", 131072, 64, 8, "abf", "Untie the Knots"),
+        ("llama-3-70b", 131072, 12, 2, "abf", "Untie the Knots"),
         ("qwen2.5-7b", 262144, 8, 4, "abf", "ProLong's 512K"),
         ("qwen2.5-0.5b", 131072, 8, 2, "abf", "LongRoPE2"),
         ("phi-3-mini-4k", 131072, 6, 2, "abf", "LongRoPE2"),
