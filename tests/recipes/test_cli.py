@@ -118,13 +118,19 @@ def test_the_home_folder_is_meant_wherever_a_path_is_given(
     recipe_file.write_text(yaml.safe_dump(values))
     assert run("prepare", recipe_file).exit_code == 0
     assert (made / "store" / "corpus").is_dir()
-    assert run("evaluate", f"{home}/model", "--recipe", recipe_file, f"run_dir={home}/run").exit_code == 0
+    shutil.copy(recipe_file, made / "r.yaml")
+    (made / "mine.yaml").write_text(f"base: [{home}/r.yaml]")
+    assert run("evaluate", f"{home}/model", f"--recipe={home}/mine.yaml").exit_code == 0
     assert run("verify", f"{home}/model").exit_code == 0
-    assert run("rope", "show", "yarn", "--target-length", 256, f"--model={home}/model").exit_code == 0
+    (made / "f.json").write_text(json.dumps({"format": 1, "long": [1.0, 2.0, 3.0, 4.0]}))
+    shown = ["rope", "show", "longrope", f"factors={home}/f.json", f"--model={home}/model"]
+    assert run(*shown, "--target-length", 256, f"--draw={home}/x.png").exit_code == 0
+    assert (made / "x.png").is_file()
     new = run("recipes", "new", f"--model={home}/model", "--to=512", "--gpus=1", f"--text={home}/corpus")
     assert new.exit_code == 0, new.output
     assert not list(Path().glob("~*"))
-    shutil.rmtree(made / "store")
+    for name in ("store", "run"):
+        shutil.rmtree(made / name, ignore_errors=True)
 
 
 def test_a_mistake_in_the_code_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch):
