@@ -32,6 +32,8 @@ def new(
 
     It is checked before it is printed: ropewalk recipes new --model FOLDER --to 131072 > mine.yaml
     """
+    if text is not None:
+        typer.echo(f"reading a sample of {text}", err=True)
     asked = Asked(
         model=model,
         target_length=to,

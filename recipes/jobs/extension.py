@@ -77,7 +77,7 @@ class Extension:
             measured["extended"] = self.measured("extended", exported, None)
             self.report(measured, exported)
         self.console.print(f"\nmodel: {exported}", markup=False, soft_wrap=True)
-        if self.name in {file.stem for file in shipped()}:
+        if self.name in {file.stem for file in shipped()} and not self.last.model.from_scratch:
             lines = commands_for_others(self.last.target_length, self.mesh.layout.world)
             self.console.print(lines, markup=False, soft_wrap=True)
 

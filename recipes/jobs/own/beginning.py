@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from .text import Text, read_text
 NODE = 8
 """The most GPUs of a machine, and so the most that share a pack."""
 HOLDOUT = 0.1
+LEAST_GROWTH = 1.2
+"""Below it hardly a pair of tokens lies beyond the trained window, and `extend` would stop for that."""
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
 
 
@@ -97,10 +100,10 @@ def begin(asked: Asked) -> Beginning:
         this = Beginning(asked=asked, facts=facts, parameters=parameters_of(facts))
     except RopeError as error:
         raise RecipeError(f"--model {asked.model}: {error}") from error
-    if asked.target_length <= facts.trained_length:
+    if asked.target_length < (least := math.ceil(LEAST_GROWTH * facts.trained_length)):
         raise RecipeError(
-            f"--to: must be greater than the {facts.trained_length} tokens that {asked.model} was trained "
-            f"at, got {asked.target_length}; raise it, or say --trained-length where its config claims more"
+            f"--to: must be at least {least}, a fifth more than {asked.model} was trained at, got "
+            f"{asked.target_length}; raise it, or say --trained-length where its config claims too much"
         )
     if asked.text is None:
         return this

@@ -156,6 +156,7 @@ def _train(this: Beginning) -> Part:
     run, gpus, sequence = this.published, this.asked.gpus, this.sequence
     tokens = _budget(this)
     steps, batch = _batch(this, tokens)
+    fewer = "" if 2 * batch > run.batch_tokens else f", fewer here that there be {LEAST_STEPS} steps"
     heads = " and ".join(f"{query} query and {kv} kv heads" for query, kv in this.facts.heads)
     values = {
         "steps": steps,
@@ -175,7 +176,7 @@ def _train(this: Beginning) -> Part:
         "train.steps": f"{steps * batch:,} tokens; {run.tokens:,.0f} there"
         + ("." if tokens == run.tokens else ", but the text holds no more in this mix.")
         + ("" if steps >= LEAST_STEPS else " These are few steps: more text or fewer GPUs make more."),
-        "train.batch_tokens": f"{run.batch_tokens:,} there. It must be a multiple of "
+        "train.batch_tokens": f"{run.batch_tokens:,} there{fewer}. It must be a multiple of "
         f"{this.target * (gpus // sequence)} = target_length x data {gpus // sequence} x micro_batch 1.",
         "train.sequence": f"GPUs that share a pack: the most that {heads} and {gpus} GPUs allow in a "
         "machine, since each then holds the least of it.",

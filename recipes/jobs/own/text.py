@@ -27,7 +27,6 @@ class Text:
     source: Mapping[str, Any]
     """The recipe's section of it."""
     about: str
-    holdout: float
     train: np.ndarray
     heldout: np.ndarray
     """Tokens of each document that was read, by split."""
@@ -55,7 +54,7 @@ def read_text(folder: str, field: str | None, *, tokenizer: Path, holdout: float
             Documents(sample.folder / "corpus", split).lengths().copy() for split in ("train", "heldout")
         )
         share = sample.shares[NAME]
-    return Text(source=source, about=about, holdout=holdout, train=train, heldout=heldout, share=share)
+    return Text(source=source, about=about, train=train, heldout=heldout, share=share)
 
 
 def source_of(folder: str, field: str | None, tokenizer: Path) -> tuple[dict[str, Any], str]:
