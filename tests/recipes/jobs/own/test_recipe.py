@@ -11,6 +11,7 @@ import yaml
 from world.command_line import Ended
 from world.small import write_text
 
+from ropewalk.recipes.jobs.extension import commands_for_others
 from ropewalk.recipes.jobs.own.published import RECIPES, nearest
 from ropewalk.recipes.language.compose import load
 
@@ -154,6 +155,13 @@ def test_short_documents_make_way_and_too_few_held_out_ones_are_said(
     assert values["data"]["sources"]["text"]["long"] == {"at_least": 128, "share": 0.6}
     assert "needles" in values["eval"]["tasks"]
     assert "too short for context-gain and position-loss" in told
+
+
+def test_the_last_lines_of_a_run_begin_with_a_command_that_works(run: Run, made: Path, text: Path) -> None:
+    [line] = [line for line in commands_for_others(512, 2).splitlines() if "recipes new" in line]
+    folders = iter((made / "model", text))
+    words = [next(folders) if word == "FOLDER" else word for word in line.partition(" > ")[0].split()]
+    assert run(*words[1:]).exit_code == 0
 
 
 REFUSED = [
