@@ -19,7 +19,9 @@ from .published import Published, nearest
 from .text import Text, read_text
 
 NODE = 8
-"""The most GPUs of a machine, and so the most that share a pack."""
+"""The most GPUs of a machine."""
+MOST_ELEMENTS = 1 << 31
+"""Of a GPU's queries: the CUDA kernels count in 32 bits (train/attention/kernels.py)."""
 HOLDOUT = 0.1
 LEAST_GROWTH = 1.2
 """Below it hardly a pair of tokens lies beyond the trained window, and `extend` would stop for that."""
@@ -83,12 +85,26 @@ class Beginning:
 
     @cached_property
     def sequence(self) -> int:
-        """Give the largest legal sequence degree inside a machine."""
-        legal = [
-            set(legal_degrees(query_heads=query, kv_heads=kv, length=self.target, world=self.asked.node))
+        """Give the largest legal sequence degree in a machine, or beyond it the smallest that will do."""
+        queries = max(query for query, _ in self.facts.heads) * self.base.head_dim * self.target
+        inside = max(self._legal(self.asked.node))
+        beyond = [degree for degree in self._legal(self.asked.gpus) if degree > inside]
+        for degree in [inside, *beyond]:
+            if queries // degree < MOST_ELEMENTS:
+                return degree
+        raise RecipeError(
+            f"--gpus: must be so many that a GPU's queries stay below 2^31 elements, which is as far as the "
+            f"kernels count, got {self.asked.gpus}, of which {max([inside, *beyond])} can share "
+            f"{queries}; raise --gpus or lower --to"
+        )
+
+    def _legal(self, world: int) -> list[int]:
+        """List the degrees that are legal for the heads of every kind of layer."""
+        lists = [
+            legal_degrees(query_heads=query, kv_heads=kv, length=self.target, world=world)
             for query, kv in self.facts.heads
         ]
-        return max(set.intersection(*legal))
+        return sorted(set.intersection(*map(set, lists)))
 
 
 def begin(asked: Asked) -> Beginning:

@@ -178,8 +178,12 @@ def _train(this: Beginning) -> Part:
         + ("" if steps >= LEAST_STEPS else " These are few steps: more text or fewer GPUs make more."),
         "train.batch_tokens": f"{run.batch_tokens:,} there{fewer}. It must be a multiple of "
         f"{this.target * (gpus // sequence)} = target_length x data {gpus // sequence} x micro_batch 1.",
-        "train.sequence": f"GPUs that share a pack: the most that {heads} and {gpus} GPUs allow in a "
-        "machine, since each then holds the least of it.",
+        "train.sequence": "GPUs that share a pack: "
+        + (
+            f"the most that {heads} allow in a machine, since each then holds the least of it."
+            if sequence <= this.asked.node
+            else "more than a machine has, since the kernels count a GPU's queries in 32 bits."
+        ),
         "train.zero_stage": "Weights, gradients and optimizer states take 18 bytes a parameter, together "
         f"{18 * this.parameters / 1e9:.3g} GB; stage 3 divides all of it, stage 2 not the weights.",
         "train.deterministic": "true repeats a run bit for bit, with slower kernels.",

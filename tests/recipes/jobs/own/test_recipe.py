@@ -71,7 +71,7 @@ def test_it_checks_for_every_family_and_number_of_gpus(
     run: Run, model: Any, tmp_path: Path, name: str, gpus: int
 ) -> None:
     folder, trained = model(MODELS[name]), MODELS[name]["max_position_embeddings"]
-    target = 8 * trained
+    target = 2 * trained
     made = run("recipes", "new", "--model", folder, "--to", target, "--gpus", gpus)
     assert (made.exit_code, made.stderr) == (0, ""), made.output
     file = tmp_path / "mine.yaml"
@@ -95,7 +95,7 @@ def test_it_checks_for_every_family_and_number_of_gpus(
         ("llama-3-8b", 65536, 8, 8, "abf", "ProLong's 64K"),
         ("llama-3-8b", 524288, 64, 8, "abf", "ProLong's 512K"),
         ("llama-3.1-8b", 1 << 20, 8, 8, "yarn", "ProLong's 512K"),
-        ("llama-3.1-8b", 1 << 22, 8, 8, "yarn", "UltraLong"),
+        ("llama-3.1-8b", 1 << 22, 64, 16, "yarn", "UltraLong"),
         ("llama-3-70b", 131072, 64, 8, "abf", "Untie the Knots"),
         ("llama-3-70b", 131072, 12, 2, "abf", "Untie the Knots"),
         ("qwen2.5-7b", 262144, 8, 4, "abf", "ProLong's 512K"),
@@ -170,7 +170,7 @@ REFUSED = [
     ({}, ["--to", 128, "--model", "meta-llama/Llama-3.1-8B"], "meta-llama", "hf download"),
     ({"model_type": "mamba"}, ["--to", 128], "'mamba'", "supported type"),
     ({"hidden_size": None}, ["--to", 128], "got None", "complete the config"),
-    ({}, ["--to", 1 << 40], "got 2199023255552", "lower --to"),
+    ({}, ["--to", 1 << 40], "of which 4 can share 35184372088832", "lower --to"),
     ({"vocab_size": ...}, ["--to", 128], "vocab_size", "complete"),
     ({"intermediate_size": "x"}, ["--to", 128], "'x'", "complete"),
     ({}, ["--to", 128, "--text", "gone"], "got gone", "name the folder"),
@@ -191,6 +191,16 @@ def test_what_no_recipe_can_do_is_refused(
     told = run("recipes", "new", "--model", folder, *options)
     assert (told.exit_code, told.stdout) == (2, ""), told.output
     assert value in told.stderr
+    assert cure in told.stderr
+
+
+@pytest.mark.parametrize(("gpus", "cure"), [(8, "raise --gpus"), (16, ""), (8192, "lower --to or --gpus")])
+def test_gpus_are_enough_for_the_kernels_and_not_too_many_for_the_budget(
+    run: Run, model: Any, gpus: int, cure: str
+) -> None:
+    folder = model(MODELS["llama-3.1-8b"])
+    told = run("recipes", "new", "--model", folder, "--to", 1 << 22, "--gpus", gpus)
+    assert told.exit_code == (2 if cure else 0)
     assert cure in told.stderr
 
 
