@@ -21,16 +21,23 @@ install: $(VENV)/installed
 
 # The link is a name for pyright.
 $(VENV)/installed: pyproject.toml constraints.txt
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV_ARGS) $(VENV)
-	DS_BUILD_OPS=0 $(VENV)/bin/python -m pip install $(PIP_ARGS) -e '.[dev]'
-	mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/ropewalk
-	touch $@
+	@echo "[install 1/2] an environment of Python in $(VENV)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV_ARGS) $(VENV)
+	@echo "[install 2/2] torch, transformers, DeepSpeed and what they need: 2 to 10 minutes, in silence"
+	@DS_BUILD_OPS=0 $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e '.[dev]'
+	@mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/ropewalk
+	@touch $@
+	@echo "[install] done; . $(VENV)/bin/activate puts the command ropewalk on your PATH"
 
 demo: export OMP_NUM_THREADS ?= 1
 demo: install
-	ropewalk recipes check $(RECIPE)
-	ropewalk prepare $(RECIPE)
-	torchrun --nproc-per-node 2 recipes/extend.py $(RECIPE)
+	@echo "[demo 1/3] what the recipe $(RECIPE) would do: seconds"
+	@ropewalk recipes check $(RECIPE)
+	@echo "[demo 2/3] its data, tokenised, mixed and packed: half a minute"
+	@ropewalk prepare $(RECIPE)
+	@echo "[demo 3/3] measure the base, train, measure again: about 10 minutes on two cores"
+	@torchrun --nproc-per-node 2 recipes/extend.py $(RECIPE)
+	@echo "(first: . $(VENV)/bin/activate, which puts ropewalk and torchrun on your PATH)"
 
 test: install
 	pytest -m "$(FAST)"

@@ -86,6 +86,8 @@ def prepare(
         if progress:
             progress("mix and pack (tokens)", 0, spec.tokens or 0)
         write_plan(spec, encoder, manifest, target, length=length, reach=reach or length)
+        if progress:
+            progress("mix and pack (tokens)", spec.tokens or 0, spec.tokens or 0)
     plan = Plan(target)
     return PrepareReport(folder=str(target), coverage=as_json(coverage(plan)), **plan.manifest["report"])
 

@@ -18,7 +18,7 @@ from .mixing import transforms as _transforms  # noqa: F401
 from .mixing.scorer import ScoreSection
 from .mixing.transform import TransformSection
 from .sources import SECTIONS
-from .sources.source import Reading, Section
+from .sources.source import Folder, Reading, Section
 
 
 class LongShare(Section):
@@ -179,7 +179,7 @@ class DataSpec(Section):
     """What ends each document, in the same words."""
     engine: Literal["auto", "tiktoken", "tokenizers", "sentencepiece"] = "auto"
     """What tokenises; the ids are the same: `auto` takes tiktoken wherever its ids are seen to be."""
-    store: str | None = None
+    store: Folder | None = None
     """Folder of the tokenised corpus and its plans; None is `data` in the run directory."""
     part_bytes: int = Field(default=64_000_000, gt=0)
     """Raw bytes that one file of the store is made of: what a killed run does again."""

@@ -45,8 +45,9 @@ VERBS = Group(
             {"list": "rope:list_schemes", "show": "rope:show", "search": "search:search"},
         ),
         "recipes": Group(
-            "List, show, check and compare recipes.",
+            "List, show, check and compare recipes; begin one of your own.",
             {
+                "new": "new:new",
                 "list": "recipes:list_recipes",
                 "show": "recipes:show",
                 "check": "check:check",

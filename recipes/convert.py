@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ropewalk.recipes.cli import main
 from ropewalk.recipes.language.errors import RecipeError
-from ropewalk.recipes.options import Json, on_demand
+from ropewalk.recipes.options import Json, on_demand, place
 from ropewalk.recipes.show.console import tell
 
 DTYPES = ("float32", "bfloat16")
@@ -17,9 +17,12 @@ DTYPES = ("float32", "bfloat16")
 
 def convert(
     src: Annotated[
-        Path, typer.Argument(metavar="SRC", help="A checkpoint, or a run directory: its newest one.")
+        Path,
+        typer.Argument(metavar="SRC", parser=place, help="A checkpoint, or a run directory: its newest one."),
     ],
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
+    dst: Annotated[
+        Path, typer.Argument(metavar="DST", parser=place, help="The Hugging Face folder to write.")
+    ],
     dtype: Annotated[
         str | None, typer.Option(help="float32 or bfloat16; the checkpoint's own if left out.")
     ] = None,

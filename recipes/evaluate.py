@@ -8,13 +8,13 @@ import typer
 from ropewalk.recipes.cli import main
 from ropewalk.recipes.jobs.evaluation_plan import EvaluationPlan, read_scheme
 from ropewalk.recipes.jobs.stores import require_corpora
-from ropewalk.recipes.options import DryRun, Json, Overrides, World, on_demand
+from ropewalk.recipes.options import DryRun, Json, Overrides, World, on_demand, place
 from ropewalk.recipes.show.console import tell
 from ropewalk.recipes.show.results import print_scores
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A Hugging Face folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", parser=place, help="A Hugging Face folder.")],
     recipe: Annotated[str, typer.Option(help="The recipe whose eval tasks and held-out documents are used.")],
     overrides: Overrides = None,
     scheme: Annotated[

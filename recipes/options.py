@@ -34,6 +34,11 @@ def read_knobs(knobs: Iterable[str], *, where: str, example: str) -> dict[str, A
     return {name: parse_yaml(value, where=where) for name, _, value in pairs}
 
 
+def place(text: str) -> Path:
+    """Read a path; a shell leaves the `~` of `--model=~/m` to us."""
+    return Path(text).expanduser()
+
+
 def png_file(file: Path) -> Path:
     """Give the file that a picture is drawn into, before anything is read for it."""
     if file.suffix != ".png" or not file.parent.is_dir():

@@ -16,7 +16,7 @@ from ropewalk.recipes.jobs.plan import refuse_world
 from ropewalk.recipes.language.check import model_facts
 from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.language.schema import Recipe
-from ropewalk.recipes.options import DryRun, Json, Overrides, RecipeName, World, on_demand, png_file
+from ropewalk.recipes.options import DryRun, Json, Overrides, RecipeName, World, on_demand, place, png_file
 from ropewalk.recipes.show import data as show
 from ropewalk.recipes.show.console import screen, tell
 from ropewalk.rope import FULL
@@ -28,7 +28,8 @@ Tasks = Annotated[
 Merge = Annotated[bool, typer.Option("--merge", help="Bring together what all tasks have done, then mix.")]
 Check = Annotated[bool, typer.Option("--check", help="Hash every prepared file again.")]
 Draw = Annotated[
-    Path | None, typer.Option(metavar="FILE.png", help="With --dry-run: draw the mix and its distances.")
+    Path | None,
+    typer.Option(metavar="FILE.png", parser=place, help="With --dry-run: draw the mix and its distances."),
 ]
 Peek = Annotated[int | None, typer.Option(min=1, metavar="N", help="Print the first packs of each stage.")]
 

@@ -8,10 +8,11 @@ import typer
 
 from ropewalk.recipes.cli import main
 from ropewalk.recipes.language.errors import RecipeError
-from ropewalk.recipes.options import Json, on_demand, png_file, read_knobs
+from ropewalk.recipes.options import Json, on_demand, place, png_file, read_knobs
 from ropewalk.recipes.show.console import tell
 from ropewalk.recipes.show.scheme import describe, numbers, print_numbers, print_schemes
 from ropewalk.rope import FULL, SCHEMES, Base, make_scheme, read_base
+from ropewalk.rope.folder import fetching
 
 MADE_UP = {"head_dim": 128, "theta": 500_000.0, "original_length": 8192, "kv_heads": 8}
 "the model that is shown where none is named: Llama 3 8B"
@@ -29,7 +30,12 @@ def show(
     target_length: Annotated[int, typer.Option(min=1, help="Window to reach, tokens.")],
     knobs: Annotated[list[str] | None, typer.Argument(metavar="[KNOB=VALUE]...")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A model folder whose config.json gives the four numbers below.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=place,
+            help="A model whose config.json gives the four numbers below.",
+        ),
     ] = None,
     head_dim: Annotated[int | None, typer.Option(min=2, help="Rotary dimensions of a head [128].")] = None,
     theta: Annotated[float | None, typer.Option(help="RoPE base [500000].")] = None,
@@ -42,7 +48,9 @@ def show(
     length: Annotated[
         int | None, typer.Option(min=1, help="For schemes that depend on the sequence, tokens.")
     ] = None,
-    draw: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it into this file.")] = None,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", parser=place, help="Draw it into this file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a scheme does to a model's frequencies, and draw it."""
@@ -84,7 +92,8 @@ def _read_model(model: Path, stated: dict[str, Any]) -> Base:
     config = model / "config.json"
     if not config.is_file():
         raise RecipeError(
-            f"--model: must be a model folder with a config.json, got {model}; correct the path"
+            f"--model: must be a model folder with a config.json, got {model}; correct "
+            f"the path{fetching(model)}"
         )
     return read_base(json.loads(config.read_text()), original_length=original_length)[FULL]
 

@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 from ropewalk.recipes.cli import main
-from ropewalk.recipes.options import Json
+from ropewalk.recipes.options import Json, place
 from ropewalk.recipes.show.console import tell
 from ropewalk.recipes.show.verify import as_values, print_report
 from ropewalk.rope.engines import verify_folder
 
 
 def verify(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A Hugging Face folder, ours or not.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", parser=place, help="A Hugging Face folder, ours or not.")
+    ],
     engine: Annotated[
         str | None,
         typer.Option(help="transformers, vllm, sglang or llama.cpp: this one must compute what was trained."),

@@ -17,6 +17,7 @@ from world.trainer_example import EXAMPLE
 
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in pages()}
 RECIPES = {path.stem for path in (ROOT / "recipes").rglob("*.yaml")}
+CARDS = [str(path.relative_to(ROOT)) for path in (ROOT / "recipes").rglob("README.md")]
 MOST_LINES = 150
 SIMPLE = re.compile(
     r"ropewalk (?P<words>(?P<verb>\w+)[^|&;<>$`\\]*?)( \|\| test \$\? = (?P<code>\d))?( *#.*)?"
@@ -87,9 +88,9 @@ def test_numbers_are_the_recorded_ones(page: str) -> None:
     assert rendered(PAGES[page]) == PAGES[page], "python tests/house/numbers.py writes them"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "SECURITY.md", *CARDS])
 def test_links_lead_somewhere(page: str) -> None:
-    targets = LINK.findall(PAGES[page])
+    targets = LINK.findall((ROOT / page).read_text(encoding="utf-8"))
     assert not [target for target in targets if not ((ROOT / page).parent / target).exists()]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -57,8 +58,18 @@ def check_same_frequencies(model: PreTrainedModel, mesh: Mesh) -> None:
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = None) -> PreTrainedModel:
-    more = {} if config is None else {"config": config}
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
+    """Load safetensors, or `.bin` files as far as they hold tensors: a pickle could run anything."""
+    more = {"weights_only": True} if config is None else {"weights_only": True, "config": config}
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
+    except (UnpicklingError, EOFError, RuntimeError) as error:
+        if not any(folder.glob("*.bin")):
+            raise
+        told = str(error).rpartition("WeightsUnpickler error:")[2].strip() or "the end of a file"
+        raise TrainError(
+            f"{folder}: .bin weights must be whole and hold nothing but tensors, got "
+            f"{told.partition('. ')[0].splitlines()[0]}; fetch them again, or take them as safetensors"
+        ) from error
 
 
 def config_of(model: ModelSection) -> Any:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..rope.scheme import Scheme
 from .errors import shown
 
 Positive = Annotated[int, Field(gt=0)]
+Folder = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path; `~` is the home folder."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Betas = Annotated[
     tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
@@ -31,11 +34,11 @@ class Section(BaseModel):
 class ModelSection(Section):
     """Name the model: a folder, the config of one trained from scratch, or a folder with its facts."""
 
-    path: str | None = None
+    path: Folder | None = None
     """Hugging Face folder; null trains from scratch."""
     config: dict[str, Any] | None = None
     """Config fields: the model from scratch, or the facts of `path`, so that a plan needs no weights."""
-    tokenizer: str | None = None
+    tokenizer: Folder | None = None
     """Folder of the tokenizer; null takes the model's own."""
 
     @model_validator(mode="after")

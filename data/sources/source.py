@@ -7,16 +7,20 @@ A document that cannot be read is a `Fault`; with `on_error: skip` it is counted
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..errors import DataError
 from ..registry import Registry
+
+Folder = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path of this machine; `~` is the home folder."""
 
 
 class Section(BaseModel):
@@ -39,7 +43,7 @@ class Reading(Section):
 class TokenReading(Reading):
     """Tokens somebody made before."""
 
-    tokenizer: str
+    tokenizer: Folder
     """Folder of the tokenizer that made them; it must be the model's."""
 
 

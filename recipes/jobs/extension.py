@@ -34,6 +34,7 @@ from ...train.convert.huggingface import convert
 from ...train.loop import Callbacks, train
 from ...train.mesh import Mesh, in_world
 from ...train.storage import write_json, write_text
+from ..language.catalogue import shipped
 from ..language.check import model_facts
 from ..language.schema import Recipe
 from ..show.console import TrainingDisplay, phases, print_table
@@ -76,10 +77,9 @@ class Extension:
             measured["extended"] = self.measured("extended", exported, None)
             self.report(measured, exported)
         self.console.print(f"\nmodel: {exported}", markup=False, soft_wrap=True)
-        if not self.last.model.from_scratch:
-            self.console.print(
-                commands_for_others(self.name, self.last, self.mesh), markup=False, soft_wrap=True
-            )
+        if self.name in {file.stem for file in shipped()} and not self.last.model.from_scratch:
+            lines = commands_for_others(self.last.target_length, self.mesh.layout.world)
+            self.console.print(lines, markup=False, soft_wrap=True)
 
     def write_recipe(self) -> None:
         """Keep the resolved recipe beside its results."""
@@ -239,21 +239,14 @@ def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:
             )
 
 
-def commands_for_others(name: str, recipe: Recipe, mesh: Mesh) -> str:
-    """Give the commands of this run for the reader's own model and text."""
-    source = next(iter(recipe.data.read))
-    values = [
-        "run_dir=runs/mine",
-        "model.path=MODEL_FOLDER",
-        f"data.sources.{source}.paths=[TEXT_FOLDER]",
-        f"data.sources.{source}.suffixes=[.txt]",
-        f"target_length={recipe.target_length}",
-    ]
-    line = shlex.join([name, *values])
+def commands_for_others(target_length: int, world: int) -> str:
+    """Give the commands that begin with the reader's own model and text."""
     return (
-        "\nThe same for a model and text of your own:\n"
-        f"  ropewalk prepare {line}\n"
-        f"  torchrun --nproc-per-node {mesh.layout.world} recipes/extend.py {line}"
+        "\nFor a model and text of your own:\n"
+        f"  ropewalk recipes new --model FOLDER --to {target_length} --gpus {world} --text FOLDER "
+        "> mine.yaml\n"
+        "  ropewalk prepare mine.yaml\n"
+        f"  torchrun --nproc-per-node {world} -m ropewalk.recipes.extend mine.yaml"
     )
 
 

@@ -12,7 +12,7 @@ BASES = ("models", "mixes", "machines")
 
 def find(recipe: str | Path) -> Path:
     """Find a recipe by its path, or a shipped one by its name."""
-    path = Path(recipe)
+    path = Path(recipe).expanduser()
     candidates = [path] if path.suffix in (".yaml", ".yml") else [path.with_name(path.name + ".yaml")]
     if path.name == str(recipe):
         candidates += [file for file in shipped() if file.name == candidates[0].name]

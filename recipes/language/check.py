@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...rope import AttentionScheme
+from ...rope.folder import fetching
 from ...rope.hf import read_base
 from ...rope.scheme import Base, RopeError
 from ...train.errors import shown
@@ -60,12 +61,12 @@ def missing_files(recipe: Recipe) -> list[str]:
     if model.path is not None and not (Path(model.path) / "config.json").is_file():
         lines.append(
             f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
-            "put the model there or correct the path"
+            f"put the model there or correct the path{fetching(model.path)}"
         )
     if not any(model.tokenizer_folder.glob("tokenizer*")):
         lines.append(
             f"model.tokenizer: must be a folder with a tokenizer, got {model.tokenizer_folder}; "
-            "put the tokenizer there or correct the path"
+            f"put the tokenizer there or correct the path{fetching(model.tokenizer_folder)}"
         )
     return lines
 
@@ -90,7 +91,7 @@ def model_config(model: ModelSection) -> dict[str, Any]:
     if model.config is None:
         raise RecipeError(
             f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
-            "correct the path (a plan without weights needs the facts in model.config)"
+            f"correct the path{fetching(model.path)} (a plan without weights needs the facts in model.config)"
         )
     return model.stated
 

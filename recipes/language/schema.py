@@ -14,7 +14,7 @@ from ...eval.task import TASKS, Task
 from ...rope.engines import ENGINES
 from ...rope.scheme import RopeError, Scheme, validate_scheme
 from ...train.errors import shown
-from ...train.settings import ModelSection, Positive, Section, Stage, TrainSection
+from ...train.settings import Folder, ModelSection, Positive, Section, Stage, TrainSection
 from .errors import raise_all
 from .problems import problems
 
@@ -72,7 +72,7 @@ class EvalSection(Section):
 class Recipe(Section):
     """Hold everything one run needs; `stages` are differences, resolved by `stages(recipe)`."""
 
-    run_dir: str
+    run_dir: Folder
     target_length: Positive
     model: ModelSection
     original_length: Positive | None = None

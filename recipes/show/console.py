@@ -75,7 +75,9 @@ def print_rows(rows: Iterable[tuple[str, str]], console: Console, *, title: str)
 def phases(console: Console) -> Iterator[Progress]:
     """Show phases of work as they are reported, each under its own name; of a total of 0 no end is known."""
     if not console.is_terminal or console.quiet:
-        yield _lines(console)
+        lines = PhaseLines(console)
+        yield lines
+        lines.close()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=console, transient=True) as bars:
@@ -93,17 +95,28 @@ def _bars(bars: Bars) -> Progress:
     return progress
 
 
-def _lines(console: Console) -> Progress:
-    last: dict[str, float] = {}
+class PhaseLines:
+    """Print a line of a phase every ten seconds, and what it came to before another begins."""
 
-    def progress(phase: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if phase in last and now - last[phase] < SECONDS_BETWEEN_LINES and not 0 < total == done:
-            return
-        last[phase] = now
-        console.print(f"{phase}: {done:,}" + (f" of {total:,}" if total else ""), markup=False)
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.printed_at: dict[str, float] = {}
+        self.held: dict[str, str] = {}
 
-    return progress
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if phase not in self.printed_at:
+            self.close()
+        self.held[phase] = f"{phase}: {done:,}" + (f" of {total:,}" if total else "")
+        last = self.printed_at.get(phase, float("-inf"))
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES or 0 < total == done:
+            self.console.print(self.held.pop(phase), markup=False)
+            self.printed_at[phase] = time.monotonic()
+
+    def close(self) -> None:
+        """Print what was reported last, where it was not printed."""
+        for line in self.held.values():
+            self.console.print(line, markup=False)
+        self.held.clear()
 
 
 class TrainingDisplay:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..analysis import angle_error, frequency_error
 from ..families import FULL
+from ..folder import fetching
 from ..scheme import RopeError
 from .faults import config_faults, cure, theta_faults, tokenizer_faults, type_faults, written
 from .reader import CannotRead, Config, Question, Reader, Reading
@@ -107,6 +108,7 @@ def verify_folder(
     if config is None:
         raise RopeError(
             f"{folder}: must be a Hugging Face folder, got no config.json in it; name the folder of one"
+            f"{fetching(folder)}"
         )
     tokenizer = _read(folder, "tokenizer_config.json")
     trained, faults = _trained(config, tokenizer, _read(folder, "ropewalk.json"))

@@ -60,6 +60,7 @@ assert {str(RECIPES)!r} not in sys.path
     assert done.returncode == 0, done.stderr
 
 
+HUB = "somebody/L-8B"
 BAD_INPUT = [
     (["extend", "tiny-bse"], "tiny-bse", "tiny-base"),
     (["extend", "tiny-base", "train.steps=128k"], "128k", "131072"),
@@ -73,6 +74,15 @@ BAD_INPUT = [
     (["evaluate", "gone", "--recipe", "tiny-base", "--scheme", "yarm"], "'yarm'", "yarn"),
     (["convert", "gone", "there"], "no folder", "checkpoints"),
     (["convert", "gone", "there", "--dtype", "int8"], "int8", "bfloat16"),
+    (
+        ["extend", "tiny-512-4k-yarn", f"model.path={HUB}"],
+        f"got {HUB}",
+        f"hf download {HUB} --local-dir models/L",
+    ),
+    (["evaluate", HUB, "--recipe", "tiny-base"], f"got {HUB}", f"hf download {HUB}"),
+    (["convert", HUB, "there"], HUB, f"hf download {HUB}"),
+    (["verify", HUB], HUB, f"hf download {HUB}"),
+    (["rope", "show", "yarn", "--target-length", "9000", "--model", HUB], f"got {HUB}", f"hf download {HUB}"),
     (["recipes", "check", "tiny-base", "rope.kind=linear"], "got 64", "original_length"),
     (["recipes", "show", "tiny-base", "x"], "'x'", "key=value"),
     (["rope", "show", "yarm", "--target-length", "9000"], "'yarm'", "yarn"),
@@ -89,6 +99,38 @@ def test_bad_input(run: Run, command: list[str], value: str, cure: str):
     assert value in result.stderr
     assert cure in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["models/x", "/gone/x", "x", "a/b/c", "../a/b"])
+def test_what_is_no_hub_id_is_not_fetched(run: Run, name: str):
+    assert "hf download" not in run("verify", name).stderr
+
+
+def test_the_home_folder_is_meant_wherever_a_path_is_given(
+    run: Run, made: Path, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(made.parent))
+    home = f"~/{made.name}"
+    values = yaml.safe_load(recipe_file.read_text())
+    values["model"] = {"path": f"{home}/model", "tokenizer": f"{home}/model"}
+    values["data"]["sources"]["text"]["paths"] = [f"{home}/corpus"]
+    values["data"]["store"], values["run_dir"] = f"{home}/store", f"{home}/run"
+    recipe_file.write_text(yaml.safe_dump(values))
+    assert run("prepare", recipe_file).exit_code == 0
+    assert (made / "store" / "corpus").is_dir()
+    shutil.copy(recipe_file, made / "r.yaml")
+    (made / "mine.yaml").write_text(f"base: [{home}/r.yaml]")
+    assert run("evaluate", f"{home}/model", f"--recipe={home}/mine.yaml").exit_code == 0
+    assert run("verify", f"{home}/model").exit_code == 0
+    (made / "f.json").write_text(json.dumps({"format": 1, "long": [1.0, 2.0, 3.0, 4.0]}))
+    shown = ["rope", "show", "longrope", f"factors={home}/f.json", f"--model={home}/model"]
+    assert run(*shown, "--target-length", 256, f"--draw={home}/x.png").exit_code == 0
+    assert (made / "x.png").is_file()
+    new = run("recipes", "new", f"--model={home}/model", "--to=512", "--gpus=1", f"--text={home}/corpus")
+    assert new.exit_code == 0, new.output
+    assert not list(Path().glob("~*"))
+    for name in ("store", "run"):
+        shutil.rmtree(made / name, ignore_errors=True)
 
 
 def test_a_mistake_in_the_code_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch):
@@ -203,6 +245,7 @@ def test_convert_reports_its_checks(run: Run, run_json: RunJson, made: Path, tmp
     rope = {
         "scheme": "yarn",
         "knobs": scheme.knobs,
+        "theta": base.theta,
         "original_length": base.original_length,
         "target_length": 128,
         "fingerprint": installed(install(model, scheme, target_length=128)).fingerprint,

@@ -1,16 +1,24 @@
-"""A checkpoint goes on with the scheme it was trained with, whatever its config says of it."""
+"""A checkpoint goes on with its scheme, whatever its config says of it; and weights in either form load."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
+from world.packs import MemoryPlan
 from world.slow import example
-from world.training import recipe
+from world.training import MODEL, recipe, run
 
 from ropewalk.recipes.language.schema import RopeSection
 from ropewalk.rope import SCHEMES, installed
+from ropewalk.train import TrainError
 from ropewalk.train.checkpoint import own_scheme, write_hugging_face_files
-from ropewalk.train.model import build_model, install_scheme
+from ropewalk.train.convert.huggingface import convert
+from ropewalk.train.model import build_model, install_scheme, load_model
 from ropewalk.train.storage import write_json
 
 
@@ -37,3 +45,59 @@ def test_a_scheme_that_no_config_can_say_is_read_from_its_own_file(tmp_path: Pat
     found = own_scheme(tmp_path)
     assert found is not None
     assert (found[0].name, found[0].knobs["bases"], found[1]) == ("harpe", (1e4, 2e4), 64)
+
+
+def pickled(folder: Path, target: Path, shards: int) -> Path:
+    """Copy a model with its weights as `pytorch_model.bin`, or in shards with their index."""
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.safetensors"))
+    weights = load_file(folder / "model.safetensors")
+    names = [f"pytorch_model-{i:05d}-of-{shards:05d}.bin" for i in range(1, shards + 1)]
+    where = {key: names[i % shards] for i, key in enumerate(weights)}
+    if shards == 1:
+        torch.save(weights, target / "pytorch_model.bin")
+        return target
+    for name in names:
+        torch.save({key: weights[key] for key, file in where.items() if file == name}, target / name)
+    index = {"metadata": {}, "weight_map": where}
+    (target / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return target
+
+
+@pytest.fixture
+def base(straight: tuple[Path, str], tmp_path: Path) -> Path:
+    """A drawn model with safetensors and a tokenizer."""
+    shutil.copytree(straight[1], tmp_path / "base")
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**MODEL)).save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_bin_weights_train_and_export_the_same(base: Path, ranks: Any, tmp_path: Path, shards: int) -> None:
+    exported = []
+    for folder in (base, pickled(base, tmp_path / "bin", shards)):
+        run_dir = tmp_path / f"run-{folder.name}"
+        settings = {"path": str(folder), "steps": 2}
+        ranks(1)(run, str(run_dir), str(folder), -1, settings, MemoryPlan())
+        assert convert(run_dir, run_dir / "model").verified
+        exported.append(load_file(run_dir / "model" / "model.safetensors"))
+    assert exported[0].keys() == exported[1].keys()
+    assert all(torch.equal(weight, exported[1][name]) for name, weight in exported[0].items())
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("raise SystemExit",)
+
+
+@pytest.mark.parametrize(("content", "value"), [("harmful", "exec"), ("cut", "PytorchStream"), ("", "end")])
+def test_bin_weights_run_nothing_and_are_whole(base: Path, tmp_path: Path, content: str, value: str) -> None:
+    file = pickled(base, tmp_path / "bin", 1) / "pytorch_model.bin"
+    if content == "harmful":
+        torch.save({"x": Harmful()}, file)
+    else:
+        file.write_bytes(file.read_bytes()[: 1000 if content else 0])
+    with pytest.raises(TrainError) as caught:
+        load_model(tmp_path / "bin")
+    assert value in str(caught.value)
+    assert "safetensors" in str(caught.value)

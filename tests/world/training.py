@@ -28,7 +28,9 @@ class KilledError(Exception):
     """Stand for a kill between two steps."""
 
 
-def recipe(run_dir: str, tokenizer: str, **train_section: Any) -> Recipe:
+def recipe(
+    run_dir: str, tokenizer: str, *, kind: str = "yarn", path: str | None = None, **train_section: Any
+) -> Recipe:
     settings = {
         "steps": 4,
         "batch_tokens": 512,
@@ -40,8 +42,8 @@ def recipe(run_dir: str, tokenizer: str, **train_section: Any) -> Recipe:
         {
             "run_dir": run_dir,
             "target_length": 64,
-            "model": {"config": MODEL, "tokenizer": tokenizer},
-            "rope": {"kind": "yarn"},
+            "model": {"path": path, "config": None if path else MODEL, "tokenizer": tokenizer},
+            "rope": {"kind": kind},
             "data": {"sources": {"text": {"kind": "files", "paths": ["."], "weight": 1.0}}},
             "train": settings | {"schedule": {"kind": "cosine", "warmup": 1}} | train_section,
         }

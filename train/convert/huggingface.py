@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
 from ...rope.analysis import angle_error, frequency_error, scale_error
+from ...rope.folder import fetching
 from ..checkpoint import TOKENIZER_FILES, latest_checkpoint
 from ..errors import TrainError
 from ..loss import hidden_states
@@ -77,7 +78,7 @@ def checkpoint_of(source: Path) -> Path:
         raise TrainError(
             f"{source}: must be a checkpoint or a run directory, got "
             f"{'a folder without ropewalk.json and latest' if source.is_dir() else 'no folder'}; "
-            "name run_dir/checkpoints/step-N"
+            f"name run_dir/checkpoints/step-N{fetching(source)}"
         )
     return folder
 
@@ -129,7 +130,8 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     scheme = make_scheme(rope["scheme"], **rope["knobs"])
     lengths = {"target_length": rope["target_length"], "original_length": rope["original_length"]}
     stock = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32, local_files_only=True).eval()
-    ours = install(load_model(source).eval(), scheme, replace=True, **lengths)
+    source_model = load_model(source, config=before_scheme(source, rope["theta"]))
+    ours = install(source_model.eval(), scheme, replace=True, **lengths)
     length = min(rope["target_length"], PROBE_TOKENS)
     tokens = torch.randint(stock.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     wanted = stock(tokens, use_cache=False).logits
@@ -166,6 +168,13 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
         max_logit_difference=difference,
         checks=checks,
     )
+
+
+def before_scheme(folder: Path, theta: float) -> Any:
+    """Give a checkpoint's config with the theta before its scheme, of which `ntk` and `abf` make another."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config.rope_parameters.get(FULL, config.rope_parameters)["rope_theta"] = theta
+    return config
 
 
 def logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
-from world.packs import VOCABULARY
+from world.packs import VOCABULARY, MemoryPlan
+from world.training import run
 
 from ropewalk.train import TrainError
 from ropewalk.train.convert.huggingface import convert
@@ -44,6 +46,14 @@ def test_a_cast_is_written_and_said(trained: Path, tmp_path: Path) -> None:
     assert convert(trained, tmp_path / "out", dtype="bfloat16").verified
     assert {t.dtype for t in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
     assert AutoConfig.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", ["ntk", "abf"])
+def test_a_theta_that_was_derived_is_not_raised_again(
+    straight: tuple[Path, str], ranks: Any, tmp_path: Path, kind: str
+) -> None:
+    ranks(1)(run, str(tmp_path / "run"), straight[1], -1, {"kind": kind, "steps": 2}, MemoryPlan())
+    assert convert(tmp_path / "run", tmp_path / "out").checks["trained_frequencies"]
 
 
 def broken(trained: Path, tmp_path: Path, change: str) -> Path:

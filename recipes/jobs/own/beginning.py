@@ -1,0 +1,146 @@
+"""What is known before any value is chosen: what a person asks, the model's facts, the text?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from ....rope import FULL, Base
+from ....rope.families import whole
+from ....rope.hf import read_base
+from ....rope.scheme import RopeError
+from ....train.layout import divisors, legal_degrees
+from ....train.settings import ModelSection
+from ...language.check import ModelFacts, model_config
+from ...language.errors import RecipeError
+from .published import Published, nearest
+from .text import Text, read_text
+
+NODE = 8
+"""The most GPUs of a machine."""
+MOST_ELEMENTS = 1 << 31
+"""Of a GPU's queries: the CUDA kernels count in 32 bits (train/attention/kernels.py)."""
+HOLDOUT = 0.1
+LEAST_GROWTH = 1.2
+"""Below it hardly a pair of tokens lies beyond the trained window, and `extend` would stop for that."""
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person says of the run."""
+
+    model: str
+    target_length: int
+    gpus: int = NODE
+    text: str | None = None
+    field: str | None = None
+    original_length: int | None = None
+    trained_length: int | None = None
+
+    @property
+    def node(self) -> int:
+        """Count the GPUs of a machine, as many as divide them all evenly."""
+        return max(count for count in divisors(self.gpus) if count <= NODE)
+
+    @property
+    def stated(self) -> dict[str, int]:
+        """Give the lengths that are said because no config says them."""
+        lengths = {"original_length": self.original_length, "trained_length": self.trained_length}
+        return {key: length for key, length in lengths.items() if length is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """The facts from which a recipe is made."""
+
+    asked: Asked
+    facts: ModelFacts
+    parameters: float
+    text: Text | None = None
+
+    @property
+    def base(self) -> Base:
+        """Give the rotary facts of the layers that see the whole sequence."""
+        return self.facts.bases[FULL]
+
+    @property
+    def trained(self) -> int:
+        return self.facts.trained_length
+
+    @property
+    def target(self) -> int:
+        return self.asked.target_length
+
+    @property
+    def long(self) -> int:
+        """Give the tokens from which on a document is long: half of it lies beyond the trained window."""
+        return min(2 * self.trained, self.target)
+
+    @cached_property
+    def published(self) -> Published:
+        return nearest(self.parameters, self.target)
+
+    @cached_property
+    def sequence(self) -> int:
+        """Give the largest legal sequence degree in a machine, or beyond it the smallest that will do."""
+        queries = max(query for query, _ in self.facts.heads) * self.base.head_dim * self.target
+        inside = max(self._legal(self.asked.node))
+        beyond = [degree for degree in self._legal(self.asked.gpus) if degree > inside]
+        for degree in [inside, *beyond]:
+            if queries // degree < MOST_ELEMENTS:
+                return degree
+        raise RecipeError(
+            f"--gpus: must be so many that a GPU's queries stay below 2^31 elements, which is as far as the "
+            f"kernels count, got {self.asked.gpus}, of which {max([inside, *beyond])} can share "
+            f"{queries}; raise --gpus or lower --to"
+        )
+
+    def _legal(self, world: int) -> list[int]:
+        """List the degrees that are legal for the heads of every kind of layer."""
+        lists = [
+            legal_degrees(query_heads=query, kv_heads=kv, length=self.target, world=world)
+            for query, kv in self.facts.heads
+        ]
+        return sorted(set.intersection(*map(set, lists)))
+
+
+def begin(asked: Asked) -> Beginning:
+    """Read the model's facts and the text; refuse what no recipe can do."""
+    model = ModelSection(path=asked.model)
+    config = model_config(model)
+    try:
+        facts = ModelFacts(config=config, bases=read_base(config, **asked.stated))
+        this = Beginning(asked=asked, facts=facts, parameters=parameters_of(facts))
+    except RopeError as error:
+        raise RecipeError(f"--model {asked.model}: {error}") from error
+    if asked.target_length < (least := math.ceil(LEAST_GROWTH * facts.trained_length)):
+        raise RecipeError(
+            f"--to: must be at least {least}, a fifth more than {asked.model} was trained at, got "
+            f"{asked.target_length}; raise it, or say --trained-length where its config claims too much"
+        )
+    if asked.text is None:
+        return this
+    return replace(this, text=_long_enough(this, asked.text, model.tokenizer_folder))
+
+
+def parameters_of(facts: ModelFacts) -> float:
+    """Estimate a model's parameters: attention, gated MLP, embeddings."""
+    config, base = facts.config, facts.bases[FULL]
+    hidden, inner, layers, words = (whole(config, key) for key in SIZES)
+    attention = 2 * hidden * base.head_dim * (base.query_heads + base.kv_heads)
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    return float(layers * (attention + 3 * hidden * inner) + tables * hidden * words)
+
+
+def _long_enough(this: Beginning, folder: str, tokenizer: Path) -> Text:
+    text = read_text(folder, this.asked.field, tokenizer=tokenizer, holdout=HOLDOUT)
+    if not text.tokens(this.long):
+        raise RecipeError(
+            f"--text: must hold documents of at least {this.long} tokens, which alone teach distances beyond "
+            f"the trained window of {this.trained}, got a longest of {max(text.train, default=0)}; add "
+            "books, papers or whole repositories, each one document"
+        )
+    return text
