@@ -51,6 +51,8 @@ class PrepareReport:
     trained_tokens: int
     sources: dict[str, Any]
     """By name: `requested` and `achieved` tokens and shares."""
+    left_out: dict[str, Any]
+    """By source and reason: files and bytes beside what was read."""
     dropped: dict[str, Any]
     """By reason: documents, and bytes (while reading) or tokens (while mixing)."""
     fingerprint: str
@@ -176,6 +178,7 @@ def write_plan(
                 name: {"requested": choice.requested, "achieved": choice.achieved, "dropped": choice.dropped}
                 for name, choice in chosen.items()
             },
+            "left_out": corpus["left_out"],
             "dropped": corpus["dropped"] | Counts.total(choice.dropped for choice in chosen.values()),
             "fingerprint": fingerprint([corpus["fingerprint"], made.sha256, length, *hashes]),
             "corpus_fingerprint": corpus["fingerprint"],

@@ -71,6 +71,7 @@ def preview(spec: DataSpec, sample: Sample, *, length: int, reach: int, workers:
         "padding_share": report["padding"] / max(report["packs"] * length, 1),
         "pairs_per_token": sum(octave["pairs"] for octave in octaves) / max(report["tokens"], 1),
         "sources": _sources(spec, report["sources"], scale),
+        "left_out": sample.corpus.manifest["left_out"],
         "dropped": _dropped(sample, taken, report["sources"], scale),
         "coverage": [
             octave | {key: _grown(octave[key], scale) for key in ("tokens", "pairs")} for octave in octaves

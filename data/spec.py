@@ -11,7 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from .mixing import scorers as _scorers  # noqa: F401 so that a recipe may name them
 from .mixing import transforms as _transforms  # noqa: F401
@@ -191,6 +191,15 @@ class DataSpec(Section):
     all. Their hashes are held in memory: for corpora of gigabytes."""
     seed: int = Field(default=0, ge=0)
     """Draws the mixture and its order; the corpus and the held-out split do not depend on it."""
+
+    @field_validator("opens", "closes")
+    @classmethod
+    def _is_a_mark(cls, word: str) -> str:
+        if word not in ("", "bos", "eos") and not word.startswith("text:"):
+            raise ValueError(
+                f"must be empty, bos, eos or text:..., got {word!r}; write text:{word} for plain text"
+            )
+        return word
 
     @property
     def read(self) -> dict[str, ReadSource]:

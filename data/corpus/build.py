@@ -26,12 +26,12 @@ import pyarrow as pa
 from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
+from ..sources.files import hash_of_all
 from ..sources.source import Input
 from ..spec import DataSpec
 from ..whole import put_in_place, room_to_write
 from .manifest import differences, file_hash, fingerprint, read_manifest, write_manifest
 from .store import INDEX, SPLITS, Part
-from .tokenise import hash_input
 from .work import CLAIM, INPUTS, Progress, Task, Work, do_work, plan_work
 
 LIBRARIES = ("tokenizers", "tiktoken", "sentencepiece", "pyarrow", "numpy")
@@ -113,6 +113,7 @@ def merge(work: Work, folder: Path) -> dict[str, Any]:
             | {f"{split}.arrow": digest for split, digest in hashes.items()}
             | {INPUTS: file_hash(work.folder / INPUTS)},
             "counts": seen.counts,
+            "left_out": work.left_out,
             "dropped": seen.dropped,
             "lengths": {
                 source: {start: bins[start] for start in sorted(bins, key=int)}
@@ -230,9 +231,11 @@ def _is_repeated(work: Work, document: dict[str, Any], seen: _Seen) -> bool:
 
 def _write_inputs(work: Work, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Write size, stamp and sha256 of each input, a line each; by source how many, and one hash of all."""
-    hashes: dict[tuple[str, str], str | None] = {}
+    hashes: dict[tuple[str, str], str] = {}
     for job, record in zip(work.jobs, records, strict=True):
-        hashes.update({(job.source, name): digest for name, digest in record["hashes"].items()})
+        for name, kept in record["inputs"].items():
+            if kept["sha256"]:
+                hashes[job.source, name] = kept["sha256"]
     summary = {}
     with (work.folder / INPUTS).open("w", encoding="utf-8") as file:
         for source, inputs in work.inputs.items():
@@ -300,5 +303,5 @@ def _changed(folder: Path, inputs: dict[str, list[Input]]) -> Iterator[str]:
             before = kept[source, entry.name]
             if entry.stamp and entry.stamp == before["stamp"]:
                 continue
-            if (digest := hash_input(entry)) is None or digest != before["sha256"]:
+            if (digest := hash_of_all(entry.files)) is None or digest != before["sha256"]:
                 yield f"data.sources.{source}: the content of {entry.name}"

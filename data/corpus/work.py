@@ -12,7 +12,7 @@ import json
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,14 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..counts import Counts
 from ..encoding.encoder import Encoder, load_encoder
 from ..errors import DataError
 from ..sources import open_reader
+from ..sources.files import hash_of_all
 from ..sources.source import Input, Reader, Reading
 from ..spec import DataSpec, missing_paths, reading_of
 from ..whole import write_json
 from .manifest import differences, fingerprint
-from .tokenise import Job, read_record, tokenise_unit
+from .tokenise import Job, last_record, read_record, tokenise_unit
 
 UNFINISHED, CLAIM, INPUTS = "unfinished-", "identity.json", "inputs.jsonl"
 SECONDS = 0.5
@@ -63,6 +65,8 @@ class Work:
     spec: DataSpec
     encoder: Encoder
     inputs: dict[str, list[Input]]
+    left_out: dict[str, Counts]
+    """What lies beside the inputs and is not read."""
     jobs: list[Job]
     identity: dict[str, Any]
     folder: Path
@@ -94,7 +98,42 @@ class Work:
                 f"{self.folder}: must hold the {len(self.jobs)} units of this recipe only, got {foreign[0]} "
                 f"too; delete {self.folder} and prepare again"
             )
-        return [read_record(job.done, job) for job in self.jobs]
+        records = [read_record(job.done, job) for job in self.jobs]
+        self.refuse_changed(records)
+        return records
+
+    def refuse_changed(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Raise where a unit's record tells of inputs that are other now: the same time, or else the same
+        hash, whichever unit has it."""
+        known = {
+            (self.jobs[record["unit"]].source, name, kept["stamp"]): kept["sha256"]
+            for record in records
+            for name, kept in record["inputs"].items()
+            if kept["sha256"]
+        }
+        changed: dict[tuple[str, str], list[int]] = {}
+        same: set[tuple[str, str]] = set()
+        for record in records:
+            job = self.jobs[record["unit"]]
+            for name, entry in job.inputs.items():
+                stamp, key = record["inputs"][name]["stamp"], (job.source, name)
+                if stamp == entry.stamp or key in same:
+                    continue
+                digest = known.get((*key, stamp))
+                if key in changed or digest is None or hash_of_all(entry.files) != digest:
+                    changed.setdefault(key, []).append(job.number)
+                else:
+                    same.add(key)
+        if changed:
+            raise DataError("\n".join(self._changed(*key, units) for key, units in changed.items()))
+
+    def _changed(self, source: str, name: str, units: Sequence[int]) -> str:
+        files = " ".join(f"{self.parts}/{unit:06}*" for unit in units[:3])
+        files = files if len(units) <= 3 else str(self.folder)
+        return (
+            f"data.sources.{source}: {name} must be what it was when it was tokenised, got other bytes or "
+            f"times; restore it, or delete {files} to tokenise it anew"
+        )
 
     def _beside(self) -> str:
         """Tell in which fields the work that lies beside is another's."""
@@ -111,7 +150,8 @@ def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
     if missing := missing_paths(spec):
         raise DataError("\n".join(missing))
     readers = {name: _reader(source, name) for name, source in spec.read.items()}
-    inputs = {name: reader.inputs() for name, reader in readers.items()}
+    left_out = {name: Counts() for name in readers}
+    inputs = {name: reader.inputs(left_out[name]) for name, reader in readers.items()}
     identity = identity_of(spec, encoder, inputs)
     _check_tokenizers(spec, encoder)
     name = fingerprint(identity)
@@ -131,7 +171,15 @@ def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
                     part_bytes=spec.part_bytes,
                 )
             )
-    return Work(spec=spec, encoder=encoder, inputs=inputs, jobs=jobs, identity=identity, folder=folder)
+    return Work(
+        spec=spec,
+        encoder=encoder,
+        inputs=inputs,
+        left_out=left_out,
+        jobs=jobs,
+        identity=identity,
+        folder=folder,
+    )
 
 
 def do_work(work: Work, task: Task, *, workers: int, progress: Progress | None = None) -> None:
@@ -139,6 +187,8 @@ def do_work(work: Work, task: Task, *, workers: int, progress: Progress | None =
     work.parts.mkdir(parents=True, exist_ok=True)
     write_json(work.folder / CLAIM, work.identity)
     with _only_one(work.folder / f".lock-{task.number}-of-{task.count}"):
+        records = [record for job in work.of(task) if (record := last_record(job))]
+        work.refuse_changed(records)
         jobs = [job for job in work.of(task) if not job.done.exists()]
         if min(workers, len(jobs)) <= 1:
             _alone(work, jobs, progress)

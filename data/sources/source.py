@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..counts import Counts
 from ..errors import DataError
 from ..registry import Registry
 
@@ -52,7 +53,14 @@ class Input:
     size: int
     """Bytes as stored."""
     stamp: str = ""
-    """What changes with the file where it is known cheaply: modification time or etag."""
+    """What changes with it where that is known cheaply: times or an etag."""
+    beside: tuple[str, ...] = ()
+    """Other files that are read with this one; the stamp is that of all."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is read."""
+        return (self.url, *self.beside)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +110,12 @@ class Fault(DataError):  # noqa: N818 it is what a document has
 class Reader(Protocol):
     """Read one source of a recipe."""
 
-    def inputs(self) -> list[Input]:
-        """Every input in canonical order; a DataError where a path names none."""
+    in_bytes: ClassVar[bool]
+    """Documents are told by bytes of the uncompressed file, not by rows."""
+
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
+        """Every input in canonical order; a DataError where a path names none. What lies beside them and is
+        not read is counted in `left_out`."""
         ...
 
     def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
@@ -129,6 +141,7 @@ class SourceReader(Reader):
     source: Reading
     where: str
     """Its key in the recipe, for messages."""
+    in_bytes: ClassVar[bool] = False
 
     @property
     def paths(self) -> Sequence[str]:

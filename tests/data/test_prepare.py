@@ -115,7 +115,7 @@ def test_the_split_is_by_content_alone(
     def is_heldout(text: str) -> bool:
         content = Content(keep_lines=False)
         content.feed(text)
-        return content.tell().heldout(0.3)
+        return content.facts().heldout(0.3)
 
     assert heldout == {path.name for path in text.iterdir() if is_heldout(path.read_text())}
 

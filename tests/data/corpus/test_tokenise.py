@@ -163,7 +163,7 @@ def test_content_does_not_depend_on_blocks_or_layout(text: str, cuts: list[int])
         content = Content(keep_lines=True)
         for block in blocks:
             content.feed(block)
-        return content.tell()
+        return content.facts()
 
     edges = [0, *sorted(cuts), len(text)]
     pieces = [text[a:b] for a, b in pairwise(edges)]
