@@ -149,7 +149,7 @@ def _read(name: str, work: Work, target: int, stored: int, jobs: list[Job]) -> S
     for unit, held in places:
         if glance.bytes >= OVER * target and target < stored:
             break
-        job = replace(work.jobs[0], number=len(jobs), source=name, unit=unit, hashes=False)
+        job = replace(work.jobs[0], number=len(jobs), source=name, unit=unit)
         began = time.perf_counter()
         tokenise_unit(job, glance, work.encoder)
         seconds += time.perf_counter() - began

@@ -46,8 +46,8 @@ class Job:
     holdout: float
     keep_lines: bool
     part_bytes: int
-    hashes: bool = True
-    """Hash the inputs that begin here."""
+    hashes: frozenset[str] = frozenset()
+    """Names of the inputs that are hashed once they are read."""
 
     @property
     def inputs(self) -> dict[str, Input]:
@@ -106,11 +106,7 @@ def tokenise_unit(job: Job, reader: Reader, encoder: Encoder, count: Count = lam
     with room_to_write(job.folder):
         for first in rows:
             _write(job, chain([first], rows), done, count)
-        hashes = {
-            span.input.name: hash_of_all(span.input.files)
-            for span in job.unit.spans
-            if span.start == 0 and job.hashes
-        }
+        hashes = {name: hash_of_all(job.inputs[name].files) for name in job.hashes}
         _refuse_moving(job)
         write_json(job.done, _record(job, done, hashes))
 

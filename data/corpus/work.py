@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,13 @@ class Work:
         return self.folder / "parts"
 
     def of(self, task: Task) -> list[Job]:
-        """Give the units of a task."""
-        return self.jobs[task.number - 1 :: task.count]
+        """Give the units of a task; the first one that reads an input hashes it."""
+        jobs, met = [], set[tuple[str, str]]()
+        for job in self.jobs[task.number - 1 :: task.count]:
+            new = {name for name in job.inputs if (job.source, name) not in met}
+            met |= {(job.source, name) for name in new}
+            jobs.append(replace(job, hashes=frozenset(new)))
+        return jobs
 
     def records(self) -> list[dict[str, Any]]:
         """Read every unit's record; a DataError names those that are missing, and foreign ones."""
@@ -103,27 +108,27 @@ class Work:
         return records
 
     def refuse_changed(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Raise where a unit's record tells of inputs that are other now: the same time, or else the same
-        hash, whichever unit has it."""
+        """Raise where a unit's record tells of inputs that are other now: of other times, and of no hash or
+        another, whichever unit with these times has it."""
         known = {
             (self.jobs[record["unit"]].source, name, kept["stamp"]): kept["sha256"]
             for record in records
             for name, kept in record["inputs"].items()
             if kept["sha256"]
         }
+        hashes: dict[tuple[str, str], str | None] = {}
         changed: dict[tuple[str, str], list[int]] = {}
-        same: set[tuple[str, str]] = set()
         for record in records:
             job = self.jobs[record["unit"]]
             for name, entry in job.inputs.items():
                 stamp, key = record["inputs"][name]["stamp"], (job.source, name)
-                if stamp == entry.stamp or key in same:
+                if stamp == entry.stamp:
                     continue
                 digest = known.get((*key, stamp))
-                if key in changed or digest is None or hash_of_all(entry.files) != digest:
+                if digest and key not in hashes:
+                    hashes[key] = hash_of_all(entry.files)
+                if not digest or hashes[key] != digest:
                     changed.setdefault(key, []).append(job.number)
-                else:
-                    same.add(key)
         if changed:
             raise DataError("\n".join(self._changed(*key, units) for key, units in changed.items()))
 
