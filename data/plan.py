@@ -156,6 +156,13 @@ class Plan:
         """Count the labels that are not masked, without reading tokens."""
         return int(self.packs[index]["trained"])
 
+    def first(self, packs: int) -> dict[str, int]:
+        """Count the `packs`, `tokens` and `trained_tokens` of so many packs from the first, without
+        padding."""
+        rows = self.packs[:packs]
+        tokens, trained = int(rows["filled"].sum()), int(rows["trained"].sum())
+        return {"packs": len(rows), "tokens": tokens, "trained_tokens": trained}
+
     def cost(self, index: int) -> int:
         """Give the sum of the squared lengths of a pack's groups: what its attention costs."""
         return int(self.packs[index]["cost"])

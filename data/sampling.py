@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import numpy as np
@@ -31,6 +30,7 @@ from .sources.jsonl import JsonlReading
 from .sources.source import Input, Raw, Reader, Reading, Span, Unit, gathered
 from .sources.text import FilesReading
 from .spec import DataSpec
+from .whole import passing_folder
 
 SAMPLE, LEAST = 16_000_000, 4_000_000
 """Bytes that are read of all sources together, and of each at the least."""
@@ -98,8 +98,7 @@ def sampled(spec: DataSpec, encoder: Encoder) -> Iterator[Sample]:
     Where a recipe pools all documents, the parts are equally large; else each source by itself is told best
     by a part that is large in bytes.
     """
-    with TemporaryDirectory() as folder:
-        store = Path(folder)
+    with passing_folder() as store:
         work = plan_work(spec.model_copy(update={"part_bytes": WHOLE}), encoder, store)
         work.parts.mkdir(parents=True)
         stored = {name: sum(entry.size for entry in inputs) for name, inputs in work.inputs.items()}

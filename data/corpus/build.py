@@ -89,6 +89,8 @@ class _Seen:
     """By split."""
     lengths: Counts = field(default_factory=Counts)
     """By source: documents by octave of their tokens."""
+    length_tokens: Counts = field(default_factory=Counts)
+    """By source: tokens of the documents of each octave."""
 
 
 def merge(work: Work, folder: Path) -> dict[str, Any]:
@@ -115,10 +117,8 @@ def merge(work: Work, folder: Path) -> dict[str, Any]:
             "counts": seen.counts,
             "left_out": work.left_out,
             "dropped": seen.dropped,
-            "lengths": {
-                source: {start: bins[start] for start in sorted(bins, key=int)}
-                for source, bins in seen.lengths.items()
-            },
+            "lengths": _in_order(seen.lengths),
+            "length_tokens": _in_order(seen.length_tokens),
             "sources": {name: source.model_dump(mode="json") for name, source in work.spec.read.items()},
             "opens": work.encoder.opens.tolist(),
             "closes": work.encoder.closes.tolist(),
@@ -130,6 +130,12 @@ def merge(work: Work, folder: Path) -> dict[str, Any]:
         put_in_place(work.folder, folder)
     _tidy(folder)
     return read_manifest(folder, "corpus")
+
+
+def _in_order(octaves: Counts) -> Counts:
+    return Counts(
+        {source: {start: bins[start] for start in sorted(bins, key=int)} for source, bins in octaves.items()}
+    )
 
 
 def _repeated(opened: Sequence[Part], sources: Sequence[str]) -> dict[str, set[int]]:
@@ -172,10 +178,13 @@ def _index(work: Work, number: int, part: Part, seen: _Seen) -> tuple[pa.Table, 
     for split, side in sides.items():
         seen.counts.add(split, documents=int(side.sum()), tokens=int(tokens[side].sum()))
     octaves = np.exp2(np.floor(np.log2(np.maximum(tokens[kept], 1)))).astype(np.int64)
-    starts, counts = np.unique(octaves, return_counts=True)
+    starts, which = np.unique(octaves, return_inverse=True)
     if len(starts):
         [source] = set(documents.column("source").to_pylist())
-        seen.lengths.add(source, **dict(zip(map(str, starts.tolist()), counts.tolist(), strict=True)))
+        sums = np.zeros(len(starts), np.int64)
+        np.add.at(sums, which, tokens[kept])
+        for counts, each in ((seen.lengths, np.bincount(which)), (seen.length_tokens, sums)):
+            counts.add(source, **dict(zip(map(str, starts.tolist()), each.tolist(), strict=True)))
     places = {"part": np.full(len(last), number), "row": np.append(0, last[:-1] + 1), "length": tokens}
     columns = [
         pa.array(places[column.name], column.type) if column.name in places else documents.column(column.name)

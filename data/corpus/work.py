@@ -27,7 +27,7 @@ from ..sources import open_reader
 from ..sources.files import hash_of_all
 from ..sources.source import Input, Reader, Reading
 from ..spec import DataSpec, missing_paths, reading_of
-from ..whole import write_json
+from ..whole import remove_abandoned, write_json
 from .manifest import differences, fingerprint
 from .tokenise import Job, last_record, read_record, tokenise_unit
 
@@ -192,6 +192,8 @@ def do_work(work: Work, task: Task, *, workers: int, progress: Progress | None =
     work.parts.mkdir(parents=True, exist_ok=True)
     write_json(work.folder / CLAIM, work.identity)
     with _only_one(work.folder / f".lock-{task.number}-of-{task.count}"):
+        for place in (work.folder.parent, work.folder, work.parts):
+            remove_abandoned(place)
         records = [record for job in work.of(task) if (record := last_record(job))]
         work.refuse_changed(records)
         jobs = [job for job in work.of(task) if not job.done.exists()]
@@ -274,6 +276,15 @@ def _run(job: Job, source: Reading) -> None:
             counter.value += size
 
     tokenise_unit(job, _reader(source, job.source), _worker["encoder"], count)
+
+
+def unfinished(store: Path) -> dict[str, int]:
+    """Name the work in a store that no corpus was made of, with its bytes: another recipe's, another input's,
+    or what is left of one that was changed."""
+    return {
+        str(folder): sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        for folder in sorted(store.glob(f"{UNFINISHED}*"))
+    }
 
 
 def identity_of(spec: DataSpec, encoder: Encoder, inputs: dict[str, list[Input]]) -> dict[str, Any]:

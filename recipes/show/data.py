@@ -42,6 +42,14 @@ def print_report(report: Values, console: Console, *, title: str) -> None:
         f"in {report['folder']}",
         markup=False,
     )
+    for line in seen_lines(report["seen"], held=report["tokens"]):
+        console.print(line, markup=False)
+    for folder, size in report["unfinished"].items():
+        console.print(
+            f"{folder}: {size:,} bytes of work that was not finished, of another recipe, tokenizer or input; "
+            "delete it if nobody goes on with it",
+            markup=False,
+        )
     _print_sources(report, console)
     _print_left_out(report, console)
     _print_dropped(report, console)
@@ -58,6 +66,8 @@ def print_preview(preview: Values, console: Console, *, title: str) -> None:
         f"disk, {preview['hours']:,.2g} hours on {preview['workers']} cores\n{preview['engine']}",
         markup=False,
     )
+    for line in seen_lines(preview["seen"], held=preview["tokens"]):
+        console.print(f"about: {line}", markup=False)
     head = ("there is", "read", "text, MB", "documents to train", "tokens", "bytes a token")
     print_table(head, (_there(name, source) for name, source in preview["there"].items()), console)
     _print_left_out(preview, console)
@@ -88,6 +98,21 @@ def _print_sources(report: Values, console: Console) -> None:
         for name, source in report["sources"].items()
     )
     print_table(("source", "requested", "achieved"), rows, console)
+
+
+def seen_lines(seen: Values, *, held: int) -> Iterator[str]:
+    """Say where training would see less than is held, or ask for more."""
+    asked, packs = seen["asked_packs"], seen["held_packs"]
+    if asked > packs:
+        yield (
+            f"training asks for {asked:,} packs (steps x batch_tokens / length), the plan holds {packs:,}: "
+            "raise data.tokens or lower train.steps"
+        )
+    elif asked < packs:
+        yield (
+            f"training sees {seen['tokens']:,} of the {held:,} tokens that are held: {asked:,} of {packs:,} "
+            f"packs, since padding fills up packs; {packs / asked:.3g} times train.steps sees all"
+        )
 
 
 def _print_left_out(report: Values, console: Console) -> None:
