@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,6 @@ class PrepareReport:
     trained_tokens: int
     sources: dict[str, Any]
     """By name: `requested` and `achieved` tokens and shares."""
-    left_out: dict[str, Any]
-    """By source and reason: files and bytes beside what was read."""
     dropped: dict[str, Any]
     """By reason: documents, and bytes (while reading) or tokens (while mixing)."""
     fingerprint: str
@@ -64,6 +62,8 @@ class PrepareReport:
     """By octave of distance: tokens and query-key pairs."""
     unfinished: dict[str, int]
     """Folders of the store with other work that was not finished, and their bytes."""
+    left_out: dict[str, Any] = field(default_factory=dict)
+    """By source and reason: files and bytes beside what was read."""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -190,7 +190,7 @@ def write_plan(
                 name: {"requested": choice.requested, "achieved": choice.achieved, "dropped": choice.dropped}
                 for name, choice in chosen.items()
             },
-            "left_out": corpus["left_out"],
+            "left_out": corpus.get("left_out", {}),  # earlier ropewalks did not count it
             "dropped": corpus["dropped"] | Counts.total(choice.dropped for choice in chosen.values()),
             "fingerprint": fingerprint([corpus["fingerprint"], made.sha256, length, *hashes]),
             "corpus_fingerprint": corpus["fingerprint"],

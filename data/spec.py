@@ -65,7 +65,8 @@ class Selection(Mixing):
     max_tokens: int | None = Field(default=None, gt=0)
     """Longer documents are left out of the mixture."""
     document_length: int | None = Field(default=None, gt=0)
-    """Cut documents to pieces of exactly this many tokens and leave the rest out: ProLong's long pools."""
+    """Cut documents to pieces of exactly this many tokens and leave the rest out: ProLong's long pools. The
+    piece in which the source's budget ends is shorter (`short_pieces`)."""
     long: LongShare | None = None
     repeat: float = Field(default=1.0, gt=0)
     """The most times a document's tokens may be drawn; by `repeat-long`, a long document's."""

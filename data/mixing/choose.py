@@ -34,7 +34,8 @@ class Chosen:
     requested: dict[str, float | None]
     """`share`, `tokens`, and `long_share` where it is asked for; None what the recipe leaves open."""
     achieved: dict[str, float]
-    """`share`, `tokens`, `documents`, and `long_share` of the documents that were drawn."""
+    """`share`, `tokens`, `documents`; `long_share` of the documents that were drawn; `short_pieces`, cut off
+    where the budget ends, of those that have a `document_length`."""
     dropped: Counts
     """By reason, what of the source is not in the plan: documents, tokens."""
 
@@ -192,6 +193,8 @@ def _reported(
             requested["long_share"] = None if spec.mode == "global" else long.share
             whole = offers[name].length[drawn[name].index]
             achieved["long_share"] = long_share(whole, drawn[name].taken, long.at_least)
+        if name in drawn and (length := spec.mixed[name].document_length):
+            achieved["short_pieces"] = int((drawn[name].taken < length).sum())
         left = dropped.having("tokens")
         chosen[name] = Chosen(
             items=items, lengths=lengths, requested=requested, achieved=achieved, dropped=left

@@ -28,6 +28,7 @@ SPECS = {
     "kind": ({"sources": {"f": {"kind": "mystery", "weight": 0}}}, ("mystery", "repeats")),
     "negative": ({"code": {"weight": -1}}, ("weight", "-1")),
     "holdout": ({"holdout": 1}, ("holdout", "1")),
+    "mark": ({"closes": "eoss"}, ("closes", "'eoss'", "text:eoss")),
 }
 
 
@@ -48,7 +49,7 @@ INPUTS = {
     ),
     "nothing of this suffix": ({"code": {"suffixes": [".zig"]}}, ("data.sources", ".zig", "suffixes")),
     "all held out": ({"holdout": 0.999999}, ("data.sources", "60", "holdout")),
-    "not enough tokens": ({"tokens": 10**7}, ("code", "10,000,000", "repeat")),
+    "not enough tokens": ({"tokens": 10**7}, ("code", "10,000,000", "repeat", "data.tokens: ", "largest")),
     "share out of reach": (
         {"code": {"long": {"at_least": 1000, "share": 0.99}}, "tokens": 30_000},
         ("code.long", "0.99", "reachable"),
