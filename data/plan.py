@@ -157,11 +157,9 @@ class Plan:
         return int(self.packs[index]["trained"])
 
     def first(self, packs: int) -> dict[str, int]:
-        """Count the `packs`, `tokens` and `trained_tokens` of so many packs from the first, without
-        padding."""
+        """Count the `tokens`, without padding, and the `trained_tokens` of so many packs from the first."""
         rows = self.packs[:packs]
-        tokens, trained = int(rows["filled"].sum()), int(rows["trained"].sum())
-        return {"packs": len(rows), "tokens": tokens, "trained_tokens": trained}
+        return {"tokens": int(rows["filled"].sum()), "trained_tokens": int(rows["trained"].sum())}
 
     def cost(self, index: int) -> int:
         """Give the sum of the squared lengths of a pack's groups: what its attention costs."""

@@ -26,7 +26,7 @@ from ...data.spec import reading_of
 from ..language.check import missing_files
 from ..language.schema import Recipe
 from ..show.console import phases, screen
-from .stores import plan_folder, seen, stage_packs, stage_tokens, store_folder
+from .stores import packs_asked, plan_folder, seen, stage_tokens, store_folder
 
 
 def by_store(stages: Sequence[Recipe]) -> list[Recipe]:
@@ -104,9 +104,8 @@ def preview_stages(stages: Sequence[Recipe], workers: int) -> list[dict[str, Any
 
 def _about_seen(told: dict[str, Any], stage: Recipe) -> dict[str, int]:
     """Estimate what of a plan a stage sees."""
-    asked, held = stage_packs(stage), told["packs"]
-    tokens = round(told["tokens"] * min(1, asked / max(held, 1)))
-    return {"asked_packs": asked, "held_packs": held, "packs": min(asked, held), "tokens": tokens}
+    asked = packs_asked(stage, told["packs"])
+    return asked | {"tokens": round(told["tokens"] * asked["packs"] / max(told["packs"], 1))}
 
 
 def _missing(stage: Recipe) -> list[str]:

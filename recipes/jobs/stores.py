@@ -27,15 +27,22 @@ def stage_tokens(stage: Recipe) -> int:
     return stage.train.steps * stage.train.batch_tokens
 
 
-def stage_packs(stage: Recipe) -> int:
-    """Count the packs a stage reads."""
-    return stage.train.steps * (stage.train.batch_tokens // stage.pack_length)
+def packs_asked(stage: Recipe, held: int) -> dict[str, int]:
+    """Count the packs that a stage asks for of those a plan holds, and the steps that would read all."""
+    a_step = stage.train.batch_tokens // stage.pack_length
+    asked = stage.train.steps * a_step
+    return {
+        "asked_packs": asked,
+        "held_packs": held,
+        "packs": min(asked, held),
+        "all_steps": -(-held // a_step),
+    }
 
 
 def seen(plan: Packs, stage: Recipe) -> dict[str, int]:
-    """Count what of a plan a stage sees, and the packs that it asks for and that there are."""
-    asked = stage_packs(stage)
-    return {"asked_packs": asked, "held_packs": len(plan), **plan.first(asked)}
+    """Count what of a plan a stage sees."""
+    asked = packs_asked(stage, len(plan))
+    return asked | plan.first(asked["packs"])
 
 
 def plan_folder(stage: Recipe) -> Path:

@@ -67,7 +67,7 @@ def print_preview(preview: Values, console: Console, *, title: str) -> None:
         markup=False,
     )
     for line in seen_lines(preview["seen"], held=preview["tokens"]):
-        console.print(f"about: {line}", markup=False)
+        console.print(f"estimated: {line}", markup=False)
     head = ("there is", "read", "text, MB", "documents to train", "tokens", "bytes a token")
     print_table(head, (_there(name, source) for name, source in preview["there"].items()), console)
     _print_left_out(preview, console)
@@ -111,7 +111,7 @@ def seen_lines(seen: Values, *, held: int) -> Iterator[str]:
     elif asked < packs:
         yield (
             f"training sees {seen['tokens']:,} of the {held:,} tokens that are held: {asked:,} of {packs:,} "
-            f"packs, since padding fills up packs; {packs / asked:.3g} times train.steps sees all"
+            f"packs, since padding fills up packs; {seen['all_steps']:,} train.steps see all"
         )
 
 
