@@ -100,23 +100,24 @@ def tokenise_unit(job: Job, reader: Reader, encoder: Encoder, count: Count = lam
     """Write what is missing of a unit's files, then its record; nothing where the record is there."""
     if job.done.exists():
         return
-    _refuse_moving(job)
+    still = [entry for entry in job.inputs.values() if not entry.beside or entry.name in job.hashes]
+    refuse_moved(job.source, still)  # those of many files by one unit, and when all units are done
     done = _resumed(job)
     rows = _rows(job, reader, encoder, done)
     with room_to_write(job.folder):
         for first in rows:
             _write(job, chain([first], rows), done, count)
         hashes = {name: hash_of_all(job.inputs[name].files) for name in job.hashes}
-        _refuse_moving(job)
+        refuse_moved(job.source, still)
         write_json(job.done, _record(job, done, hashes))
 
 
-def _refuse_moving(job: Job) -> None:
+def refuse_moved(source: str, entries: Iterable[Input]) -> None:
     """Raise where an input is not what it was when it was listed, which decided what is read of it."""
-    for entry in job.inputs.values():
+    for entry in entries:
         if entry.stamp and stamp_of_all(entry.files) != entry.stamp:
             raise DataError(
-                f"data.sources.{job.source}: {entry.url} must stay what it was when it was listed, got other "
+                f"data.sources.{source}: {entry.name} must stay what it was when it was listed, got other "
                 "bytes or times while it was read; wait until nothing writes to it, and run this again"
             )
 

@@ -29,7 +29,7 @@ from ..sources.source import Input, Reader, Reading
 from ..spec import DataSpec, missing_paths, reading_of
 from ..whole import remove_abandoned, write_json
 from .manifest import differences, fingerprint
-from .tokenise import Job, last_record, read_record, tokenise_unit
+from .tokenise import Job, last_record, read_record, refuse_moved, tokenise_unit
 
 UNFINISHED, CLAIM, INPUTS = "unfinished-", "identity.json", "inputs.jsonl"
 SECONDS = 0.5
@@ -201,6 +201,9 @@ def do_work(work: Work, task: Task, *, workers: int, progress: Progress | None =
             _alone(work, jobs, progress)
         else:
             _together(work, jobs, min(workers, len(jobs)), progress)
+        for source, inputs in work.inputs.items():
+            read = {name for job in jobs if job.source == source for name in job.inputs}
+            refuse_moved(source, [entry for entry in inputs if entry.name in read])
 
 
 @contextmanager

@@ -315,6 +315,28 @@ def test_tasks_may_read_copies(spec: Spec, encoder: Encoder, lines: Path, tmp_pa
         merge_corpus(spec(), encoder, tmp_path / "b/corpus")
 
 
+def test_a_file_beside_that_changes_while_it_is_read_is_named(
+    encoder: Encoder, tokenizer: Path, tmp_path: Path
+):
+    """After its first unit, which alone looks at all of it; what was read before is not taken for the new."""
+    as_pair(tmp_path)
+    source = {"kind": "megatron", "paths": [f"{tmp_path}/w"], "tokenizer": str(tokenizer), "weight": 1.0}
+    spec = DataSpec.model_validate({"holdout": 0.2, "part_bytes": SMALL, "sources": {"s": source}})
+    index, left = tmp_path / "w.idx", iter(range(1000))
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if next(left) == 300:
+            index.write_bytes(index.read_bytes())
+
+    with pytest.raises(DataError, match=r"s: w\.bin must stay what it was.*wait"):
+        build_corpus(spec, encoder, tmp_path / "corpus", progress=progress)
+    data = bytearray((tmp_path / "w.bin").read_bytes())
+    data[0] ^= 1
+    (tmp_path / "w.bin").write_bytes(data)
+    with pytest.raises(DataError, match=r"s: w\.bin must be what it was"):
+        build_corpus(spec, encoder, tmp_path / "corpus")
+
+
 @pytest.mark.parametrize("change", ["grows", "replaced"])
 def test_a_file_that_changes_while_it_is_read_is_named(
     change: str, spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path
