@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -26,13 +26,12 @@ import pyarrow as pa
 from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
-from ..sources.files import hash_of_all
-from ..sources.source import Input
 from ..spec import DataSpec
 from ..whole import put_in_place, room_to_write
+from .changed import INPUTS, changed_since
 from .manifest import differences, file_hash, fingerprint, read_manifest, write_manifest
 from .store import INDEX, SPLITS, Part
-from .work import CLAIM, INPUTS, Progress, Task, Work, do_work, plan_work
+from .work import CLAIM, Progress, Task, Work, do_work, plan_work
 
 LIBRARIES = ("tokenizers", "tiktoken", "sentencepiece", "pyarrow", "numpy")
 
@@ -291,7 +290,7 @@ def _reused(work: Work, folder: Path) -> dict[str, Any]:
     """Give the manifest of a corpus that is there, if it is what the recipe reads."""
     manifest = read_manifest(folder, "corpus")
     fields = differences(manifest["identity"], json.loads(json.dumps(work.identity)))
-    fields = fields or list(_changed(folder, work.inputs))
+    fields = fields or list(changed_since(folder, work.inputs))
     for name, source in work.spec.read.items():
         if source.on_error == "raise" and manifest["sources"][name]["on_error"] == "skip":
             fields.append(f"data.sources.{name}.on_error (skip there, raise asked)")
@@ -301,16 +300,3 @@ def _reused(work: Work, folder: Path) -> dict[str, Any]:
             "restore the inputs, set another data.store, or delete the folder to prepare it anew"
         )
     return manifest
-
-
-def _changed(folder: Path, inputs: dict[str, list[Input]]) -> Iterator[str]:
-    """Name the inputs whose content changed; those whose stamp is the same are not read again."""
-    lines = [json.loads(line) for line in (folder / INPUTS).read_text("utf-8").splitlines()]
-    kept = {(line["source"], line["name"]): line for line in lines}
-    for source, entries in inputs.items():
-        for entry in entries:
-            before = kept[source, entry.name]
-            if entry.stamp and entry.stamp == before["stamp"]:
-                continue
-            if (digest := hash_of_all(entry.files)) is None or digest != before["sha256"]:
-                yield f"data.sources.{source}: the content of {entry.name}"

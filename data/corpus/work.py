@@ -12,7 +12,7 @@ import json
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,14 +24,14 @@ from ..counts import Counts
 from ..encoding.encoder import Encoder, load_encoder
 from ..errors import DataError
 from ..sources import open_reader
-from ..sources.files import hash_of_all
 from ..sources.source import Input, Reader, Reading
 from ..spec import DataSpec, missing_paths, reading_of
 from ..whole import remove_abandoned, write_json
+from .changed import refuse_changed
 from .manifest import differences, fingerprint
 from .tokenise import Job, last_record, read_record, refuse_moved, tokenise_unit
 
-UNFINISHED, CLAIM, INPUTS = "unfinished-", "identity.json", "inputs.jsonl"
+UNFINISHED, CLAIM = "unfinished-", "identity.json"
 SECONDS = 0.5
 """Between two looks at what the workers have done."""
 
@@ -104,41 +104,8 @@ class Work:
                 f"too; delete {self.folder} and prepare again"
             )
         records = [read_record(job.done, job) for job in self.jobs]
-        self.refuse_changed(records)
+        refuse_changed(self.jobs, records, self.folder)
         return records
-
-    def refuse_changed(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Raise where a unit's record tells of inputs that are other now: of other times, and of no hash or
-        another, whichever unit with these times has it."""
-        known = {
-            (self.jobs[record["unit"]].source, name, kept["stamp"]): kept["sha256"]
-            for record in records
-            for name, kept in record["inputs"].items()
-            if kept["sha256"]
-        }
-        hashes: dict[tuple[str, str], str | None] = {}
-        changed: dict[tuple[str, str], list[int]] = {}
-        for record in records:
-            job = self.jobs[record["unit"]]
-            for name, entry in job.inputs.items():
-                stamp, key = record["inputs"][name]["stamp"], (job.source, name)
-                if stamp == entry.stamp:
-                    continue
-                digest = known.get((*key, stamp))
-                if digest and key not in hashes:
-                    hashes[key] = hash_of_all(entry.files)
-                if not digest or hashes[key] != digest:
-                    changed.setdefault(key, []).append(job.number)
-        if changed:
-            raise DataError("\n".join(self._changed(*key, units) for key, units in changed.items()))
-
-    def _changed(self, source: str, name: str, units: Sequence[int]) -> str:
-        files = " ".join(f"{self.parts}/{unit:06}*" for unit in units[:3])
-        files = files if len(units) <= 3 else str(self.folder)
-        return (
-            f"data.sources.{source}: {name} must be what it was when it was tokenised, got other bytes or "
-            f"times; restore it, or delete {files} to tokenise it anew"
-        )
 
     def _beside(self) -> str:
         """Tell in which fields the work that lies beside is another's."""
@@ -195,7 +162,7 @@ def do_work(work: Work, task: Task, *, workers: int, progress: Progress | None =
         for place in (work.folder.parent, work.folder, work.parts):
             remove_abandoned(place)
         records = [record for job in work.of(task) if (record := last_record(job))]
-        work.refuse_changed(records)
+        refuse_changed(work.jobs, records, work.folder)
         jobs = [job for job in work.of(task) if not job.done.exists()]
         if min(workers, len(jobs)) <= 1:
             _alone(work, jobs, progress)

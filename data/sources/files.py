@@ -150,9 +150,9 @@ def is_url(entry: str) -> bool:
 def _raw(url: str) -> io.BufferedReader:
     try:
         if not is_url(url):
-            return open(local_path(url), "rb", buffering=BUFFER)
+            return local_path(url).open("rb", buffering=BUFFER)
         files, path = url_to_fs(url)
-        return io.BufferedReader(files.open(path, "rb"), BUFFER)
+        return io.BufferedReader(cast(io.RawIOBase, files.open(path, "rb")), BUFFER)
     except OSError as error:
         raise DataError(
             f"{url}: must be readable, got {error.strerror or error}; check that it is still there"

@@ -110,7 +110,7 @@ class Fault(DataError):  # noqa: N818 it is what a document has
 class Reader(Protocol):
     """Read one source of a recipe."""
 
-    in_bytes: ClassVar[bool]
+    in_bytes: bool
     """Documents are told by bytes of the uncompressed file, not by rows."""
 
     def inputs(self, left_out: Counts | None = None) -> list[Input]:

@@ -1,21 +1,16 @@
 """A corpus is the same whoever shares the work, holds every document to the token, and tells when not."""
 
-import gzip
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset
-from world.stores import array, write_mds, write_megatron
 
-from ropewalk.data import DataError, DataSpec, load_encoder, open_documents, read_manifest
+from ropewalk.data import DataError, DataSpec, open_documents, read_manifest
 from ropewalk.data.corpus.build import build_corpus, merge_corpus
 from ropewalk.data.corpus.check import check_folder
 from ropewalk.data.corpus.manifest import write_manifest
@@ -23,69 +18,7 @@ from ropewalk.data.corpus.store import INDEX, Row, write_part
 from ropewalk.data.corpus.work import Task
 from ropewalk.data.encoding.encoder import Encoder
 
-SMALL = 2_000
-"""Bytes of a part: many units and parts of little text."""
-
-
-@pytest.fixture(scope="session")
-def encoder(tokenizer: Path) -> Encoder:
-    return load_encoder(tokenizer, engine="tokenizers")
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    """Write 200 documents of 1 to 200 words as JSON lines."""
-    path = tmp_path / "text/all.jsonl"
-    path.parent.mkdir()
-    rows = ({"text": "".join(f"word{n} {i}\n" for i in range(1 + n)), "id": f"n{n}"} for n in range(200))
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.fixture
-def spec(lines: Path) -> Callable[..., DataSpec]:
-    def build(*, source: dict[str, Any] | None = None, **fields: Any) -> DataSpec:
-        own = {"kind": "jsonl", "paths": [str(lines)], "id": "id", "weight": 1.0} | (source or {})
-        return DataSpec.model_validate({"holdout": 0.2, "part_bytes": SMALL, "sources": {"s": own}} | fields)
-
-    return build
-
-
 Spec = Callable[..., DataSpec]
-Write = Callable[[Path], tuple[dict[str, Any], Path]]
-"""Write a source into a folder; give its keys, and a file of its data."""
-
-
-ROWS = [f"word{n} {i}\n" * i for n in range(20) for i in range(1, 60)]
-TOKENS = [np.arange(2, 3 + n % 90) for n in range(900)]
-
-
-def as_lines(folder: Path) -> tuple[dict[str, Any], Path]:
-    (folder / "all.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in ROWS))
-    return {"kind": "jsonl"}, folder / "all.jsonl"
-
-
-def as_one_packed(folder: Path) -> tuple[dict[str, Any], Path]:
-    as_lines(folder)[1].rename(folder.parent / "all.jsonl")
-    content = gzip.compress((folder.parent / "all.jsonl").read_bytes())
-    (folder / "all.jsonl.gz").write_bytes(content)
-    return {"kind": "jsonl"}, folder / "all.jsonl.gz"
-
-
-def as_shards(folder: Path) -> tuple[dict[str, Any], Path]:
-    records = [{"a": array(tokens.astype(np.uint32), typed=True)} for tokens in TOKENS]
-    write_mds(folder, records, {"a": "ndarray"}, per_shard=20)
-    return {"kind": "mds", "tokens": "a", "spans": None}, folder / "shard.00000.mds"
-
-
-def as_pair(folder: Path) -> tuple[dict[str, Any], Path]:
-    write_megatron(folder / "w", [[tokens] for tokens in TOKENS], 4, "<i4")
-    return {"kind": "megatron"}, folder / "w.bin"
-
-
-def as_saved(folder: Path) -> tuple[dict[str, Any], Path]:
-    Dataset.from_dict({"text": ROWS}).save_to_disk(folder)
-    return {"kind": "dataset"}, folder / "data-00000-of-00001.arrow"
 
 
 def content(corpus: Path) -> dict[str, bytes]:
@@ -229,15 +162,6 @@ def test_duplicate_ids(spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path
         build_corpus(spec(), encoder, tmp_path / "corpus")
 
 
-def test_inputs_that_changed_are_named(spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path):
-    build_corpus(spec(), encoder, tmp_path / "corpus")
-    lines.touch()
-    build_corpus(spec(), encoder, tmp_path / "corpus")
-    lines.write_text(lines.read_text().replace("word7 ", "wood7 "))
-    with pytest.raises(DataError, match=r"content of all\.jsonl.*restore"):
-        build_corpus(spec(), encoder, tmp_path / "corpus")
-
-
 def test_check_names_what_is_broken(spec: Spec, encoder: Encoder, tmp_path: Path):
     build_corpus(spec(), encoder, tmp_path / "corpus")
     parts = sorted((tmp_path / "corpus/parts").iterdir())
@@ -250,104 +174,3 @@ def test_check_names_what_is_broken(spec: Spec, encoder: Encoder, tmp_path: Path
     part.write_bytes(spoiled)
     with pytest.raises(DataError, match=rf"{part.name}.*sha256.*prepare again"):
         check_folder(tmp_path / "corpus", "corpus")
-
-
-class Killed(Exception):  # noqa: N818
-    """What a killed run ends with."""
-
-
-def killed(spec: DataSpec, encoder: Encoder, corpus: Path, *, after: int) -> None:
-    """Begin a corpus, and stop when so many bytes are tokenised."""
-
-    def progress(phase: str, done: int, total: int) -> None:
-        if done >= after:
-            raise Killed
-
-    with pytest.raises(Killed):
-        build_corpus(spec, encoder, corpus, progress=progress)
-
-
-@pytest.mark.parametrize("write", [as_lines, as_one_packed, as_shards, as_pair, as_saved])
-def test_inputs_that_changed_while_a_run_was_killed_are_named(
-    write: Write, encoder: Encoder, tokenizer: Path, tmp_path: Path
-):
-    """Of the same name and size; also where only a file beside the one that gives the name is another."""
-    (tmp_path / "text").mkdir()
-    fields, data = write(tmp_path / "text")
-    source = {"paths": [str(tmp_path / "text")], "weight": 1.0, **fields}
-    if fields["kind"] in ("mds", "megatron"):
-        source["tokenizer"] = str(tokenizer)
-    spec = DataSpec.model_validate({"holdout": 0.2, "part_bytes": SMALL, "sources": {"s": source}})
-    killed(spec, encoder, tmp_path / "corpus", after=9_000)
-    times, content = data.stat(), bytearray(data.read_bytes())
-    content[len(content) // 2] ^= 1
-    data.write_bytes(content)
-    os.utime(data, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(DataError, match=r"s: .* must be what it was when it was tokenised.*restore"):
-        build_corpus(spec, encoder, tmp_path / "corpus")
-    assert not (tmp_path / "corpus").exists()
-
-
-def test_a_finished_unit_is_known_again_by_its_hash(
-    spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path
-):
-    """Where a file was cut, units with its old times go by the hash that the first of them has."""
-    killed(spec(), encoder, tmp_path / "corpus", after=30_000)
-    done = len(list(tmp_path.glob("unfinished-*/parts/??????.json")))
-    assert done > 2
-    lines.touch()
-    build_corpus(spec(), encoder, tmp_path / "corpus")
-    build_corpus(spec(), encoder, tmp_path / "alone/corpus")
-    assert content(tmp_path / "corpus") == content(tmp_path / "alone/corpus")
-
-
-def test_tasks_may_read_copies(spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path):
-    """Machines with their own disks: times differ, the hash that each task takes does not."""
-    for number in (1, 2):
-        lines.touch()
-        build_corpus(spec(), encoder, tmp_path / "corpus", task=Task(number=number, count=2))
-    lines.touch()
-    merge_corpus(spec(), encoder, tmp_path / "corpus")
-    for number in (1, 2):
-        build_corpus(spec(), encoder, tmp_path / "b/corpus", task=Task(number=number, count=2))
-        lines.write_text(lines.read_text().replace("word7 ", "wood7 "))
-    with pytest.raises(DataError, match=r"all\.jsonl must be what it was.*delete .*unfinished"):
-        merge_corpus(spec(), encoder, tmp_path / "b/corpus")
-
-
-def test_a_file_beside_that_changes_while_it_is_read_is_named(
-    encoder: Encoder, tokenizer: Path, tmp_path: Path
-):
-    """After its first unit, which alone looks at all of it; what was read before is not taken for the new."""
-    as_pair(tmp_path)
-    source = {"kind": "megatron", "paths": [f"{tmp_path}/w"], "tokenizer": str(tokenizer), "weight": 1.0}
-    spec = DataSpec.model_validate({"holdout": 0.2, "part_bytes": SMALL, "sources": {"s": source}})
-    index, left = tmp_path / "w.idx", iter(range(1000))
-
-    def progress(phase: str, done: int, total: int) -> None:
-        if next(left) == 300:
-            index.write_bytes(index.read_bytes())
-
-    with pytest.raises(DataError, match=r"s: w\.bin must stay what it was.*wait"):
-        build_corpus(spec, encoder, tmp_path / "corpus", progress=progress)
-    data = bytearray((tmp_path / "w.bin").read_bytes())
-    data[0] ^= 1
-    (tmp_path / "w.bin").write_bytes(data)
-    with pytest.raises(DataError, match=r"s: w\.bin must be what it was"):
-        build_corpus(spec, encoder, tmp_path / "corpus")
-
-
-@pytest.mark.parametrize("change", ["grows", "replaced"])
-def test_a_file_that_changes_while_it_is_read_is_named(
-    change: str, spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path
-):
-    def progress(phase: str, done: int, total: int) -> None:
-        with lines.open("ab") as file:
-            file.write(b'{"text": "more", "id": "m"}\n' if change == "grows" else b"")
-        if change == "replaced":
-            shutil.copy2(lines, tmp_path / "copy")
-            (tmp_path / "copy").replace(lines)
-
-    with pytest.raises(DataError, match=r"all\.jsonl must stay what it was.*wait"):
-        build_corpus(spec(part_bytes=10**6), encoder, tmp_path / "corpus", progress=progress)
-    assert not (tmp_path / "corpus").exists()
