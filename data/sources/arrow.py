@@ -217,9 +217,9 @@ class SavedReader(RowReader):
                 "remove it"
             )
         files = _data_files(folder)
-        unknown = [path for path in folder.glob("*.arrow") if path not in files]
-        for path in unknown if left_out is not None else ():
-            left_out.add("not_in_index", files=1, bytes=path.stat().st_size)
+        for path in folder.glob("*.arrow"):
+            if left_out is not None and path not in files:
+                left_out.add("not_in_index", files=1, bytes=path.stat().st_size)
         size = sum(path.stat().st_size for path in files if path.is_file())
         state = Input(name=written(name), url=str(folder / STATE), size=size)
         must, cure = f"be there, since {state.url} tells of it", "save it again"

@@ -150,7 +150,7 @@ def is_url(entry: str) -> bool:
 def _raw(url: str) -> io.BufferedReader:
     try:
         if not is_url(url):
-            return local_path(url).open("rb", buffering=BUFFER)
+            return cast(io.BufferedReader, local_path(url).open("rb", buffering=BUFFER))
         files, path = url_to_fs(url)
         return io.BufferedReader(cast(io.RawIOBase, files.open(path, "rb")), BUFFER)
     except OSError as error:
