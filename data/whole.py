@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
@@ -95,11 +95,13 @@ def remove_abandoned(parent: Path) -> None:
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # a file, or another user's
+                path.unlink()
         except (PermissionError, ValueError):
             continue
 
 
 def _ours(process: int | str) -> str:
     """Begin a name that says whose it is."""
-    return f".partial-{socket.gethostname()}-{process}-"
+    return f".partial-ropewalk-{socket.gethostname()}-{process}-"

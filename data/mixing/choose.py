@@ -120,6 +120,8 @@ def supplies(spec: DataSpec, offers: Mapping[str, Candidates]) -> dict[str, Supp
 def asked_together(spec: DataSpec) -> dict[str, int]:
     """Give the tokens asked of every source, and of all that are pooled (EVERY)."""
     asked = {name: tokens or 0 for name, tokens in asked_of(spec).items()}
+    if spec.mode != "global":
+        return asked
     return {**asked, EVERY: (spec.tokens or 0) - sum(asked.values())}
 
 
@@ -129,7 +131,7 @@ def unmet(spec: DataSpec, supplies: Mapping[str, Supply]) -> list[str]:
     def problems(tokens: int) -> list[str]:
         asked = asked_together(spec.model_copy(update={"tokens": tokens}))
         found = (
-            supply.problem(asked[name], f"data.sources.{name}" if name else "data")
+            supply.problem(asked[name], "data" if spec.mode == "global" else f"data.sources.{name}")
             for name, supply in supplies.items()
         )
         return [problem for problem in found if problem]

@@ -113,11 +113,12 @@ def lines(span: Span) -> Iterator[Line]:
     """Give the lines that start in [start, stop); a torn compressed file is a DataError."""
     url = span.input.url
     codec = compression(url)
+    stop = span.input.size if span.stop is None and not codec else span.stop  # also while the file grows
     offset = number = 0
     try:
         with opened(url, codec) as file:
             offset = _first_line(file, span)
-            while (span.stop is None or offset < span.stop) and (content := _read_line(file)):
+            while (stop is None or offset < stop) and (content := _read_line(file)):
                 start, offset, number = offset, offset + len(content), number + 1
                 if start == 0 and isinstance(content, bytes):
                     content = content.removeprefix(MARK)

@@ -249,7 +249,8 @@ def test_what_killed_processes_left_is_removed(spec: Spec, tokenizer: Path, tmp_
     ended = subprocess.Popen(["true"])
     ended.wait()
     names = [
-        f".partial-{socket.gethostname()}-{process}-a.json.part" for process in (ended.pid, os.getppid())
+        f".partial-ropewalk-{socket.gethostname()}-{process}-a.json.part"
+        for process in (ended.pid, os.getppid())
     ]
     for place in places:
         place.mkdir(exist_ok=True, parents=True)
