@@ -141,7 +141,8 @@ def unmet(spec: DataSpec, supplies: Mapping[str, Supply]) -> list[str]:
         return []
     most = largest(spec.tokens, lambda tokens: not problems(tokens))
     least = f"the largest that it can give as it stands is {most:,}" if most else "it can give none"
-    return [*wrong, f"data.tokens: must be what all of the mix can give, got {spec.tokens:,}; {least}"]
+    got = f"{spec.tokens:,} (where it is not set, steps x batch_tokens)"
+    return [*wrong, f"data.tokens: must be what all of the mix can give, got {got}; {least}"]
 
 
 def _drawn_together(spec: DataSpec, offers: dict[str, Candidates], budget: int) -> dict[str, Drawn]:
