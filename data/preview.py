@@ -113,13 +113,17 @@ def _drawn(spec: DataSpec, offers: dict[str, Candidates], shares: dict[str, floa
     the sample, cannot give."""
     there = supplies(spec, offers)
     parts = shares | {EVERY: next(iter(shares.values()))}  # pooled samples are equally large
-    if wrong := unmet(spec, {name: supply.times(1 / parts[name]) for name, supply in there.items()}):
-        read = ", ".join(
-            f"1/{1 / share:,.0f} of {name} ({len(offers[name].row):,} documents that may be drawn)"
-            for name, share in shares.items()
-            if share < 1
-        )
-        raise DataError("\n".join([f"estimated from a sample, {read}:"] * bool(read) + wrong))
+    counts = {name: len(offer.row) for name, offer in offers.items()}
+    counts[EVERY] = sum(counts.values())
+    estimated = {
+        name: f"estimated from 1/{1 / parts[name]:,.0f} of the text, in which are {counts[name]:,} documents "
+        "that may be drawn: "
+        for name in there
+        if parts[name] < 1
+    }
+    whole = {name: supply.times(1 / parts[name]) for name, supply in there.items()}
+    if wrong := unmet(spec, whole, estimated):
+        raise DataError("\n".join(wrong))
     asked = asked_together(spec)
     budgets = {
         # all that the sample has, where its part is more by a rounding

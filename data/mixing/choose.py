@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -125,24 +126,29 @@ def asked_together(spec: DataSpec) -> dict[str, int]:
     return {**asked, EVERY: (spec.tokens or 0) - sum(asked.values())}
 
 
-def unmet(spec: DataSpec, supplies: Mapping[str, Supply]) -> list[str]:
-    """Say what cannot be met, and the largest budget at which all of it can."""
+def unmet(
+    spec: DataSpec, supplies: Mapping[str, Supply], estimated: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Say what cannot be met, and the largest budget at which all of it can; `estimated` says of which supplies
+    and from what."""
 
     def problems(tokens: int) -> list[str]:
         asked = asked_together(spec.model_copy(update={"tokens": tokens}))
-        found = (
-            supply.problem(asked[name], "data" if spec.mode == "global" else f"data.sources.{name}")
+        found = {
+            name: supply.problem(asked[name], "data" if spec.mode == "global" else f"data.sources.{name}")
             for name, supply in supplies.items()
-        )
-        return [problem for problem in found if problem]
+        }
+        return [f"{estimated.get(name, '')}{problem}" for name, problem in found.items() if problem]
 
     assert spec.tokens is not None
     if not (wrong := problems(spec.tokens)):
         return []
-    most = largest(spec.tokens, lambda tokens: not problems(tokens))
+    lacking = any(supply.is_lacking for supply in supplies.values())
+    most = 0 if lacking else largest(spec.tokens, lambda tokens: not problems(tokens))
     least = f"the largest that it can give as it stands is {most:,}" if most else "it can give none"
+    told = "estimated: " if estimated else ""
     got = f"{spec.tokens:,} (where it is not set, steps x batch_tokens)"
-    return [*wrong, f"data.tokens: must be what all of the mix can give, got {got}; {least}"]
+    return [*wrong, f"{told}data.tokens: must be what all of the mix can give, got {got}; {least}"]
 
 
 def _drawn_together(spec: DataSpec, offers: dict[str, Candidates], budget: int) -> dict[str, Drawn]:

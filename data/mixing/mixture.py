@@ -66,6 +66,11 @@ class Supply:
     def tokens(self) -> float:
         return self.long + self.short
 
+    @property
+    def is_lacking(self) -> bool:
+        """Tell whether no budget can be met, but for what a rounding gives."""
+        return not self.tokens or (self.share is not None and not self.long)
+
     def times(self, factor: float) -> Supply:
         """Suppose so many times the documents."""
         return replace(self, long=self.long * factor, short=self.short * factor)
@@ -79,6 +84,11 @@ class Supply:
 
     def problem(self, budget: int, where: str) -> str | None:
         """Say why a budget cannot be met, and what can be; None where it can."""
+        if budget and not self.tokens:
+            return (
+                f"{where}: its {budget:,} tokens must come from documents that it may draw, got 0 training "
+                "tokens; add text, let other lengths and scores in, or set its weight to 0"
+            )
         if budget > self.repeat * self.tokens:
             return (
                 f"{where}: its {budget:,} tokens must be at most repeat {self.repeat:g} x what it may draw, "

@@ -273,15 +273,16 @@ def test_what_is_infeasible_is_said_to_be_of_a_sample(
 ):
     recipe = over_lines(recipe_file, 400, tokens=80_000, plain={"weight": 0.1}, packed={"weight": 0.9})
     whole = run("prepare", recipe, "--dry-run")
-    assert (whole.exit_code, "sample" in whole.stderr) == (2, False)
+    assert (whole.exit_code, "estimated" in whole.stderr) == (2, False)
     monkeypatch.setattr("ropewalk.data.sampling.SAMPLE", 60_000)
     monkeypatch.setattr("ropewalk.data.sampling.LEAST", 0)
     part = run("prepare", recipe, "--dry-run", "--json")
     assert part.exit_code == 2
     for said in (whole.stderr, part.stderr):
         assert all(word in said for word in ("data.sources.packed: its", "reachable", "set repeat"))
-    assert "estimated from a sample, 1/" in part.stderr
-    assert "documents that may be drawn" in part.stderr
+    assert "estimated from 1/" in part.stderr
+    assert "documents that may be drawn: data.sources.packed" in part.stderr
+    assert "estimated: data.tokens" in part.stderr
     stated = (said.partition("as it stands is ")[2].replace(",", "") for said in (whole.stderr, part.stderr))
     most, estimate = map(int, stated)
     assert estimate == pytest.approx(most, rel=0.3)
