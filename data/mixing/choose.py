@@ -129,7 +129,7 @@ def asked_together(spec: DataSpec) -> dict[str, int]:
 def unmet(
     spec: DataSpec, supplies: Mapping[str, Supply], estimated: Mapping[str, str] = MappingProxyType({})
 ) -> list[str]:
-    """Say what cannot be met, and the largest budget at which all of it can; `estimated` says of which supplies
+    """Say what cannot be met, and the largest budget at which all can; `estimated` says of which supplies
     and from what."""
 
     def problems(tokens: int) -> list[str]:
