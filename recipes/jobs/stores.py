@@ -29,7 +29,7 @@ def stage_tokens(stage: Recipe) -> int:
 
 def packs_asked(stage: Recipe, held: int) -> dict[str, int]:
     """Count the packs that a stage asks for of those a plan holds, and the steps that would read all."""
-    a_step = stage.train.batch_tokens // stage.pack_length
+    a_step = max(1, stage.train.batch_tokens // stage.pack_length)  # less than one is refused before training
     asked = stage.train.steps * a_step
     return {
         "asked_packs": asked,

@@ -101,7 +101,7 @@ def _print_sources(report: Values, console: Console) -> None:
 
 
 def seen_lines(seen: Values, *, held: int) -> Iterator[str]:
-    """Say where training would see less than is held, or ask for more."""
+    """Say where training sees less than is held, or asks for more."""
     asked, packs = seen["asked_packs"], seen["held_packs"]
     if asked > packs:
         yield (
@@ -111,7 +111,7 @@ def seen_lines(seen: Values, *, held: int) -> Iterator[str]:
     elif asked < packs:
         yield (
             f"training sees {seen['tokens']:,} of the {held:,} tokens that are held: {asked:,} of {packs:,} "
-            f"packs, since padding fills up packs; {seen['all_steps']:,} train.steps see all"
+            f"packs, for steps x batch_tokens count padding too; {seen['all_steps']:,} train.steps see all"
         )
 
 

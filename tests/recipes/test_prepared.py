@@ -41,6 +41,7 @@ def test_what_training_does_not_see_of_a_padded_plan_is_said(
     for verb in (["prepare"], ["prepare", "--dry-run"], ["extend", "--dry-run"]):
         assert line in " ".join(run(verb[0], recipe_file, *verb[1:]).stdout.split()), verb
     assert "training sees" not in run("extend", recipe_file, "--dry-run", "train.steps=16").stdout
+    assert run("prepare", recipe_file, "train.batch_tokens=64").exception is None  # less than a pack
 
 
 def test_prepared_files_of_other_times_or_sizes_are_named_before_training(
