@@ -14,7 +14,7 @@ counts.py     what was left out, by reason; whole.py: files and folders that are
 """
 
 from .corpus.check import check_store
-from .corpus.manifest import read_manifest
+from .corpus.manifest import read_manifest, restamped
 from .corpus.store import Document, Documents, open_documents
 from .corpus.work import Task
 from .coverage import Bucket, Octave, attention_cost, beyond, buckets, coverage
@@ -65,6 +65,7 @@ __all__ = [
     "prepare_task",
     "preview",
     "read_manifest",
+    "restamped",
     "sampled",
     "train_tokenizer",
 ]

@@ -156,6 +156,11 @@ class Plan:
         """Count the labels that are not masked, without reading tokens."""
         return int(self.packs[index]["trained"])
 
+    def first(self, packs: int) -> dict[str, int]:
+        """Count the `tokens`, without padding, and the `trained_tokens` of so many packs from the first."""
+        rows = self.packs[:packs]
+        return {"tokens": int(rows["filled"].sum()), "trained_tokens": int(rows["trained"].sum())}
+
     def cost(self, index: int) -> int:
         """Give the sum of the squared lengths of a pack's groups: what its attention costs."""
         return int(self.packs[index]["cost"])

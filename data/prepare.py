@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from .corpus.build import build_corpus, merge_corpus, work_done
 from .corpus.manifest import file_hash, fingerprint, read_manifest, write_manifest
 from .corpus.store import Documents, open_documents, write_part
-from .corpus.work import Progress, Task
+from .corpus.work import Progress, Task, unfinished
 from .counts import Counts
 from .coverage import as_json, coverage
 from .encoding.encoder import Encoder, load_encoder
@@ -30,6 +30,7 @@ from .mixing.choose import choose
 from .mixing.scorer import Scores
 from .packing.tables import Scope, tables
 from .plan import MADE, PACKS, SEGMENTS, Pack, Plan, corpus_facts
+from .registry import code_of
 from .spec import DataSpec, SourceSpec, reading_of
 from .whole import whole_folder
 
@@ -59,6 +60,10 @@ class PrepareReport:
     """Documents and tokens of each split."""
     coverage: list[dict[str, int]]
     """By octave of distance: tokens and query-key pairs."""
+    unfinished: dict[str, int]
+    """Folders of the store with other work that was not finished, and their bytes."""
+    left_out: dict[str, Any] = field(default_factory=dict)
+    """By source and reason: files and bytes beside what was read."""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,7 +94,12 @@ def prepare(
         if progress:
             progress("mix and pack (tokens)", spec.tokens or 0, spec.tokens or 0)
     plan = Plan(target)
-    return PrepareReport(folder=str(target), coverage=as_json(coverage(plan)), **plan.manifest["report"])
+    return PrepareReport(
+        folder=str(target),
+        coverage=as_json(coverage(plan)),
+        unfinished=unfinished(folder),
+        **plan.manifest["report"],
+    )
 
 
 def prepare_task(
@@ -132,6 +142,10 @@ def mixing(spec: DataSpec) -> dict[str, Any]:
         for name, source in spec.sources.items()
         for read in [spec.read.get(name)]
     }
+    for name, source in spec.mixed.items():
+        plugins = {"score": source.score, "transform": source.transform}
+        if code := {key: code_of(section.made) for key, section in plugins.items() if section}:
+            sources[name]["code"] = code
     shared = spec.model_dump(mode="json", include={"seed", "tokens", "mode", "long", "repeat", "fit"})
     return {**shared, "sources": sources}
 
@@ -178,6 +192,7 @@ def write_plan(
                 name: {"requested": choice.requested, "achieved": choice.achieved, "dropped": choice.dropped}
                 for name, choice in chosen.items()
             },
+            "left_out": corpus.get("left_out", {}),  # earlier ropewalks did not count it
             "dropped": corpus["dropped"] | Counts.total(choice.dropped for choice in chosen.values()),
             "fingerprint": fingerprint([corpus["fingerprint"], made.sha256, length, *hashes]),
             "corpus_fingerprint": corpus["fingerprint"],

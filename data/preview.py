@@ -19,8 +19,9 @@ from .corpus.store import SPLITS
 from .counts import Counts
 from .coverage import as_json, buckets, coverage
 from .errors import DataError
-from .mixing.candidates import candidates
-from .mixing.choose import asked_of, draw_from, left_out
+from .mixing.candidates import Candidates, candidates
+from .mixing.choose import EVERY, asked_of, asked_together, draw_from, left_out, supplies, unmet
+from .mixing.mixture import Drawn, largest
 from .mixing.scorer import Scores
 from .plan import Plan
 from .prepare import write_plan
@@ -71,6 +72,7 @@ def preview(spec: DataSpec, sample: Sample, *, length: int, reach: int, workers:
         "padding_share": report["padding"] / max(report["packs"] * length, 1),
         "pairs_per_token": sum(octave["pairs"] for octave in octaves) / max(report["tokens"], 1),
         "sources": _sources(spec, report["sources"], scale),
+        "left_out": sample.corpus.manifest["left_out"],
         "dropped": _dropped(sample, taken, report["sources"], scale),
         "coverage": [
             octave | {key: _grown(octave[key], scale) for key in ("tokens", "pairs")} for octave in octaves
@@ -91,30 +93,44 @@ def _taken(spec: DataSpec, sample: Sample) -> dict[str, Taken]:
     offers = {
         name: candidates(name, source, scores) for name, source in spec.mixed.items() if source.weight != 0
     }
-    pooled, asked = spec.mode == "global", asked_of(spec)
-    taken: dict[str, Taken] = {}
-    problems: list[str] = []
-    for names in [list(offers)] if pooled and offers else [[name] for name in offers]:
-        share, wrong = sample.shares[base[names[0]]], list[str]()
-        part = spec.model_copy(update={"tokens": max(round((spec.tokens or 0) * share), 1)})
-        parts = asked_of(part) if pooled else {name: round((asked[name] or 0) * share) for name in names}
-        drawn = draw_from(part, {name: offers[name] for name in names}, parts, wrong)
-        count = sum(len(offers[name].row) for name in names)
-        said = f"in a sample of 1/{1 / share:,.0f} of the text ({count:,} documents that may be drawn): "
-        problems += wrong if share == 1 else [said + problem for problem in wrong]
-        for name, draw in drawn.items():
-            offer = offers[name]
-            taken[name] = Taken(
-                base=base[name],
-                share=share,
-                candidates=int(offer.length.sum()),
-                documents=len(np.unique(offer.row[draw.index])),
-                tokens=draw.tokens,
-                dropped=Counts.total([offer.dropped, left_out(offer, draw)]),
-            )
-    if problems:
-        raise DataError("\n".join(problems))
-    return taken
+    shares = {name: sample.shares[base[name]] for name in offers}
+    drawn = _drawn(spec, offers, shares) if offers else {}
+    return {
+        name: Taken(
+            base=base[name],
+            share=shares[name],
+            candidates=int(offers[name].length.sum()),
+            documents=len(np.unique(offers[name].row[draw.index])),
+            tokens=draw.tokens,
+            dropped=Counts.total([offers[name].dropped, left_out(offers[name], draw)]),
+        )
+        for name, draw in drawn.items()
+    }
+
+
+def _drawn(spec: DataSpec, offers: dict[str, Candidates], shares: dict[str, float]) -> dict[str, Drawn]:
+    """Draw from each sample its part of what is asked of all text; a DataError says what all text, told from
+    the sample, cannot give."""
+    there = supplies(spec, offers)
+    parts = shares | {EVERY: next(iter(shares.values()))}  # pooled samples are equally large
+    counts = {name: len(offer.row) for name, offer in offers.items()}
+    counts[EVERY] = sum(counts.values())
+    estimated = {
+        name: f"estimated from 1/{1 / parts[name]:,.0f} of the text, in which are {counts[name]:,} documents "
+        "that may be drawn: "
+        for name in there
+        if parts[name] < 1
+    }
+    whole = {name: supply.times(1 / parts[name]) for name, supply in there.items()}
+    if wrong := unmet(spec, whole, estimated):
+        raise DataError("\n".join(wrong))
+    asked = asked_together(spec)
+    budgets = {
+        # all that the sample has, where its part is more by a rounding
+        name: largest(round(asked[name] * parts[name]), lambda b, supply=supply: not supply.problem(b, ""))
+        for name, supply in there.items()
+    }
+    return draw_from(spec, offers, budgets)
 
 
 def _scale(tokens: int, taken: dict[str, Taken], length: int) -> float:

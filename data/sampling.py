@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import numpy as np
@@ -26,11 +25,12 @@ from .corpus.work import Work, plan_work
 from .counts import Counts
 from .encoding.encoder import Encoder
 from .sources import open_reader
+from .sources.files import compression, opened, unpacked
 from .sources.jsonl import JsonlReading
-from .sources.paths import compression, opened
 from .sources.source import Input, Raw, Reader, Reading, Span, Unit, gathered
 from .sources.text import FilesReading
 from .spec import DataSpec
+from .whole import passing_folder
 
 SAMPLE, LEAST = 16_000_000, 4_000_000
 """Bytes that are read of all sources together, and of each at the least."""
@@ -98,8 +98,7 @@ def sampled(spec: DataSpec, encoder: Encoder) -> Iterator[Sample]:
     Where a recipe pools all documents, the parts are equally large; else each source by itself is told best
     by a part that is large in bytes.
     """
-    with TemporaryDirectory() as folder:
-        store = Path(folder)
+    with passing_folder() as store:
         work = plan_work(spec.model_copy(update={"part_bytes": WHOLE}), encoder, store)
         work.parts.mkdir(parents=True)
         stored = {name: sum(entry.size for entry in inputs) for name, inputs in work.inputs.items()}
@@ -139,17 +138,17 @@ def _read(name: str, work: Work, target: int, stored: int, jobs: list[Job]) -> S
     reader = open_reader(source, where=f"data.sources.{name}")
     if target >= stored:
         places = [(unit, 0) for unit in reader.units(inputs, max(target // PLACES, 1))]
-        glance = Glance(reader, source, most=WHOLE, longest=WHOLE)
+        glance = Glance(reader, most=WHOLE, longest=WHOLE)
     else:
         # Lines may be left anywhere without a bias: so they are cut to as many units as there are places.
         size = max((stored if isinstance(source, JsonlReading) else target) // PLACES, 1)
         places = _places(reader, source, inputs, stored, size)
-        glance = Glance(reader, source, most=target // len(places), longest=LONGEST)
+        glance = Glance(reader, most=target // len(places), longest=LONGEST)
     covered = seconds = 0.0
     for unit, held in places:
         if glance.bytes >= OVER * target and target < stored:
             break
-        job = replace(work.jobs[0], number=len(jobs), source=name, unit=unit, hashes=False)
+        job = replace(work.jobs[0], number=len(jobs), source=name, unit=unit)
         began = time.perf_counter()
         tokenise_unit(job, glance, work.encoder)
         seconds += time.perf_counter() - began
@@ -199,11 +198,11 @@ def _stored(unit: Unit) -> int:
 class Glance:
     """A reader that leaves a unit where it has given enough of it, and tells how much of it that was."""
 
-    def __init__(self, reader: Reader, source: Reading, *, most: int, longest: int) -> None:
+    def __init__(self, reader: Reader, *, most: int, longest: int) -> None:
         """Give at most `most` bytes of a unit that can be left, and `longest` of a document."""
         self._reader, self._most = reader, most
-        self._in_bytes = isinstance(source, FilesReading | JsonlReading)  # not in rows
-        self._longest = longest if self._in_bytes else WHOLE
+        self.in_bytes = reader.in_bytes
+        self._longest = longest if self.in_bytes else WHOLE
         self.bytes = 0
         """Of text or tokens, that were given of all units."""
         self.passed = self.cut = 0
@@ -212,8 +211,8 @@ class Glance:
         self.share = 1.0
         """Of the last unit, what lies before the place where it was left."""
 
-    def inputs(self) -> list[Input]:
-        return self._reader.inputs()
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
+        return self._reader.inputs(left_out)
 
     def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
         return self._reader.units(inputs, size)
@@ -221,7 +220,7 @@ class Glance:
     def read(self, unit: Unit, skip: int = 0) -> Iterator[Raw]:
         """Give the documents of a unit until there are enough."""
         [span, *more] = unit.spans
-        divisible = self._in_bytes or (span.stop is not None and not more)
+        divisible = self.in_bytes or (span.stop is not None and not more)
         before, passed = self.bytes, self.passed
         self.share = 1.0
         for raw in self._reader.read(unit, skip):
@@ -235,7 +234,7 @@ class Glance:
             if (given := self.bytes - begun) >= self._longest:
                 self.cut += max(raw.stop - raw.start - given, 0)
             if divisible and self.bytes - before >= self._most:
-                gone = self.passed - passed if self._in_bytes else raw.stop - span.start
+                gone = self.passed - passed if self.in_bytes else raw.stop - span.start
                 self.share = self._share(unit, gone)
                 return
 
@@ -251,7 +250,7 @@ class Glance:
     def _share(self, unit: Unit, passed: int) -> float:
         """Tell how much of the unit has gone by."""
         size = sum((span.stop - span.start) if span.stop else span.input.size for span in unit.spans)
-        if self._in_bytes and compression(unit.spans[0].input.url):
+        if self.in_bytes and compression(unit.spans[0].input.url):
             passed = stored_before(unit.spans, passed)
         return min(passed / max(size, 1), 1.0)
 
@@ -262,7 +261,7 @@ def stored_before(spans: Sequence[Span], passed: int) -> int:
     for span in spans:
         with opened(span.input.url) as file:
             sips = Sips(file)
-            stream = pa.CompressedInputStream(pa.PythonFile(sips, "r"), compression(span.input.url))
+            stream = unpacked(sips, compression(span.input.url) or "")
             given = 0
             while given < passed and (block := stream.read(min(passed - given, 1 << 16))):
                 given += len(block)

@@ -11,13 +11,14 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from .mixing import scorers as _scorers  # noqa: F401 so that a recipe may name them
 from .mixing import transforms as _transforms  # noqa: F401
 from .mixing.scorer import ScoreSection
 from .mixing.transform import TransformSection
-from .sources import SECTIONS
+from .sources import SECTIONS, open_reader
+from .sources.paths import missing_of
 from .sources.source import Folder, Reading, Section
 
 
@@ -64,7 +65,8 @@ class Selection(Mixing):
     max_tokens: int | None = Field(default=None, gt=0)
     """Longer documents are left out of the mixture."""
     document_length: int | None = Field(default=None, gt=0)
-    """Cut documents to pieces of exactly this many tokens and leave the rest out: ProLong's long pools."""
+    """Cut documents to pieces of exactly this many tokens and leave the rest out: ProLong's long pools. The
+    piece in which the source's budget ends is shorter (`short_pieces`)."""
     long: LongShare | None = None
     repeat: float = Field(default=1.0, gt=0)
     """The most times a document's tokens may be drawn; by `repeat-long`, a long document's."""
@@ -191,6 +193,15 @@ class DataSpec(Section):
     seed: int = Field(default=0, ge=0)
     """Draws the mixture and its order; the corpus and the held-out split do not depend on it."""
 
+    @field_validator("opens", "closes")
+    @classmethod
+    def _is_a_mark(cls, word: str) -> str:
+        if word not in ("", "bos", "eos") and not word.startswith("text:"):
+            raise ValueError(
+                f"must be empty, bos, eos or text:..., got {word!r}; write text:{word} for plain text"
+            )
+        return word
+
     @property
     def read(self) -> dict[str, ReadSource]:
         """The sources read from disk, in the recipe's order."""
@@ -293,6 +304,18 @@ def reading_of(source: ReadSource) -> dict[str, object]:
     """Give what of a source decides its tokens, in JSON values."""
     section = next(section for section in SECTIONS.values() if isinstance(source, section))
     return source.model_dump(mode="json", include={"kind", *section.model_fields})
+
+
+def missing_paths(spec: DataSpec) -> list[str]:
+    """Say of each path of a recipe that names nothing on this machine so, by its key; nothing is listed, and
+    no server is asked."""
+    return [
+        problem
+        for name, source in spec.read.items()
+        for problem in missing_of(
+            open_reader(source, where=f"data.sources.{name}").paths, f"data.sources.{name}"
+        )
+    ]
 
 
 def refuse_no_repeat(long: LongShare, repeat: float) -> None:

@@ -12,8 +12,9 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from .errors import DataError
@@ -38,7 +39,7 @@ def room_to_write(folder: Path) -> Iterator[None]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give another name to write to; renamed to `path` at the end, removed where anything goes wrong."""
-    writing = path.with_name(f".{path.name}-{socket.gethostname()}-{os.getpid()}")
+    writing = path.with_name(f"{_ours(os.getpid())}{path.name}.part")  # no glob over endings meets it
     try:
         yield writing
         writing.replace(path)
@@ -51,8 +52,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary sibling to fill; renamed to `folder` at the end, removed where anything goes wrong."""
     with room_to_write(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder.parent)
-        partial = folder.parent / f".partial-{socket.gethostname()}-{os.getpid()}-{folder.name}"
+        remove_abandoned(folder.parent)
+        partial = folder.parent / f"{_ours(os.getpid())}{folder.name}"
         partial.mkdir()
         try:
             yield partial
@@ -73,19 +74,34 @@ def put_in_place(partial: Path, folder: Path) -> None:
         ) from error
 
 
+@contextmanager
+def passing_folder() -> Iterator[Path]:
+    """Give a folder that is there until the block is left."""
+    remove_abandoned(Path(gettempdir()))
+    with TemporaryDirectory(prefix=_ours(os.getpid())) as folder:
+        yield Path(folder)
+
+
 def write_json(path: Path, fields: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     with whole_file(path) as writing:
         writing.write_text(json.dumps(fields, indent=1) + "\n", "utf-8")
 
 
-def _remove_abandoned(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
     """Remove what processes of this machine left that were killed while writing."""
-    prefix = f".partial-{socket.gethostname()}-"
-    for path in parent.glob(f"{prefix}*"):
+    for path in parent.glob(f"{_ours('*')}*"):
+        process = path.name.removeprefix(_ours("")[:-1]).split("-")[0]
         try:
-            os.kill(int(path.name.removeprefix(prefix).split("-")[0]), 0)
+            os.kill(int(process), 0)
         except ProcessLookupError:
             shutil.rmtree(path, ignore_errors=True)
-        except PermissionError:
+            with suppress(OSError):  # a file, or another user's
+                path.unlink()
+        except (PermissionError, ValueError):
             continue
+
+
+def _ours(process: int | str) -> str:
+    """Begin a name that says whose it is."""
+    return f".partial-ropewalk-{socket.gethostname()}-{process}-"

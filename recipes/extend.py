@@ -2,7 +2,7 @@
 
 from ropewalk.recipes.cli import main
 from ropewalk.recipes.jobs.plan import RunPlan
-from ropewalk.recipes.jobs.stores import require_prepared
+from ropewalk.recipes.jobs.stores import require_prepared, tell_seen
 from ropewalk.recipes.options import DryRun, Overrides, RecipeName, World, on_demand
 from ropewalk.recipes.show.console import screen
 
@@ -15,7 +15,10 @@ def extend(
     The same command goes on with a run that was stopped.
     """
     plan = RunPlan(recipe, overrides or [])
-    if plan.go_ahead(dry_run=dry_run, world=world):
+    if dry_run:
+        plan.go_ahead(dry_run=True, world=world)
+        tell_seen(plan)
+    elif plan.go_ahead(dry_run=dry_run, world=world):
         folders = require_prepared(plan)
         on_demand("recipes.jobs.extension").run_extension(recipe, plan.stages, folders, screen())
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -26,13 +26,12 @@ import pyarrow as pa
 from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
-from ..sources.source import Input
 from ..spec import DataSpec
 from ..whole import put_in_place, room_to_write
+from .changed import INPUTS, changed_since
 from .manifest import differences, file_hash, fingerprint, read_manifest, write_manifest
 from .store import INDEX, SPLITS, Part
-from .tokenise import hash_input
-from .work import CLAIM, INPUTS, Progress, Task, Work, do_work, plan_work
+from .work import CLAIM, Progress, Task, Work, do_work, plan_work
 
 LIBRARIES = ("tokenizers", "tiktoken", "sentencepiece", "pyarrow", "numpy")
 
@@ -89,6 +88,8 @@ class _Seen:
     """By split."""
     lengths: Counts = field(default_factory=Counts)
     """By source: documents by octave of their tokens."""
+    length_tokens: Counts = field(default_factory=Counts)
+    """By source: tokens of the documents of each octave."""
 
 
 def merge(work: Work, folder: Path) -> dict[str, Any]:
@@ -113,11 +114,10 @@ def merge(work: Work, folder: Path) -> dict[str, Any]:
             | {f"{split}.arrow": digest for split, digest in hashes.items()}
             | {INPUTS: file_hash(work.folder / INPUTS)},
             "counts": seen.counts,
+            "left_out": work.left_out,
             "dropped": seen.dropped,
-            "lengths": {
-                source: {start: bins[start] for start in sorted(bins, key=int)}
-                for source, bins in seen.lengths.items()
-            },
+            "lengths": _in_order(seen.lengths),
+            "length_tokens": _in_order(seen.length_tokens),
             "sources": {name: source.model_dump(mode="json") for name, source in work.spec.read.items()},
             "opens": work.encoder.opens.tolist(),
             "closes": work.encoder.closes.tolist(),
@@ -129,6 +129,12 @@ def merge(work: Work, folder: Path) -> dict[str, Any]:
         put_in_place(work.folder, folder)
     _tidy(folder)
     return read_manifest(folder, "corpus")
+
+
+def _in_order(octaves: Counts) -> Counts:
+    return Counts(
+        {source: {start: bins[start] for start in sorted(bins, key=int)} for source, bins in octaves.items()}
+    )
 
 
 def _repeated(opened: Sequence[Part], sources: Sequence[str]) -> dict[str, set[int]]:
@@ -171,10 +177,13 @@ def _index(work: Work, number: int, part: Part, seen: _Seen) -> tuple[pa.Table, 
     for split, side in sides.items():
         seen.counts.add(split, documents=int(side.sum()), tokens=int(tokens[side].sum()))
     octaves = np.exp2(np.floor(np.log2(np.maximum(tokens[kept], 1)))).astype(np.int64)
-    starts, counts = np.unique(octaves, return_counts=True)
+    starts, which = np.unique(octaves, return_inverse=True)
     if len(starts):
         [source] = set(documents.column("source").to_pylist())
-        seen.lengths.add(source, **dict(zip(map(str, starts.tolist()), counts.tolist(), strict=True)))
+        sums = np.zeros(len(starts), np.int64)
+        np.add.at(sums, which, tokens[kept])
+        for counts, each in ((seen.lengths, np.bincount(which)), (seen.length_tokens, sums)):
+            counts.add(source, **dict(zip(map(str, starts.tolist()), each.tolist(), strict=True)))
     places = {"part": np.full(len(last), number), "row": np.append(0, last[:-1] + 1), "length": tokens}
     columns = [
         pa.array(places[column.name], column.type) if column.name in places else documents.column(column.name)
@@ -230,9 +239,11 @@ def _is_repeated(work: Work, document: dict[str, Any], seen: _Seen) -> bool:
 
 def _write_inputs(work: Work, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Write size, stamp and sha256 of each input, a line each; by source how many, and one hash of all."""
-    hashes: dict[tuple[str, str], str | None] = {}
+    hashes: dict[tuple[str, str], str] = {}
     for job, record in zip(work.jobs, records, strict=True):
-        hashes.update({(job.source, name): digest for name, digest in record["hashes"].items()})
+        for name, kept in record["inputs"].items():
+            if kept["sha256"]:
+                hashes[job.source, name] = kept["sha256"]
     summary = {}
     with (work.folder / INPUTS).open("w", encoding="utf-8") as file:
         for source, inputs in work.inputs.items():
@@ -279,7 +290,7 @@ def _reused(work: Work, folder: Path) -> dict[str, Any]:
     """Give the manifest of a corpus that is there, if it is what the recipe reads."""
     manifest = read_manifest(folder, "corpus")
     fields = differences(manifest["identity"], json.loads(json.dumps(work.identity)))
-    fields = fields or list(_changed(folder, work.inputs))
+    fields = fields or list(changed_since(folder, work.inputs))
     for name, source in work.spec.read.items():
         if source.on_error == "raise" and manifest["sources"][name]["on_error"] == "skip":
             fields.append(f"data.sources.{name}.on_error (skip there, raise asked)")
@@ -289,16 +300,3 @@ def _reused(work: Work, folder: Path) -> dict[str, Any]:
             "restore the inputs, set another data.store, or delete the folder to prepare it anew"
         )
     return manifest
-
-
-def _changed(folder: Path, inputs: dict[str, list[Input]]) -> Iterator[str]:
-    """Name the inputs whose content changed; those whose stamp is the same are not read again."""
-    lines = [json.loads(line) for line in (folder / INPUTS).read_text("utf-8").splitlines()]
-    kept = {(line["source"], line["name"]): line for line in lines}
-    for source, entries in inputs.items():
-        for entry in entries:
-            before = kept[source, entry.name]
-            if entry.stamp and entry.stamp == before["stamp"]:
-                continue
-            if (digest := hash_input(entry)) is None or digest != before["sha256"]:
-                yield f"data.sources.{source}: the content of {entry.name}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError
-from .manifest import CHECKSUM, MANIFEST, file_hash, fingerprint, read_manifest
+from .manifest import CHECKSUM, MANIFEST, file_hash, fingerprint, read_manifest, restamped
 from .work import Progress
 
 
@@ -41,6 +43,9 @@ def check_folder(folder: Path, kind: Literal["corpus", "plan"], progress: Progre
             progress(f"check the {kind} (files)", number, len(manifest["files"]))
     if broken:
         raise DataError("\n".join(broken))
+    for name in restamped(folder, manifest):  # what was only copied is as it was written
+        with suppress(OSError):
+            os.utime(folder / name, (manifest["stamps"][name][1],) * 2)
     return len(manifest["files"]) + 1
 
 

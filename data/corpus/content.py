@@ -17,7 +17,7 @@ LONG_LINE = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class ContentFacts:
     """What was found when the last block had gone by."""
 
     draw: float
@@ -32,7 +32,7 @@ class Told:
 
 
 class Content:
-    """Take in a document block by block, then tell."""
+    """Take in a document block by block, then give its facts."""
 
     def __init__(self, *, keep_lines: bool) -> None:
         self._hash = hashlib.sha256()
@@ -51,14 +51,14 @@ class Content:
         self._hash.update(np.ascontiguousarray(tokens, dtype="<u4").data)
         self._empty = self._empty and not len(tokens)
 
-    def tell(self) -> Told:
+    def facts(self) -> ContentFacts:
         """Say what the document is; nothing may be fed after."""
         self._take(self._open)
         lines = None
         if self._lines is not None:
             lines = np.frombuffer(b"".join(sorted(self._lines)), "<u8").astype(np.uint64)
         draw = int.from_bytes(self._hash.digest()[:8], "big") / 2**64
-        return Told(draw=draw, empty=self._empty, lines=lines)
+        return ContentFacts(draw=draw, empty=self._empty, lines=lines)
 
     def _take(self, text: str) -> None:
         """Hash whole lines, joined as if the document had no other."""

@@ -16,8 +16,9 @@ MANIFEST, CHECKSUM = "manifest.json", "checksum"
 
 
 def write_manifest(folder: Path, kind: str, fields: Mapping[str, Any]) -> None:
-    """Write the manifest of a folder of ours, with a hash of itself."""
-    whole = {"format": FORMAT, "kind": kind, **fields}
+    """Write the manifest of a folder of ours, with sizes and times of its `files` and a hash of itself."""
+    stamps = {name: _stamp(folder / name) for name in fields.get("files", ())}
+    whole = {"format": FORMAT, "kind": kind, **fields, "stamps": stamps}
     write_json(folder / MANIFEST, whole | {CHECKSUM: fingerprint(json.loads(json.dumps(whole)))})
 
 
@@ -38,6 +39,29 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     if fields.get("kind") != kind:
         raise DataError(f"{path}: must be a {kind}, got {fields.get('kind')!r}; give the {kind}'s folder")
     return fields
+
+
+def restamped(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Name the files of a folder whose times are not those that they were written at: copied, or changed. A
+    DataError names one of another size."""
+    names = []
+    for name, (size, time) in manifest.get("stamps", {}).items():
+        path = folder / name
+        now = _stamp(path) if path.exists() else [0, 0]
+        if now[0] != size:
+            raise DataError(
+                f"{path}: must have the {size:,} bytes that it was written with, got {now[0]:,}; restore it, "
+                "or delete the folder and prepare again"
+            )
+        if now[1] != time:
+            names.append(name)
+    return names
+
+
+def _stamp(path: Path) -> list[int]:
+    """Give a file's bytes and its time in whole seconds, which copying tools can keep."""
+    facts = path.stat()
+    return [facts.st_size, int(facts.st_mtime)]
 
 
 def fingerprint(fields: Any) -> str:

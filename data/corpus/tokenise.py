@@ -7,21 +7,22 @@ before: its files are the same. How far they go is told by the record beside eac
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from fsspec.utils import get_protocol
 
 from ..counts import Counts
 from ..encoding.encoder import Encoder
 from ..errors import DataError
+from ..sources.files import hash_of_all, stamp_of_all
 from ..sources.source import Input, Raw, Reader, Unit
 from ..whole import room_to_write, write_json
-from .content import Content, Told, key_of
+from .content import Content, ContentFacts, key_of
 from .manifest import FORMAT, file_hash
 from .store import Row, write_part
 
@@ -45,8 +46,13 @@ class Job:
     holdout: float
     keep_lines: bool
     part_bytes: int
-    hashes: bool = True
-    """Hash the inputs that begin here."""
+    hashes: frozenset[str] = frozenset()
+    """Names of the inputs that are hashed once they are read."""
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """What the unit reads, by name."""
+        return {span.input.name: span.input for span in self.unit.spans}
 
     def part(self, number: int) -> Path:
         """Name a file of tokens; its record has the same name with another ending."""
@@ -67,7 +73,7 @@ class _Piece:
     size: int = 0
     """Bytes: of UTF-8, or of the tokens."""
     first: bool = True
-    facts: Told | None = None
+    facts: ContentFacts | None = None
     """What only the last piece knows."""
 
 
@@ -80,18 +86,40 @@ class _Done:
     parts: list[dict[str, Any]] = field(default_factory=list)
 
 
+def last_record(job: Job) -> dict[str, Any] | None:
+    """Read how far a unit's files go: the record of all of it, or of its last file."""
+    if job.done.exists():
+        return read_record(job.done, job)
+    last, number = None, 0
+    while (path := job.part(number).with_suffix(".json")).exists():
+        last, number = path, number + 1
+    return read_record(last, job) if last else None
+
+
 def tokenise_unit(job: Job, reader: Reader, encoder: Encoder, count: Count = lambda _: None) -> None:
     """Write what is missing of a unit's files, then its record; nothing where the record is there."""
     if job.done.exists():
         return
+    still = [entry for entry in job.inputs.values() if not entry.beside or entry.name in job.hashes]
+    refuse_moved(job.source, still)  # those of many files by one unit, and when all units are done
     done = _resumed(job)
     rows = _rows(job, reader, encoder, done)
     with room_to_write(job.folder):
         for first in rows:
             _write(job, chain([first], rows), done, count)
-        begun = [span.input for span in job.unit.spans if span.start == 0 and job.hashes]
-        hashes = {entry.name: hash_input(entry) for entry in begun}
-        write_json(job.done, _record(job, done) | {"hashes": hashes})
+        hashes = {name: hash_of_all(job.inputs[name].files) for name in job.hashes}
+        refuse_moved(job.source, still)
+        write_json(job.done, _record(job, done, hashes))
+
+
+def refuse_moved(source: str, entries: Iterable[Input]) -> None:
+    """Raise where an input is not what it was when it was listed, which decided what is read of it."""
+    for entry in entries:
+        if entry.stamp and stamp_of_all(entry.files) != entry.stamp:
+            raise DataError(
+                f"data.sources.{source}: {entry.name} must stay what it was when it was listed, got other "
+                "bytes or times while it was read; wait until nothing writes to it, and run this again"
+            )
 
 
 def _write(job: Job, rows: Iterator[tuple[Row, int]], done: _Done, count: Count) -> None:
@@ -109,19 +137,12 @@ def _write(job: Job, rows: Iterator[tuple[Row, int]], done: _Done, count: Count)
     write_json(path.with_suffix(".json"), _record(job, done))
 
 
-def hash_input(entry: Input) -> str | None:
-    """Give the sha256 of an input's bytes as stored; None for a remote one, which its stamp tells apart."""
-    if get_protocol(entry.url) not in ("file", "local"):
-        return None
-    return file_hash(Path(entry.url.removeprefix("file://")))
-
-
 def read_record(path: Path, job: Job) -> dict[str, Any]:
-    """Read a record of this job; DataError for one of another recipe, tokenizer or input, or one of a file
-    that ends inside a document, as earlier ones wrote them."""
+    """Read a record of this job; DataError for one of another recipe, tokenizer or input, or an earlier
+    ropewalk's."""
     record = json.loads(path.read_text("utf-8"))
     ours = record.get("format") == FORMAT and record.get("identity") == job.identity
-    earlier = ours and record.get("pieces")
+    earlier = ours and (record.get("pieces") or "inputs" not in record)
     if not ours or record["unit"] != job.number or earlier:
         made_by = "an earlier ropewalk's" if earlier else str(record.get("identity"))[:12]
         raise DataError(
@@ -132,17 +153,24 @@ def read_record(path: Path, job: Job) -> dict[str, Any]:
 
 
 def _resumed(job: Job) -> _Done:
-    done = _Done()
-    while (path := job.part(len(done.parts)).with_suffix(".json")).exists():
-        record = read_record(path, job)
-        done = _Done(
-            documents=record["documents"], dropped=Counts.total([record["dropped"]]), parts=record["parts"]
-        )
-    return done
+    record = last_record(job)
+    if record is None:
+        return _Done()
+    return _Done(
+        documents=record["documents"], dropped=Counts.total([record["dropped"]]), parts=record["parts"]
+    )
 
 
-def _record(job: Job, done: _Done) -> dict[str, Any]:
-    return {"format": FORMAT, "identity": job.identity, "unit": job.number, **vars(done)}
+def _record(job: Job, done: _Done, hashes: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, Any]:
+    """Say how far the files go, and of which inputs: each as it was when it was listed."""
+    inputs = {name: {"stamp": entry.stamp, "sha256": hashes.get(name)} for name, entry in job.inputs.items()}
+    return {
+        "format": FORMAT,
+        "identity": job.identity,
+        "unit": job.number,
+        "inputs": inputs,
+        **vars(done),
+    }
 
 
 def _pieces(job: Job, reader: Reader, encoder: Encoder, skip: int) -> Iterator[_Piece]:
@@ -158,7 +186,7 @@ def _pieces(job: Job, reader: Reader, encoder: Encoder, skip: int) -> Iterator[_
         for number, (block, last) in enumerate(_with_last(blocks)):
             (content.feed if isinstance(block, str) else content.feed_tokens)(block)  # pyright: ignore
             size = len(block.encode()) if isinstance(block, str) else block.nbytes
-            facts = content.tell() if last else None
+            facts = content.facts() if last else None
             yield _Piece(raw=raw, content=block, size=size, first=number == 0, facts=facts)
 
 
@@ -202,7 +230,8 @@ def _rows(job: Job, reader: Reader, encoder: Encoder, done: _Done) -> Iterator[t
         raw, facts = piece.raw, piece.facts
         if raw.fault is not None:
             done.documents += 1
-            done.dropped.add(raw.fault, documents=1, bytes=raw.stop - raw.start)
+            lost = {"bytes": raw.stop - raw.start} if reader.in_bytes else {}
+            done.dropped.add(raw.fault, documents=1, **lost)
             continue
         if raw.tokens is not None:
             _check(tokens, encoder, raw, job)

@@ -16,20 +16,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..counts import Counts
 from ..encoding.encoder import Encoder, load_encoder
 from ..errors import DataError
 from ..sources import open_reader
 from ..sources.source import Input, Reader, Reading
-from ..spec import DataSpec, reading_of
-from ..whole import write_json
+from ..spec import DataSpec, missing_paths, reading_of
+from ..whole import remove_abandoned, write_json
+from .changed import refuse_changed
 from .manifest import differences, fingerprint
-from .tokenise import Job, read_record, tokenise_unit
+from .tokenise import Job, last_record, read_record, refuse_moved, tokenise_unit
 
-UNFINISHED, CLAIM, INPUTS = "unfinished-", "identity.json", "inputs.jsonl"
+UNFINISHED, CLAIM = "unfinished-", "identity.json"
 SECONDS = 0.5
 """Between two looks at what the workers have done."""
 
@@ -63,6 +65,8 @@ class Work:
     spec: DataSpec
     encoder: Encoder
     inputs: dict[str, list[Input]]
+    left_out: dict[str, Counts]
+    """What lies beside the inputs and is not read."""
     jobs: list[Job]
     identity: dict[str, Any]
     folder: Path
@@ -73,8 +77,13 @@ class Work:
         return self.folder / "parts"
 
     def of(self, task: Task) -> list[Job]:
-        """Give the units of a task."""
-        return self.jobs[task.number - 1 :: task.count]
+        """Give the units of a task; the first one that reads an input hashes it."""
+        jobs, met = [], set[tuple[str, str]]()
+        for job in self.jobs[task.number - 1 :: task.count]:
+            new = {name for name in job.inputs if (job.source, name) not in met}
+            met |= {(job.source, name) for name in new}
+            jobs.append(replace(job, hashes=frozenset(new)))
+        return jobs
 
     def records(self) -> list[dict[str, Any]]:
         """Read every unit's record; a DataError names those that are missing, and foreign ones."""
@@ -94,7 +103,9 @@ class Work:
                 f"{self.folder}: must hold the {len(self.jobs)} units of this recipe only, got {foreign[0]} "
                 f"too; delete {self.folder} and prepare again"
             )
-        return [read_record(job.done, job) for job in self.jobs]
+        records = [read_record(job.done, job) for job in self.jobs]
+        refuse_changed(self.jobs, records, self.folder)
+        return records
 
     def _beside(self) -> str:
         """Tell in which fields the work that lies beside is another's."""
@@ -108,8 +119,11 @@ class Work:
 
 def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
     """List and cut all inputs; what is wrong with any source is said before anything is written."""
+    if missing := missing_paths(spec):
+        raise DataError("\n".join(missing))
     readers = {name: _reader(source, name) for name, source in spec.read.items()}
-    inputs = {name: reader.inputs() for name, reader in readers.items()}
+    left_out = {name: Counts() for name in readers}
+    inputs = {name: reader.inputs(left_out[name]) for name, reader in readers.items()}
     identity = identity_of(spec, encoder, inputs)
     _check_tokenizers(spec, encoder)
     name = fingerprint(identity)
@@ -129,7 +143,15 @@ def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
                     part_bytes=spec.part_bytes,
                 )
             )
-    return Work(spec=spec, encoder=encoder, inputs=inputs, jobs=jobs, identity=identity, folder=folder)
+    return Work(
+        spec=spec,
+        encoder=encoder,
+        inputs=inputs,
+        left_out=left_out,
+        jobs=jobs,
+        identity=identity,
+        folder=folder,
+    )
 
 
 def do_work(work: Work, task: Task, *, workers: int, progress: Progress | None = None) -> None:
@@ -137,11 +159,18 @@ def do_work(work: Work, task: Task, *, workers: int, progress: Progress | None =
     work.parts.mkdir(parents=True, exist_ok=True)
     write_json(work.folder / CLAIM, work.identity)
     with _only_one(work.folder / f".lock-{task.number}-of-{task.count}"):
+        for place in (work.folder.parent, work.folder, work.parts):
+            remove_abandoned(place)
+        records = [record for job in work.of(task) if (record := last_record(job))]
+        refuse_changed(work.jobs, records, work.folder)
         jobs = [job for job in work.of(task) if not job.done.exists()]
         if min(workers, len(jobs)) <= 1:
             _alone(work, jobs, progress)
         else:
             _together(work, jobs, min(workers, len(jobs)), progress)
+        for source, inputs in work.inputs.items():
+            read = {name for job in jobs if job.source == source for name in job.inputs}
+            refuse_moved(source, [entry for entry in inputs if entry.name in read])
 
 
 @contextmanager
@@ -217,6 +246,15 @@ def _run(job: Job, source: Reading) -> None:
             counter.value += size
 
     tokenise_unit(job, _reader(source, job.source), _worker["encoder"], count)
+
+
+def unfinished(store: Path) -> dict[str, int]:
+    """Name the work in a store that no corpus was made of, with its bytes: another recipe's, another input's,
+    or what is left of one that was changed."""
+    return {
+        str(folder): sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        for folder in sorted(store.glob(f"{UNFINISHED}*"))
+    }
 
 
 def identity_of(spec: DataSpec, encoder: Encoder, inputs: dict[str, list[Input]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,12 +15,14 @@ from ..errors import DataError
 from ..packing.tables import Items
 from ..spec import DataSpec, LongShare, Selection
 from .candidates import Candidates, candidates, counted, refuse_long_pieces
-from .mixture import Drawn, budgets, long_share, select
+from .mixture import Drawn, Supply, budgets, largest, long_share, select
 from .scorer import Scores
 from .synthetic import made
 from .transforming import transformed
 
 NOTHING = np.zeros(0, np.int64)
+EVERY = ""
+"""Stands for all sources whose documents are pooled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,8 @@ class Chosen:
     requested: dict[str, float | None]
     """`share`, `tokens`, and `long_share` where it is asked for; None what the recipe leaves open."""
     achieved: dict[str, float]
-    """`share`, `tokens`, `documents`, and `long_share` of the documents that were drawn."""
+    """`share`, `tokens`, `documents`; `long_share` of the documents that were drawn; `short_pieces`, cut off
+    where the budget ends, of those that have a `document_length`."""
     dropped: Counts
     """By reason, what of the source is not in the plan: documents, tokens."""
 
@@ -51,7 +55,7 @@ def choose(spec: DataSpec, scores: Scores, writer: PartWriter, *, length: int) -
             with _collected(problems):
                 refuse_long_pieces(name, source, length)
                 offers[name] = candidates(name, source, scores)
-    drawn = draw_from(spec, offers, asked, problems)
+    problems += unmet(spec, supplies(spec, offers))
     written: dict[str, Iterator[np.ndarray]] = {}
     for name, budget in asked.items():
         if budget and name not in spec.mixed:
@@ -59,6 +63,7 @@ def choose(spec: DataSpec, scores: Scores, writer: PartWriter, *, length: int) -
                 written[name] = made(spec, name, documents, encoder, budget=budget, length=length)
     if problems:
         raise DataError("\n".join(problems))
+    drawn = draw_from(spec, offers, asked_together(spec))
     parts: dict[str, tuple[Items, Counts]] = {}
     for name, source in spec.sources.items():
         if name in written:
@@ -85,30 +90,65 @@ def asked_of(spec: DataSpec) -> dict[str, int | None]:
     return {name: None if spec.mode == "global" and name in spec.mixed else shares[name] for name in shares}
 
 
-def draw_from(
-    spec: DataSpec, offers: dict[str, Candidates], asked: Mapping[str, int | None], problems: list[str]
-) -> dict[str, Drawn]:
-    """Draw from each source by itself, or from all together, adding to `problems` what cannot be drawn."""
+def draw_from(spec: DataSpec, offers: dict[str, Candidates], asked: Mapping[str, int]) -> dict[str, Drawn]:
+    """Draw so many tokens from each source by itself, or from all together."""
     if spec.mode == "global":
-        with _collected(problems):
-            return _drawn_together(
-                spec, offers, (spec.tokens or 0) - sum(tokens or 0 for tokens in asked.values())
-            )
-        return {}
+        return _drawn_together(spec, offers, asked[EVERY])
     drawn: dict[str, Drawn] = {}
     for name, offer in offers.items():
         source = spec.mixed[name]
-        with _collected(problems):
-            drawn[name] = select(
-                offer.length,
-                offer.key,
-                budget=asked[name] or 0,
-                long=source.long,
-                repeat=source.repeat,
-                seed=spec.seed,
-                where=f"data.sources.{name}",
-            )
+        drawn[name] = select(
+            offer.length,
+            offer.key,
+            budget=asked[name],
+            long=source.long,
+            repeat=source.repeat,
+            seed=spec.seed,
+            where=f"data.sources.{name}",
+        )
     return drawn
+
+
+def supplies(spec: DataSpec, offers: Mapping[str, Candidates]) -> dict[str, Supply]:
+    """Count what each source can give, or all together (EVERY)."""
+    if spec.mode == "global":
+        lengths = np.concatenate([NOTHING, *(offer.length for offer in offers.values())])
+        return {EVERY: Supply.of(lengths, spec.long, spec.repeat)} if offers else {}
+    read = {name: spec.mixed[name] for name in offers}
+    return {name: Supply.of(offers[name].length, read[name].long, read[name].repeat) for name in offers}
+
+
+def asked_together(spec: DataSpec) -> dict[str, int]:
+    """Give the tokens asked of every source, and of all that are pooled (EVERY)."""
+    asked = {name: tokens or 0 for name, tokens in asked_of(spec).items()}
+    if spec.mode != "global":
+        return asked
+    return {**asked, EVERY: (spec.tokens or 0) - sum(asked.values())}
+
+
+def unmet(
+    spec: DataSpec, supplies: Mapping[str, Supply], estimated: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Say what cannot be met, and the largest budget at which all can; `estimated` says of which supplies
+    and from what."""
+
+    def problems(tokens: int) -> list[str]:
+        asked = asked_together(spec.model_copy(update={"tokens": tokens}))
+        found = {
+            name: supply.problem(asked[name], "data" if spec.mode == "global" else f"data.sources.{name}")
+            for name, supply in supplies.items()
+        }
+        return [f"{estimated.get(name, '')}{problem}" for name, problem in found.items() if problem]
+
+    assert spec.tokens is not None
+    if not (wrong := problems(spec.tokens)):
+        return []
+    lacking = any(supply.is_lacking for supply in supplies.values())
+    most = 0 if lacking else largest(spec.tokens, lambda tokens: not problems(tokens))
+    least = f"the largest that it can give as it stands is {most:,}" if most else "it can give none"
+    told = "estimated: " if estimated else ""
+    got = f"{spec.tokens:,} (where it is not set, steps x batch_tokens)"
+    return [*wrong, f"{told}data.tokens: must be what all of the mix can give, got {got}; {least}"]
 
 
 def _drawn_together(spec: DataSpec, offers: dict[str, Candidates], budget: int) -> dict[str, Drawn]:
@@ -123,11 +163,11 @@ def _drawn_together(spec: DataSpec, offers: dict[str, Candidates], budget: int) 
 
 
 def left_out(offer: Candidates, drawn: Drawn) -> Counts:
-    """Count what may be drawn and was not."""
-    unseen = np.ones(len(offer.row), bool)
-    unseen[drawn.index] = False
-    trimmed = offer.length[drawn.index] - drawn.taken
-    return Counts(not_selected=counted(offer.length[unseen]), trimmed=counted(trimmed[trimmed > 0]))
+    """Count what may be drawn and is in no copy of the plan."""
+    most = np.zeros(len(offer.row), np.int64)  # of a document that is drawn again, the copy that has most
+    np.maximum.at(most, drawn.index, drawn.taken)
+    trimmed = (offer.length - most)[most > 0]
+    return Counts(not_selected=counted(offer.length[most == 0]), trimmed=counted(trimmed[trimmed > 0]))
 
 
 def _write(
@@ -162,6 +202,8 @@ def _reported(
             requested["long_share"] = None if spec.mode == "global" else long.share
             whole = offers[name].length[drawn[name].index]
             achieved["long_share"] = long_share(whole, drawn[name].taken, long.at_least)
+        if name in drawn and (length := spec.mixed[name].document_length):
+            achieved["short_pieces"] = int((drawn[name].taken < length).sum())
         left = dropped.having("tokens")
         chosen[name] = Chosen(
             items=items, lengths=lengths, requested=requested, achieved=achieved, dropped=left

@@ -9,8 +9,9 @@ adds. The last document of a draw is trimmed, so every budget is met to the toke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -45,13 +46,109 @@ class Drawn:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Supply:
+    """What documents can give: the tokens of long and of short ones (all are short where no share is asked),
+    and how often."""
+
+    long: float
+    short: float
+    share: LongShare | None
+    repeat: float
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, share: LongShare | None, repeat: float) -> Supply:
+        """Count documents of these lengths."""
+        long = int(lengths[lengths >= share.at_least].sum()) if share else 0
+        return cls(long=long, short=int(lengths.sum()) - long, share=share, repeat=repeat)
+
+    @property
+    def tokens(self) -> float:
+        return self.long + self.short
+
+    @property
+    def is_lacking(self) -> bool:
+        """Tell whether no budget can be met, but for what a rounding gives."""
+        return not self.tokens or (self.share is not None and not self.long)
+
+    def times(self, factor: float) -> Supply:
+        """Suppose so many times the documents."""
+        return replace(self, long=self.long * factor, short=self.short * factor)
+
+    def cells(self, budget: int) -> tuple[int, int]:
+        """Split a budget over the long and the short documents."""
+        if self.share is None:
+            return 0, budget
+        long = round(max(self.share.share, self._natural) * budget)
+        return long, budget - long
+
+    def problem(self, budget: int, where: str) -> str | None:
+        """Say why a budget cannot be met, and what can be; None where it can."""
+        if budget and not self.tokens:
+            return (
+                f"{where}: its {budget:,} tokens must come from documents that it may draw, got 0 training "
+                "tokens; add text, let other lengths and scores in, or set its weight to 0"
+            )
+        if budget > self.repeat * self.tokens:
+            return (
+                f"{where}: its {budget:,} tokens must be at most repeat {self.repeat:g} x what it may draw, "
+                f"got {self.tokens:,.0f} training tokens; reachable: {int(self.repeat * self.tokens):,}; "
+                f"lower tokens or weight, add text, or set repeat to {_up(budget, self.tokens)}"
+            )
+        share = self.share
+        if share and budget and (share.share > self._natural or share.by == "repeat-long"):
+            return self._unreachable(budget, share, where)
+        return None
+
+    @property
+    def _natural(self) -> float:
+        return self.long / max(self.tokens, 1)
+
+    def _unreachable(self, budget: int, share: LongShare, where: str) -> str | None:
+        """Say why the share of long documents cannot be met."""
+        asked = (
+            f"{where}.long: a share of {share.share:g} of {budget:,} tokens in documents of at least "
+            f"{share.at_least:,} tokens"
+        )
+        long, short = self.cells(budget)
+        if long > self.repeat * self.long:
+            raw = f"{long * self.tokens / (self.repeat * self.long):,.0f}" if self.long else "no number of"
+            cure = f"repeat {_up(long, self.long)}" if self.long else "a lower at_least"
+            return (
+                f"{asked} must be reachable, got {self.long:,.0f} such tokens (repeat {self.repeat:g}); "
+                f"reachable: share {self.repeat * self.long / budget:.3f} at this budget, or "
+                f"{int(self.repeat * self.long / share.share):,} tokens at this share; "
+                f"{raw} raw tokens of such text would do; lower share or tokens, or set {cure}"
+            )
+        again = 1.0 if share.by == "repeat-long" else self.repeat
+        if short > again * self.short:
+            cure = "drop-short with a repeat" if share.by == "repeat-long" else "a higher repeat"
+            return (
+                f"{asked} must leave enough short documents, got {self.short:,.0f} tokens of them "
+                f"(repeat {again:g}) for {short:,}; raise share to at least "
+                f"{1 - again * self.short / budget:.3f}, lower tokens, or set {cure}"
+            )
+        return None
+
+
+def largest(tokens: int, fits: Callable[[int], bool]) -> int:
+    """Give the largest budget up to `tokens` that can be met."""
+    low, high = 0, tokens
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
 def budgets(weights: Sequence[float], tokens: int) -> list[int]:
-    """Split `tokens` by weights that sum to 1, to whole tokens that sum exactly (largest remainder)."""
-    exact = np.asarray(weights, np.float64) * tokens
-    whole = np.floor(exact).astype(np.int64)
-    order = np.argsort(whole - exact, kind="stable")
-    whole[order[: tokens - int(whole.sum())]] += 1
-    return whole.tolist()
+    """Split `tokens` by weights to whole tokens that sum exactly (largest remainder), whatever the weights'
+    own sum is off by."""
+    total = sum(map(Fraction, weights))
+    exact = [Fraction(weight) / total * tokens for weight in weights]
+    whole = [int(share) for share in exact]
+    for at in sorted(range(len(exact)), key=lambda at: whole[at] - exact[at])[: tokens - sum(whole)]:
+        whole[at] += 1
+    return whole
 
 
 def hashed(keys: np.ndarray, *numbers: int | np.ndarray) -> np.ndarray:
@@ -82,15 +179,13 @@ def select(
 
     A DataError says what is reachable where that cannot be.
     """
-    available = int(lengths.sum())
-    if budget > repeat * available:
-        raise DataError(
-            f"{where}: its {budget:,} tokens must be at most repeat {repeat:g} x what it may draw, "
-            f"got {available:,} training tokens; reachable: {int(repeat * available):,}; "
-            f"lower tokens or weight, add text, or set repeat to {_up(budget, available)}"
-        )
+    supply = Supply.of(lengths, long, repeat)
+    if problem := supply.problem(budget, where):
+        raise DataError(problem)
+    is_long = lengths >= (long.at_least if long else np.inf)
+    cells = zip((np.flatnonzero(is_long), np.flatnonzero(~is_long)), supply.cells(budget), strict=True)
     parts: list[Drawn] = []
-    for rows, cell in _cells(lengths, budget, long, repeat, where):
+    for rows, cell in cells:
         for drawn in draw(lengths[rows], keys[rows], cell, seed):
             part = np.full(len(drawn.index), len(parts))
             parts.append(Drawn(index=rows[drawn.index], taken=drawn.taken, copy=drawn.copy, part=part))
@@ -117,49 +212,6 @@ def long_share(lengths: np.ndarray, taken: np.ndarray, at_least: int) -> float:
     return float(taken[lengths >= at_least].sum() / max(int(taken.sum()), 1))
 
 
-def _cells(
-    lengths: np.ndarray, budget: int, long: LongShare | None, repeat: float, where: str
-) -> list[tuple[np.ndarray, int]]:
-    """Split a budget over the long and the short documents, as (numbers, tokens)."""
-    if long is None or budget == 0:
-        return [(np.arange(len(lengths)), budget)]
-    is_long = lengths >= long.at_least
-    tokens = int(lengths[is_long].sum()), int(lengths[~is_long].sum())
-    natural = tokens[0] / max(sum(tokens), 1)
-    long_budget = round(max(long.share, natural) * budget)
-    wanted = long_budget, budget - long_budget
-    if long.share > natural or long.by == "repeat-long":
-        _refuse_unreachable(tokens, wanted, long, repeat, where)
-    return [(np.flatnonzero(is_long), wanted[0]), (np.flatnonzero(~is_long), wanted[1])]
-
-
-def _refuse_unreachable(
-    tokens: tuple[int, int], wanted: tuple[int, int], long: LongShare, repeat: float, where: str
-) -> None:
-    """Raise where the (long, short) documents cannot give the wanted tokens."""
-    budget, share, least = sum(wanted), long.share, long.at_least
-    asked = (
-        f"{where}.long: a share of {share:g} of {budget:,} tokens in documents of at least {least:,} tokens"
-    )
-    if wanted[0] > repeat * tokens[0]:
-        raw = f"{wanted[0] * sum(tokens) / (repeat * tokens[0]):,.0f}" if tokens[0] else "no number of"
-        cure = f"repeat {_up(wanted[0], tokens[0])}" if tokens[0] else "a lower at_least"
-        raise DataError(
-            f"{asked} must be reachable, got {tokens[0]:,} such tokens (repeat {repeat:g}); "
-            f"reachable: share {repeat * tokens[0] / budget:.3f} at this budget, or "
-            f"{int(repeat * tokens[0] / share):,} tokens at this share; "
-            f"{raw} raw tokens of such text would do; lower share or tokens, or set {cure}"
-        )
-    again = 1.0 if long.by == "repeat-long" else repeat
-    if wanted[1] > again * tokens[1]:
-        cure = "drop-short with a repeat" if long.by == "repeat-long" else "a higher repeat"
-        raise DataError(
-            f"{asked} must leave enough short documents, got {tokens[1]:,} tokens of them "
-            f"(repeat {again:g}) for {wanted[1]:,}; raise share to at least "
-            f"{1 - again * tokens[1] / budget:.3f}, lower tokens, or set {cure}"
-        )
-
-
 def _joined(parts: Sequence[Drawn]) -> Drawn:
     def column(name: str) -> np.ndarray:
         return np.concatenate([np.zeros(0, np.int64), *(getattr(part, name) for part in parts)])
@@ -167,6 +219,6 @@ def _joined(parts: Sequence[Drawn]) -> Drawn:
     return Drawn(index=column("index"), taken=column("taken"), copy=column("copy"), part=column("part"))
 
 
-def _up(asked: int, available: int) -> str:
+def _up(asked: int, available: float) -> str:
     """Give a repeat cap that is enough, rounded up to hundredths."""
     return f"{np.ceil(100 * asked / max(available, 1)) / 100:g}"

@@ -24,8 +24,8 @@ from ..corpus.manifest import fingerprint
 from ..corpus.store import Documents
 from ..encoding.encoder import Encoder
 from ..errors import DataError
-from ..registry import PluginSection, Registry
-from ..whole import whole_file
+from ..registry import PluginSection, Registry, code_of
+from ..whole import remove_abandoned, whole_file
 
 FLUSHED = 1024
 """Scores that are written together: what a killed run computes again."""
@@ -85,8 +85,8 @@ class Scores:
     def of(self, source: str, rows: np.ndarray, scorer: Scorer) -> np.ndarray:
         """Give float64 scores of a source's documents, all its rows in their order."""
         knobs = {"name": scorer.name, **asdict(scorer)}
-        # "model" is kept so that scores of earlier stores are found.
-        name = fingerprint({"corpus": self.corpus, "source": source, "scorer": knobs, "model": ""})[:24]
+        made_by = {"corpus": self.corpus, "source": source, "scorer": knobs, "code": code_of(scorer)}
+        name = fingerprint(made_by)[:24]
         target = self.folder / f"{name}.npy"
         if not target.exists():
             self._compute(target, source, rows, scorer)
@@ -95,6 +95,7 @@ class Scores:
     def _compute(self, target: Path, source: str, rows: np.ndarray, scorer: Scorer) -> None:
         """Go on with what an earlier run left; one process at a time, the others wait and find it done."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.folder)
         partial = target.with_suffix(".partial")
         with partial.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..counts import Counts
 from ..errors import DataError
-from .paths import BUFFER, list_inputs, opened
+from .files import BUFFER, opened
+from .paths import list_inputs, own_name, read_with, written
 from .source import (
     Fault,
     Input,
@@ -117,8 +120,9 @@ class ParquetReader(RowReader):
 
     source: ParquetReading
 
-    def inputs(self) -> list[Input]:
-        return list_inputs(self.source.paths, where=self.where, suffixes=(".parquet", ".pq"))
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
+        suffixes = (".parquet", ".pq")
+        return list_inputs(self.source.paths, where=self.where, suffixes=suffixes, left_out=left_out)
 
     def pieces(self, input: Input, size: int) -> Iterator[Piece]:
         """Cut larger files between row groups, whose bytes are those of the columns that are read."""
@@ -166,13 +170,13 @@ class SavedReader(RowReader):
 
     source: DatasetReading
 
-    def inputs(self) -> list[Input]:
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
         """One input a folder, known by the file that names its state."""
         inputs: dict[str, Input] = {}
         for entry in self.source.paths:
             folders = sorted(glob.glob(entry)) if glob.has_magic(entry) else [entry]
             for folder in folders or [entry]:
-                input = self._input(Path(folder).expanduser())
+                input = self._input(Path(folder).expanduser(), left_out)
                 if inputs.setdefault(input.name, input).url != input.url:
                     raise DataError(
                         f"{self.where}.paths: every folder must have its own name, got {input.name} twice; "
@@ -193,8 +197,8 @@ class SavedReader(RowReader):
             stop = min(first + step, end)
             yield first, stop, lambda first=first, stop=stop: [data[first:stop]]
 
-    def _input(self, folder: Path) -> Input:
-        split, name = self.source.split, folder.resolve().name
+    def _input(self, folder: Path, left_out: Counts | None) -> Input:
+        split, name = self.source.split, own_name(folder)
         if (folder / SPLITS).is_file():
             known = sorted(path.parent.name for path in folder.glob(f"*/{STATE}"))
             if split not in known:
@@ -212,9 +216,24 @@ class SavedReader(RowReader):
                 f"{self.where}.split: must be left out for {folder}, which has no splits, got {split}; "
                 "remove it"
             )
-        state = folder / STATE
-        size = sum(path.stat().st_size for path in folder.glob("*.arrow"))
-        return Input(name=name, url=str(state), size=size, stamp=str(state.stat().st_mtime_ns))
+        files = _data_files(folder)
+        for path in folder.glob("*.arrow"):
+            if left_out is not None and path not in files:
+                left_out.add("not_in_index", files=1, bytes=path.stat().st_size)
+        size = sum(path.stat().st_size for path in files if path.is_file())
+        state = Input(name=written(name), url=str(folder / STATE), size=size)
+        must, cure = f"be there, since {state.url} tells of it", "save it again"
+        return read_with(state, list(map(str, files)), must=must, cure=cure)
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Read which files of a saved dataset hold its rows."""
+    try:
+        return [folder / file["filename"] for file in json.loads((folder / STATE).read_text())["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder / STATE}: must name the data files of a saved dataset, got {error!r}; save it again"
+        ) from error
 
 
 def _load(input: Input) -> Any:

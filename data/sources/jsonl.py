@@ -15,10 +15,11 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
-from ..errors import DataError
-from .paths import compression, list_inputs, opened
+from ..counts import Counts
+from .files import TORN, compression, opened, torn
+from .paths import list_inputs
 from .source import Fault, Input, Piece, Raw, Reading, SourceReader, Span, Unit
 
 from .source import checked_id, checked_text, evenly, source  # isort: skip
@@ -43,7 +44,7 @@ class JsonlReading(Reading):
     """One line is one document: plain, gzip or zstd JSON lines."""
 
     text: str = "text"
-    """Field of the text; dots go into nested objects."""
+    """Field of the text; dots go into nested objects where no field is so named."""
     id: str | None = None
     """Field of the id; None numbers the lines."""
 
@@ -66,9 +67,10 @@ class JsonlReader(SourceReader):
     """Read JSON lines, plain, gzip or zstd."""
 
     source: JsonlReading
+    in_bytes: ClassVar[bool] = True
 
-    def inputs(self) -> list[Input]:
-        return list_inputs(self.source.paths, where=self.where, suffixes=SUFFIXES)
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
+        return list_inputs(self.source.paths, where=self.where, suffixes=SUFFIXES, left_out=left_out)
 
     def pieces(self, input: Input, size: int) -> list[Piece]:
         """Cut plain files anywhere, since a line belongs to where it starts; compressed ones stay whole."""
@@ -111,22 +113,20 @@ def lines(span: Span) -> Iterator[Line]:
     """Give the lines that start in [start, stop); a torn compressed file is a DataError."""
     url = span.input.url
     codec = compression(url)
+    stop = span.input.size if span.stop is None and not codec else span.stop  # also while the file grows
     offset = number = 0
     try:
         with opened(url, codec) as file:
             offset = _first_line(file, span)
-            while (span.stop is None or offset < span.stop) and (content := _read_line(file)):
+            while (stop is None or offset < stop) and (content := _read_line(file)):
                 start, offset, number = offset, offset + len(content), number + 1
                 if start == 0 and isinstance(content, bytes):
                     content = content.removeprefix(MARK)
                 if not isinstance(content, bytes) or content.strip():
                     place = f"the line at byte {start}" if span.start else f"line {number}"
                     yield Line(content=content, start=start, stop=offset, place=f"{url}, {place}")
-    except OSError as error:
-        raise DataError(
-            f"{url}: must be a whole {codec or 'readable'} file, got {error} after {offset:,} bytes of text; "
-            "fetch it again or leave it out"
-        ) from error
+    except TORN as error:
+        raise torn(url, codec, error, offset) from error
 
 
 def _first_line(file: BinaryIO, span: Span) -> int:
@@ -197,14 +197,21 @@ def _loads(text: str, place: str) -> Any:
 
 
 def _field(record: dict[str, Any], name: str, place: str) -> Any:
-    """Follow a dotted name into nested objects."""
-    value: Any = record
-    for part in name.split("."):
-        if not isinstance(value, dict) or part not in value:
-            known = ", ".join(record) or "none"
-            raise Fault(
-                "missing_field", place=place, must=f"must have the field {name}",
-                got=f"only {known[:200]}", cure="name another field",
-            )  # fmt: skip
-        value = value[part]
-    return value
+    """Give what a dotted name leads to."""
+    for value in _led_to(record, name):
+        return value
+    known = ", ".join(record) or "none"
+    raise Fault(
+        "missing_field", place=place, must=f"must have the field {name}",
+        got=f"only {known[:200]}", cure="name another field",
+    )  # fmt: skip
+
+
+def _led_to(value: Any, name: str) -> Iterator[Any]:
+    """Give the field of this name, then what its parts at each dot lead to in nested objects."""
+    if not isinstance(value, dict):
+        return
+    if name in value:
+        yield value[name]
+    for dot in re.finditer(r"\.", name):
+        yield from _led_to(value.get(name[: dot.start()]), name[dot.end() :])

@@ -14,11 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..counts import Counts
 from ..errors import DataError
 from .mds_shard import INDEX, Shard, decoded_array, read_index
-from .paths import list_inputs
+from .paths import list_inputs, read_with
 from .source import Fault, Input, Piece, Raw, SourceReader, Span, TokenReading, Unit, source
 from .tokens import as_tokens
+
+SHARDS = (".mds", *(f".mds.{packed}" for packed in ("zstd", "zst", "gz", "bz2", "br", "snappy")))
+"""Endings that files of shards have."""
 
 
 class MdsReading(TokenReading):
@@ -39,20 +43,34 @@ class MdsReader(SourceReader):
 
     source: MdsReading
 
-    def inputs(self) -> list[Input]:
-        """One input an index, with the bytes of its shards; an index below another is part of that one."""
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
+        """One input an index, with its shards; an index below another is part of that one."""
         paths = [path.removesuffix(f"/{INDEX}") for path in self.source.paths]
-        indices = list_inputs(paths, where=self.where, suffixes=(INDEX,))
-        folders = {input.url.removesuffix(INDEX): input for input in indices if input.url.endswith(INDEX)}
-        return [
-            replace(
-                input,
-                name=input.name.removesuffix(f"/{INDEX}"),
-                size=sum(shard.stored for shard in self._shards(input)),
-            )
+        listed = list_inputs(paths, where=self.where, suffixes=(INDEX, *SHARDS), left_out=left_out)
+        folders = {input.url.removesuffix(INDEX): input for input in listed if input.url.endswith(INDEX)}
+        inputs = [
+            self._with_shards(input)
             for folder, input in folders.items()
             if not any(folder != other and folder.startswith(other) for other in folders)
         ]
+        if left_out is not None:
+            told = {url for input in inputs for url in input.beside}
+            for input in listed:
+                if not input.url.endswith(INDEX) and input.url not in told:
+                    left_out.add("not_in_index", files=1, bytes=input.size)
+        return inputs
+
+    def _with_shards(self, input: Input) -> Input:
+        """Give an index with the files of its shards, as they are read: unpacked where both forms are
+        there."""
+        shards = self._shards(input)
+        whole = replace(
+            input,
+            name=input.name.removesuffix(f"/{INDEX}"),
+            size=sum(shard.stored for shard in shards),
+        )
+        must = f"be there, since {input.url} tells of it"
+        return read_with(whole, [shard.file for shard in shards], must=must, cure="fetch it")
 
     def pieces(self, input: Input, size: int) -> Iterator[Piece]:
         """Cut between shards; a span counts records through all shards of its index."""

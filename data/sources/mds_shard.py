@@ -21,7 +21,7 @@ import pyarrow as pa
 import xxhash
 
 from ..errors import DataError
-from .paths import beside, content, size_and_stamp
+from .files import TORN, beside, content, size_and_stamp, torn
 from .source import Fault, Input
 
 INDEX = "index.json"
@@ -68,6 +68,13 @@ class Shard:
         return beside(self.input.url, self.raw.name)
 
     @property
+    def file(self) -> str:
+        """The file that is read: the raw one where it is there."""
+        if self.packed is None or size_and_stamp(self.url) is not None:
+            return self.url
+        return beside(self.input.url, self.packed.name)
+
+    @property
     def stored(self) -> int:
         return (self.packed or self.raw).bytes
 
@@ -104,13 +111,13 @@ class Shard:
 
     def _content(self) -> np.ndarray:
         """Give the uncompressed bytes, checked against size and hashes."""
-        if self.packed is None or size_and_stamp(self.url) is not None:
+        if self.packed is None or self.file == self.url:
             return self._checked(self.raw, content(self.url))
-        packed = self._checked(self.packed, content(beside(self.input.url, self.packed.name)))
+        packed = self._checked(self.packed, content(self.file))
         try:
             data = _unpacked(packed, self.codec)
-        except (OSError, EOFError, ValueError) as error:
-            raise self._torn(str(error)) from error
+        except (*TORN, ValueError) as error:
+            raise torn(self.file, self.codec, error, 0) from error
         if data is None:
             raise DataError(
                 f"{self.input.url}: must be packed by zstd, gz or bz2, got {self.codec}; unpack the shards"

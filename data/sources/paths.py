@@ -1,50 +1,63 @@
-"""Which files do the paths of a recipe name, what are they called on every machine, and how are their bytes
-had, wherever they lie?"""
+"""Which files do the paths of a recipe name, what are they called on every machine, and what beside them is
+not read?"""
 
 from __future__ import annotations
 
 import glob
 import importlib.util
-import io
-import mmap
 import os
-import stat
 import sysconfig
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, NamedTuple, cast
 
-import numpy as np
-import pyarrow as pa
 from fsspec.core import url_to_fs
 
+from ..counts import Counts
 from ..errors import DataError
+from .files import is_url, local_path, size_and_stamp, stamp_of, stamp_of_all
 from .source import Input
 
 PYTHON = "python:"
 HIDDEN = (".*",)
-CHANGES_WITH = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
-"""What file systems call that by which a changed file is known, the surest first."""
-BUFFER = 1 << 20
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+
+
+class _Found(NamedTuple):
+    """A file that a path led to."""
+
+    input: Input
+    identity: str
+    """Where it really lies."""
+    left_out: str | None
+    """Why it is not read."""
 
 
 def list_inputs(
-    paths: Sequence[str], *, where: str, suffixes: Sequence[str], exclude: Sequence[str] = HIDDEN
+    paths: Sequence[str],
+    *,
+    where: str,
+    suffixes: Sequence[str],
+    exclude: Sequence[str] = HIDDEN,
+    left_out: Counts | None = None,
 ) -> list[Input]:
     """Give every file in the order of the paths, sorted inside each; a DataError where a path names none.
 
     From folders files with these suffixes, or so named, are taken, globs and single files as they are. A name
-    starts with the folder's own name and never with its place on this machine, since selection hashes it.
+    starts with the folder's own name, be it a link's, and never with its place on this machine, since
+    selection hashes it. What is met and not taken is counted in `left_out`.
     """
+    if missing := missing_of(paths, where):
+        raise DataError("\n".join(missing))
+    left_out = Counts() if left_out is None else left_out
     inputs: dict[str, Input] = {}
     seen: set[str] = set()
     for entry in paths:
-        listed = list((_remote if _is_url(entry) else _local)(entry, where, suffixes, exclude))
-        for input, identity in listed:
-            if identity in seen:
+        found = list((_remote if is_url(entry) else _local)(entry, where, suffixes, exclude, left_out))
+        for input, identity, why in found:
+            if why or identity in seen:
+                left_out.add(why or "same_file", files=1, bytes=input.size)
                 continue
             if input.name in inputs:
                 raise DataError(
@@ -53,7 +66,7 @@ def list_inputs(
                 )
             seen.add(identity)
             inputs[input.name] = input
-        if not listed:
+        if all(why for *_, why in found):
             raise DataError(
                 f"{where}.paths: every path must hold files that are read (of a folder: "
                 f"{', '.join(suffixes)}, without {', '.join(exclude) or 'exception'}), got none in {entry}; "
@@ -62,92 +75,80 @@ def list_inputs(
     return list(inputs.values())
 
 
-def compression(name: str) -> str | None:
-    """Name the compression that a file's suffix promises."""
-    return next((codec for suffix, codec in COMPRESSIONS.items() if name.endswith(suffix)), None)
-
-
-@contextmanager
-def opened(url: str, codec: str | None = None) -> Iterator[BinaryIO]:
-    """Open a file for buffered reading, decompressed; one that is not there is a DataError."""
-    with _raw(url) as file:
-        if codec is None:
-            yield file
-        else:
-            stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
-            yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), BUFFER))
-
-
-def content(url: str) -> np.ndarray:
-    """Give a file's bytes as uint8, memory-mapped where it lies on this machine."""
-    with _raw(url) as file:
-        if _is_url(url):
-            return np.frombuffer(file.read(), np.uint8)
-        if not file.seek(0, io.SEEK_END):
-            return np.zeros(0, np.uint8)
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-def beside(url: str, name: str) -> str:
-    """Give the place of a file by its path from the same folder."""
-    folder, slash, _ = url.rpartition("/")
-    return f"{folder}{slash}{name}"
-
-
-def size_and_stamp(url: str) -> tuple[int, str] | None:
-    """Give a file's bytes and what changes with it; None where there is none."""
-    try:
-        if not _is_url(url):
-            facts = os.stat(os.path.expanduser(url.removeprefix("file://")))
-            return (facts.st_size, str(facts.st_mtime_ns)) if stat.S_ISREG(facts.st_mode) else None
-        files, path = url_to_fs(url)
-        info = files.info(path)
-    except OSError:
-        return None
-    return (info.get("size") or 0, _stamp(info)) if info["type"] == "file" else None
+def missing_of(paths: Sequence[str], where: str) -> list[str]:
+    """Say of each path that names nothing on this machine so; URLs are found to be there when they are
+    listed."""
+    problems = []
+    for entry in paths:
+        if entry.startswith(PYTHON):
+            if _python_folder(label := entry.removeprefix(PYTHON)) is None:
+                problems.append(
+                    f"{where}.paths: {entry} must be installed here, got no such package; pip install {label}"
+                )
+        elif not is_url(entry):
+            path = local_path(entry)
+            if not path.exists() and not glob.glob(str(path), recursive=True):
+                problems.append(_nothing_there(entry, where))
+    return problems
 
 
 def _local(
-    entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str]
-) -> Iterator[tuple[Input, str]]:
+    entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str], left_out: Counts
+) -> Iterator[_Found]:
     if entry.startswith(PYTHON):
         label = entry.removeprefix(PYTHON)
-        root = _python_folder(label, where)
+        root = cast(Path, _python_folder(label))
     else:
-        root = Path(entry.removeprefix("file://")).expanduser()
-        label = root.resolve().name
+        root = local_path(entry)
+        label = own_name(root)
     if root.is_dir():
-        named = [(f"{label}/{below.as_posix()}", root / below) for below in _walk(root, suffixes, exclude)]
+        below = _walk(root, where, exclude, left_out)
+        named = [(PurePath(label) / path, root / path, _why_not(path, suffixes, exclude)) for path in below]
     elif root.is_file():
-        named = [(label, root)]
+        named = [(PurePath(label), root, None)]
     else:
         fixed = Path(_fixed_folder(str(root)) or root.anchor)
-        matches = sorted(Path(match) for match in glob.glob(str(root), recursive=True))
-        if not matches:
-            raise _nothing_there(entry, where)
-        named = [
-            (f"{fixed.resolve().name}/{path.relative_to(fixed).as_posix()}", path)
-            for path in matches
-            if path.is_file() and not _excluded(path.relative_to(fixed), exclude)
-        ]
-    for name, path in named:
-        facts = path.stat()
-        input = Input(name=name, url=str(path), size=facts.st_size, stamp=str(facts.st_mtime_ns))
-        yield input, str(path.resolve())
+        below = [Path(path).relative_to(fixed) for path in sorted(glob.glob(str(root), recursive=True))]
+        label = own_name(fixed)
+        named = [(PurePath(label) / path, fixed / path, _why_not(path, None, exclude)) for path in below]
+    for name, path, why in named:
+        if path.is_file():
+            facts = path.stat()
+            input = Input(
+                name=written(name.as_posix()), url=str(path), size=facts.st_size, stamp=stamp_of(facts)
+            )
+            yield _Found(input, str(path.resolve()), why)
+        elif not path.is_dir():
+            left_out.add("no_file", files=1)
+        elif "**" not in entry:
+            left_out.add("folder_of_glob", folders=1)
 
 
-def _walk(root: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> list[Path]:
+def _walk(root: Path, where: str, exclude: Sequence[str], left_out: Counts) -> list[Path]:
+    """Give what lies below a folder, excluded or not; linked folders are counted and not gone into."""
+
+    def refuse(error: OSError) -> None:
+        if _excluded(Path(error.filename).relative_to(root), exclude):
+            left_out.add("unreadable_folder", folders=1)
+            return
+        raise DataError(
+            f"{where}.paths: every folder must be readable, got {error.filename}: {error.strerror}; "
+            "check your access or exclude it"
+        ) from error
+
     paths: list[Path] = []
-    for place, folders, names in os.walk(root):
+    for place, folders, names in os.walk(root, onerror=refuse):
         below = Path(place).relative_to(root)
-        folders[:] = [name for name in folders if not _excluded(below / name, exclude)]
-        paths += [below / name for name in names if _taken(name, suffixes)]
-    return [path for path in sorted(paths) if not _excluded(path, exclude) and (root / path).is_file()]
+        paths += [below / name for name in names]
+        for name in folders:
+            if os.path.islink(os.path.join(place, name)) and not _excluded(below / name, exclude):
+                left_out.add("linked_folder", folders=1)
+    return sorted(paths)
 
 
 def _remote(
-    entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str]
-) -> Iterator[tuple[Input, str]]:
+    entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str], left_out: Counts
+) -> Iterator[_Found]:
     if "::" in entry:
         raise DataError(f"{where}.paths: a URL must be one, without ::, got {entry}; unpack it first")
     try:
@@ -168,16 +169,19 @@ def _remote(
             "install what the protocol needs and check the path and your access"
         ) from error
     if not infos:
-        raise _nothing_there(entry, where)
+        raise DataError(_nothing_there(entry, where))
     label = fixed.rpartition("/")[2]
     for path, info in sorted(infos.items(), key=lambda item: item[0].split("/")):
         below = PurePosixPath(path.removeprefix(fixed).strip("/"))
-        asked = kind == "file" or (kind == "directory" and _taken(below.name, suffixes)) or not kind
-        if info["type"] != "file" or not asked or (kind != "file" and _excluded(below, exclude)):
+        if info["type"] != "file":
+            if "**" not in entry:
+                left_out.add("folder_of_glob", folders=1)
             continue
         url = files.unstrip_protocol(path)
         name = str(below) if kind == "file" or not label else f"{label}/{below}"
-        yield Input(name=name, url=url, size=info.get("size") or 0, stamp=_stamp(info)), url
+        why = None if kind == "file" else _why_not(below, suffixes if kind else None, exclude)
+        input = Input(name=written(name), url=url, size=info.get("size") or 0, stamp=stamp_of(info))
+        yield _Found(input, url, why)
 
 
 def _kind(files: Any, root: str) -> str | None:
@@ -192,9 +196,36 @@ def _taken(name: str, suffixes: Sequence[str]) -> bool:
     return bool({path.suffix, "".join(path.suffixes[-2:]), name} & set(suffixes))
 
 
+def _why_not(below: PurePath, suffixes: Sequence[str] | None, exclude: Sequence[str]) -> str | None:
+    """Say why a file below a folder (None: of a glob) is not taken."""
+    if suffixes is not None and not _taken(below.name, suffixes):
+        return "other_ending"
+    return "excluded" if _excluded(below, exclude) else None
+
+
 def _excluded(below: PurePath, patterns: Sequence[str]) -> bool:
-    names = (below.as_posix(), *below.parts)
+    """Match patterns against a path, the folders that lead to it, and any one part of it."""
+    names = {*below.parts, *(path.as_posix() for path in (below, *below.parents[:-1]))}
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def read_with(input: Input, others: Sequence[str], *, must: str, cure: str) -> Input:
+    """Give an input with the files that are read with it; a DataError names one that is not there."""
+    for url in others:
+        if size_and_stamp(url) is None:
+            raise DataError(f"{url}: must {must}, got no such file; {cure}")
+    stamp = stamp_of_all([input.url, *others])
+    return replace(input, stamp=stamp, beside=tuple(others))
+
+
+def own_name(path: Path) -> str:
+    """Give a path's last name, be it a link's own."""
+    return Path(os.path.abspath(path)).name
+
+
+def written(name: str) -> str:
+    r"""Give a file's name as text; bytes of it that are not UTF-8 become \xff."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _fixed_folder(pattern: str) -> str:
@@ -204,40 +235,17 @@ def _fixed_folder(pattern: str) -> str:
     return pattern
 
 
-def _python_folder(name: str, where: str) -> Path:
+def _python_folder(name: str) -> Path | None:
+    """Find the interpreter's library or an installed package; None where there is none."""
     if name == "stdlib":
         return Path(sysconfig.get_path("stdlib"))
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None:
-        raise DataError(
-            f"{where}.paths: {PYTHON}{name} must be installed here, got no such package; pip install it"
-        )
+        return None
     if spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations)))
     return Path(str(spec.origin))
 
 
-def _nothing_there(entry: str, where: str) -> DataError:
-    return DataError(f"{where}.paths: must be an existing file, folder or glob, got {entry}; check the path")
-
-
-def _raw(url: str) -> BinaryIO:
-    try:
-        if not _is_url(url):
-            return open(url.removeprefix("file://"), "rb", buffering=BUFFER)
-        files, path = url_to_fs(url)
-        return cast(BinaryIO, io.BufferedReader(files.open(path, "rb"), BUFFER))
-    except OSError as error:
-        raise DataError(
-            f"{url}: must be readable, got {error.strerror or error}; check that it is still there"
-        ) from error
-
-
-def _is_url(entry: str) -> bool:
-    """Decide whether fsspec reads it; `file://` lies on this machine and does not need it."""
-    return "://" in entry and not entry.startswith("file://")
-
-
-def _stamp(info: dict[str, Any]) -> str:
-    """Give what of a remote file's facts changes with it."""
-    return next((str(info[key]) for key in CHANGES_WITH if info.get(key)), "")
+def _nothing_there(entry: str, where: str) -> str:
+    return f"{where}.paths: must be an existing file, folder or glob, got {entry}; check the path"

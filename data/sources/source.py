@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Protocol, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_type_hints
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ..counts import Counts
 from ..errors import DataError
 from ..registry import Registry
 
@@ -56,7 +57,14 @@ class Input:
     size: int
     """Bytes as stored."""
     stamp: str = ""
-    """What changes with the file where it is known cheaply: modification time or etag."""
+    """What changes with it where that is known cheaply: times or an etag."""
+    beside: tuple[str, ...] = ()
+    """Other files that are read with this one; the stamp is that of all."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is read."""
+        return (self.url, *self.beside)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +114,12 @@ class Fault(DataError):  # noqa: N818 it is what a document has
 class Reader(Protocol):
     """Read one source of a recipe."""
 
-    def inputs(self) -> list[Input]:
-        """Every input in canonical order; a DataError where a path names none."""
+    in_bytes: bool
+    """Documents are told by bytes of the uncompressed file, not by rows."""
+
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
+        """Every input in canonical order; a DataError where a path names none. What lies beside them and is
+        not read is counted in `left_out`."""
         ...
 
     def units(self, inputs: Sequence[Input], size: int) -> list[Unit]:
@@ -133,6 +145,12 @@ class SourceReader(Reader):
     source: Reading
     where: str
     """Its key in the recipe, for messages."""
+    in_bytes: ClassVar[bool] = False
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """What is looked for: the recipe's paths, or what they stand for."""
+        return self.source.paths
 
     def pieces(self, input: Input, size: int) -> Iterable[Piece]:
         """Cut one input where it may be cut, into pieces of at most about `size` stored bytes."""

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .paths import list_inputs, opened
+from ..counts import Counts
+from .files import opened
+from .paths import list_inputs
 from .source import Fault, Input, Raw, Reading, SourceReader, Span, Unit, gathered, source
 
 BLOCK = 1 << 20
@@ -45,11 +47,16 @@ class FilesReader(SourceReader):
     """Read folders of text and code."""
 
     source: FilesReading
+    in_bytes: ClassVar[bool] = True
 
-    def inputs(self) -> list[Input]:
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
         """Every file; those of one repository sorted behind each other, whatever paths named them."""
         files = list_inputs(
-            self.source.paths, where=self.where, suffixes=self.source.suffixes, exclude=self.source.exclude
+            self.source.paths,
+            where=self.where,
+            suffixes=self.source.suffixes,
+            exclude=self.source.exclude,
+            left_out=left_out,
         )
         if self.source.per == "file":
             return files

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..counts import Counts
 from ..errors import DataError
-from .paths import content, list_inputs, opened, size_and_stamp
+from .files import content, opened, size_and_stamp
+from .paths import list_inputs, read_with
 from .source import Fault, Input, Piece, Raw, SourceReader, Span, TokenReading, Unit, source
 
 LARGEST = 2**32 - 1
@@ -108,11 +110,20 @@ class MegatronReader(FlatReader):
 
     source: MegatronReading
 
-    def inputs(self) -> list[Input]:
+    @property
+    def paths(self) -> list[str]:
+        return [_index_of(path) for path in self.source.paths]
+
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
         """One input a pair, called after its `.bin`."""
-        paths = [_index_of(path) for path in self.source.paths]
-        indices = list_inputs(paths, where=self.where, suffixes=(".idx",))
-        return [_pair(index) for index in indices if index.name.endswith(".idx")]
+        listed = list_inputs(self.paths, where=self.where, suffixes=(".idx", ".bin"), left_out=left_out)
+        pairs = [_pair(input) for input in listed if input.name.endswith(".idx")]
+        if left_out is not None:
+            told = {pair.url for pair in pairs}
+            for input in listed:
+                if input.name.endswith(".bin") and input.url not in told:
+                    left_out.add("not_in_index", files=1, bytes=input.size)
+        return pairs
 
     def index(self, input: Input) -> Runs:
         url = f"{input.url.removesuffix('.bin')}.idx"
@@ -159,8 +170,9 @@ class DatatroveReader(FlatReader):
 
     source: DatatroveReading
 
-    def inputs(self) -> list[Input]:
-        inputs = list_inputs(self.source.paths, where=self.where, suffixes=(".ds",))
+    def inputs(self, left_out: Counts | None = None) -> list[Input]:
+        suffixes = (".ds", ".ds.index", ".ds.metadata")
+        inputs = list_inputs(self.source.paths, where=self.where, suffixes=suffixes, left_out=left_out)
         return [_with_index(input) for input in inputs if input.name.endswith(".ds")]
 
     def index(self, input: Input) -> Runs:
@@ -210,23 +222,20 @@ def _index_of(path: str) -> str:
 
 
 def _pair(index: Input) -> Input:
-    """Give the `.bin` of an index; what changes with either stands in its stamp."""
+    """Give the `.bin` of an index."""
     url = f"{index.url.removesuffix('.idx')}.bin"
-    size, stamp = _facts(url, f"lie beside {index.url}", "fetch it")
-    name = f"{index.name.removesuffix('.idx')}.bin"
-    return replace(index, name=name, url=url, size=size, stamp=f"{stamp} {index.stamp}")
+    found = size_and_stamp(url)
+    if found is None:
+        raise DataError(f"{url}: must lie beside {index.url}, got no such file; fetch it")
+    pair = Input(name=f"{index.name.removesuffix('.idx')}.bin", url=url, size=found[0])
+    return read_with(pair, [index.url], must="be there", cure="fetch it")
 
 
 def _with_index(input: Input) -> Input:
-    _, stamp = _facts(f"{input.url}.index", "tell where documents end", "write it (save_index) or fetch it")
-    return replace(input, stamp=f"{input.stamp} {stamp}")
-
-
-def _facts(url: str, must: str, cure: str) -> tuple[int, str]:
-    facts = size_and_stamp(url)
-    if facts is None:
-        raise DataError(f"{url}: must {must}, got no such file; {cure}")
-    return facts
+    must, cure = "tell where documents end", "write it (save_index) or fetch it"
+    metadata = f"{input.url}.metadata"
+    told = [metadata] if size_and_stamp(metadata) else []
+    return read_with(input, [f"{input.url}.index", *told], must=must, cure=cure)
 
 
 def _width(input: Input) -> int | None:

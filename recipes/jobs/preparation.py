@@ -26,7 +26,7 @@ from ...data.spec import reading_of
 from ..language.check import missing_files
 from ..language.schema import Recipe
 from ..show.console import phases, screen
-from .stores import plan_folder, stage_tokens, store_folder
+from .stores import packs_asked, plan_folder, seen, stage_tokens, store_folder
 
 
 def by_store(stages: Sequence[Recipe]) -> list[Recipe]:
@@ -47,7 +47,7 @@ def prepare_stage(stage: Recipe, workers: int) -> dict[str, Any]:
             workers=workers,
             progress=progress,
         )
-    return report.json()
+    return report.json() | {"seen": seen(open_plan(report.folder), stage)}
 
 
 def do_task(stage: Recipe, task: Task, workers: int) -> dict[str, Any]:
@@ -97,8 +97,15 @@ def preview_stages(stages: Sequence[Recipe], workers: int) -> list[dict[str, Any
             sample = _sample(stage, samples, held)
             spec = stage.data.model_copy(update={"tokens": stage.data.tokens or stage_tokens(stage)})
             length, reach = stage.pack_length, stage.target_length
-            previews.append(preview(spec, sample, length=length, reach=reach, workers=workers))
+            told = preview(spec, sample, length=length, reach=reach, workers=workers)
+            previews.append(told | {"seen": _about_seen(told, stage)})
     return previews
+
+
+def _about_seen(told: dict[str, Any], stage: Recipe) -> dict[str, int]:
+    """Estimate what of a plan a stage sees."""
+    asked = packs_asked(stage, told["packs"])
+    return asked | {"tokens": round(told["tokens"] * asked["packs"] / max(told["packs"], 1))}
 
 
 def _missing(stage: Recipe) -> list[str]:

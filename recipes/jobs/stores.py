@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-from ...data import find_plan, read_manifest
+from ...data import Plan as Packs
+from ...data import find_plan, open_plan, read_manifest, restamped
 from ...data.spec import reading_of
 from ..language.errors import RecipeError
 from ..language.schema import Recipe
+from ..options import rank
+from ..show.console import screen
+from ..show.data import seen_lines
 from .plan import Plan
 
 
@@ -20,6 +25,24 @@ def store_folder(stage: Recipe) -> Path:
 def stage_tokens(stage: Recipe) -> int:
     """Count the tokens a stage reads."""
     return stage.train.steps * stage.train.batch_tokens
+
+
+def packs_asked(stage: Recipe, held: int) -> dict[str, int]:
+    """Count the packs that a stage asks for of those a plan holds, and the steps that would read all."""
+    a_step = max(1, stage.train.batch_tokens // stage.pack_length)  # less than one is refused before training
+    asked = stage.train.steps * a_step
+    return {
+        "asked_packs": asked,
+        "held_packs": held,
+        "packs": min(asked, held),
+        "all_steps": -(-held // a_step),
+    }
+
+
+def seen(plan: Packs, stage: Recipe) -> dict[str, int]:
+    """Count what of a plan a stage sees."""
+    asked = packs_asked(stage, len(plan))
+    return asked | plan.first(asked["packs"])
 
 
 def plan_folder(stage: Recipe) -> Path:
@@ -36,7 +59,37 @@ def require_prepared(plan: Plan) -> list[Path]:
     for index, folder in enumerate(folders):
         if not folder.is_dir():
             raise _unprepared(plan, f"stage {index} has no plan {folder}")
+    tell_seen(plan)
+    if rank() == 0:
+        _tell_restamped(plan, folders)
     return folders
+
+
+def _tell_restamped(plan: Plan, folders: Sequence[Path]) -> None:
+    """Say which prepared files may not be what was written, since their times are others."""
+    corpora = {folder.parent.parent / "corpus" for folder in folders}
+    for folder, kind in [
+        *((corpus, "corpus") for corpus in corpora),
+        *((folder, "plan") for folder in folders),
+    ]:
+        manifest = read_manifest(folder, kind)
+        if names := restamped(folder, manifest):
+            command = shlex.join(["ropewalk", "prepare", plan.recipe, *plan.overrides, "--check"])
+            screen().print(
+                f"warning: {folder}: {len(names)} of {len(manifest['files'])} files have other times than "
+                f"they were written at ({names[0]}): copied, or changed? This hashes them: {command}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def tell_seen(plan: Plan) -> None:
+    """Say of each stage whose data are prepared what of them it does not see."""
+    for stage in plan.stages:
+        if (store_folder(stage) / "corpus").is_dir() and (folder := plan_folder(stage)).is_dir():
+            packs = open_plan(folder)
+            for line in seen_lines(seen(packs, stage), held=packs.manifest["report"]["tokens"]):
+                screen().print(line, markup=False, soft_wrap=True)
 
 
 def require_corpora(plan: Plan) -> list[Path]:

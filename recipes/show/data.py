@@ -42,7 +42,16 @@ def print_report(report: Values, console: Console, *, title: str) -> None:
         f"in {report['folder']}",
         markup=False,
     )
+    for line in seen_lines(report["seen"], held=report["tokens"]):
+        console.print(line, markup=False)
+    for folder, size in report["unfinished"].items():
+        console.print(
+            f"{folder}: {size:,} bytes of work that was not finished, of another recipe, tokenizer or input; "
+            "delete it if nobody goes on with it",
+            markup=False,
+        )
     _print_sources(report, console)
+    _print_left_out(report, console)
     _print_dropped(report, console)
     _print_distances(report, console)
 
@@ -57,8 +66,11 @@ def print_preview(preview: Values, console: Console, *, title: str) -> None:
         f"disk, {preview['hours']:,.2g} hours on {preview['workers']} cores\n{preview['engine']}",
         markup=False,
     )
+    for line in seen_lines(preview["seen"], held=preview["tokens"]):
+        console.print(f"estimated: {line}", markup=False)
     head = ("there is", "read", "text, MB", "documents to train", "tokens", "bytes a token")
     print_table(head, (_there(name, source) for name, source in preview["there"].items()), console)
+    _print_left_out(preview, console)
     _print_sources(preview, console)
     lengths = (
         (bucket["source"], *(f"{bucket[key]:,}" for key in ("start", "documents", "tokens")))
@@ -88,6 +100,32 @@ def _print_sources(report: Values, console: Console) -> None:
     print_table(("source", "requested", "achieved"), rows, console)
 
 
+def seen_lines(seen: Values, *, held: int) -> Iterator[str]:
+    """Say where training sees less than is held, or asks for more."""
+    asked, packs = seen["asked_packs"], seen["held_packs"]
+    if asked > packs:
+        yield (
+            f"training asks for {asked:,} packs (steps x batch_tokens / length), the plan holds {packs:,}: "
+            "raise data.tokens or lower train.steps"
+        )
+    elif asked < packs:
+        yield (
+            f"training sees {seen['tokens']:,} of the {held:,} tokens that are held: {asked:,} of {packs:,} "
+            f"packs, for steps x batch_tokens count padding too; {seen['all_steps']:,} train.steps see all"
+        )
+
+
+def _print_left_out(report: Values, console: Console) -> None:
+    """Say what lies beside the files that are read, and why it is not."""
+    rows = [
+        (source, reason.replace("_", " "), _amounts(amount))
+        for source, reasons in report["left_out"].items()
+        for reason, amount in reasons.items()
+    ]
+    if rows:
+        print_table(("source", "not read because", "how much"), rows, console)
+
+
 def _print_dropped(report: Values, console: Console) -> None:
     if not report["dropped"]:
         console.print("dropped nothing")
@@ -113,7 +151,11 @@ def _print_distances(report: Values, console: Console) -> None:
 def _amounts(amount: Any) -> str:
     """Write counts with thousands and shares as percentages, whatever their names."""
     if isinstance(amount, dict):
-        return ", ".join(f"{_amounts(value)} {name}" for name, value in amount.items() if value is not None)
+        return ", ".join(
+            f"{_amounts(value)} {name.removesuffix('s') if value == 1 and isinstance(value, int) else name}"
+            for name, value in amount.items()
+            if value is not None
+        )
     if isinstance(amount, float):
         return f"{amount:.1%}"
     return f"{amount:,}" if isinstance(amount, int) else str(amount)

@@ -5,8 +5,10 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,8 +26,11 @@ from ropewalk.data import (
     open_documents,
     open_plan,
     prepare,
+    read_manifest,
 )
 from ropewalk.data.corpus.content import Content
+from ropewalk.data.corpus.work import plan_work
+from ropewalk.data.whole import passing_folder
 
 Spec = Callable[..., DataSpec]
 FACTS = {"kind": "facts", "text": "code", "weight": 0.5, "facts": 1}
@@ -115,7 +120,7 @@ def test_the_split_is_by_content_alone(
     def is_heldout(text: str) -> bool:
         content = Content(keep_lines=False)
         content.feed(text)
-        return content.tell().heldout(0.3)
+        return content.facts().heldout(0.3)
 
     assert heldout == {path.name for path in text.iterdir() if is_heldout(path.read_text())}
 
@@ -235,3 +240,47 @@ def test_none_of_it_imports_torch_or_transformers(spec: Spec, tokenizer: Path, t
     command = [sys.executable, str(tmp_path / "light.py"), several.model_dump_json(), str(tokenizer)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([*command, str(tmp_path / "store")], env=environment, check=True)
+
+
+def test_what_killed_processes_left_is_removed(spec: Spec, tokenizer: Path, tmp_path: Path):
+    """By name of this machine and a process that is none any more; a living one's stays."""
+    work = plan_work(spec(), load_encoder(tokenizer), tmp_path)
+    places = [tmp_path, work.folder, work.parts, tmp_path / "plans"]
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = [
+        f".partial-ropewalk-{socket.gethostname()}-{process}-a.json.part"
+        for process in (ended.pid, os.getppid())
+    ]
+    for place in places:
+        place.mkdir(exist_ok=True, parents=True)
+        for name in names:
+            (place / name).touch()
+    (work.parts / names[1]).unlink()  # a corpus takes nobody's along
+    (work.folder / names[1]).unlink()
+    prepare(spec(), tokenizer_path=tokenizer, length=128, folder=tmp_path)
+    left = [path.relative_to(tmp_path) for path in tmp_path.rglob(".partial*")]
+    assert sorted(left) == [Path(names[1]), Path("plans", names[1])]
+
+
+def test_a_sample_that_a_killed_dry_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "import os, signal; from ropewalk.data.whole import passing_folder\n"
+    code += "with passing_folder() as folder: (folder / 'a').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert len(list(tmp_path.glob(".partial*/a"))) == 1
+    with passing_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_manifest_tells_tokens_by_source_and_length(spec: Spec, tokenizer: Path, tmp_path: Path):
+    prepare(spec(), tokenizer_path=tokenizer, length=128, folder=tmp_path)
+    manifest = read_manifest(tmp_path / "corpus", "corpus")
+    splits = [open_documents(tmp_path, split=split) for split in ("train", "heldout")]
+    lengths = np.concatenate([documents.lengths() for documents in splits])
+    starts = 2 ** np.floor(np.log2(lengths)).astype(int)
+    for key, values in (("lengths", np.ones_like(lengths)), ("length_tokens", lengths)):
+        expected = {str(start): int(values[starts == start].sum()) for start in np.unique(starts)}
+        assert manifest[key] == {"code": expected}

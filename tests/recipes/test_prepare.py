@@ -273,15 +273,22 @@ def test_what_is_infeasible_is_said_to_be_of_a_sample(
 ):
     recipe = over_lines(recipe_file, 400, tokens=80_000, plain={"weight": 0.1}, packed={"weight": 0.9})
     whole = run("prepare", recipe, "--dry-run")
-    assert (whole.exit_code, "sample" in whole.stderr) == (2, False)
-    monkeypatch.setattr("ropewalk.data.sampling.SAMPLE", 12_000)
+    assert (whole.exit_code, "estimated" in whole.stderr) == (2, False)
+    monkeypatch.setattr("ropewalk.data.sampling.SAMPLE", 60_000)
     monkeypatch.setattr("ropewalk.data.sampling.LEAST", 0)
     part = run("prepare", recipe, "--dry-run", "--json")
     assert part.exit_code == 2
     for said in (whole.stderr, part.stderr):
         assert all(word in said for word in ("data.sources.packed: its", "reachable", "set repeat"))
-    assert "in a sample of 1/" in part.stderr
-    assert "documents that may be drawn" in part.stderr
+    assert "estimated from 1/" in part.stderr
+    assert "documents that may be drawn: data.sources.packed" in part.stderr
+    assert "estimated: data.tokens" in part.stderr
+    stated = (said.partition("as it stands is ")[2].replace(",", "") for said in (whole.stderr, part.stderr))
+    most, estimate = map(int, stated)
+    assert estimate == pytest.approx(most, rel=0.3)
+    monkeypatch.undo()
+    for steps, code in ((most // 512, 0), (most // 512 + 1, 2)):
+        assert run("prepare", recipe, "--dry-run", f"train.steps={steps}").exit_code == code
 
 
 def test_pictures_one_a_stage(run: Run, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class Memory:
 
     texts: Sequence[str | None]
     tokens: bool = False
+    in_bytes: ClassVar[bool] = False
 
     def unit(self, start: int = 0, stop: int | None = None) -> Unit:
         entry = Input(name="memory/all", url="memory://all", size=0)

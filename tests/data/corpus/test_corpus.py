@@ -5,47 +5,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from ropewalk.data import DataError, DataSpec, load_encoder, open_documents, read_manifest
+from ropewalk.data import DataError, DataSpec, open_documents, read_manifest
 from ropewalk.data.corpus.build import build_corpus, merge_corpus
 from ropewalk.data.corpus.check import check_folder
 from ropewalk.data.corpus.manifest import write_manifest
 from ropewalk.data.corpus.store import INDEX, Row, write_part
 from ropewalk.data.corpus.work import Task
 from ropewalk.data.encoding.encoder import Encoder
-
-SMALL = 2_000
-"""Bytes of a part: many units and parts of little text."""
-
-
-@pytest.fixture(scope="session")
-def encoder(tokenizer: Path) -> Encoder:
-    return load_encoder(tokenizer, engine="tokenizers")
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    """Write 200 documents of 1 to 200 words as JSON lines."""
-    path = tmp_path / "text/all.jsonl"
-    path.parent.mkdir()
-    rows = ({"text": "".join(f"word{n} {i}\n" for i in range(1 + n)), "id": f"n{n}"} for n in range(200))
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.fixture
-def spec(lines: Path) -> Callable[..., DataSpec]:
-    def build(*, source: dict[str, Any] | None = None, **fields: Any) -> DataSpec:
-        own = {"kind": "jsonl", "paths": [str(lines)], "id": "id", "weight": 1.0} | (source or {})
-        return DataSpec.model_validate({"holdout": 0.2, "part_bytes": SMALL, "sources": {"s": own}} | fields)
-
-    return build
-
 
 Spec = Callable[..., DataSpec]
 
@@ -188,15 +159,6 @@ def test_duplicate_ids(spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path
     assert texts(tmp_path / "corpus", encoder)["n0"] == "word0 0\n"
     assert build_corpus(skipping, encoder, tmp_path / "corpus") == manifest
     with pytest.raises(DataError, match=r"s\.on_error \(skip there, raise asked\)"):
-        build_corpus(spec(), encoder, tmp_path / "corpus")
-
-
-def test_inputs_that_changed_are_named(spec: Spec, encoder: Encoder, lines: Path, tmp_path: Path):
-    build_corpus(spec(), encoder, tmp_path / "corpus")
-    lines.touch()
-    build_corpus(spec(), encoder, tmp_path / "corpus")
-    lines.write_text(lines.read_text().replace("word7 ", "wood7 "))
-    with pytest.raises(DataError, match=r"content of all\.jsonl.*restore"):
         build_corpus(spec(), encoder, tmp_path / "corpus")
 
 

@@ -1,5 +1,6 @@
 """What every source gives is what was asked, to the token; nothing is lost without being counted."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,12 @@ def test_the_mix_is_the_asked_one_or_is_refused(
         with pytest.raises(DataError) as caught:
             chosen_of(spec, corpus)
         assert [f"data.sources.{name}" not in str(caught.value) for name in "abc"] == possible
+        most = re.search(r"data\.tokens: .*got.* is (\d+)$", str(caught.value))
+        assert (int(most[1]) if most else 0) < total
+        if most:  # all of the mix can be met at that budget, and not at one token more
+            chosen_of(data_spec(sources, tokens=int(most[1]), seed=seed), corpus)
+            with pytest.raises(DataError):
+                chosen_of(data_spec(sources, tokens=int(most[1]) + 1, seed=seed), corpus)
         return
     chosen = chosen_of(spec, corpus)
     assert sum(own.lengths.sum() for own in chosen.values()) == total
@@ -108,6 +115,27 @@ def test_shares_of_pooled_sources_are_natural_where_nothing_is_asked():
     assert chosen["a"].achieved["share"] == pytest.approx(0.75, abs=0.02)
 
 
+@given(lengths=LENGTHS, times=st.floats(0.1, 3), seed=st.integers(0, 3))
+def test_what_no_copy_of_a_document_has_is_left_out(lengths: list[int], times: float, seed: int):
+    """However often documents are drawn: what is trimmed off one copy may stand in another."""
+    corpus = SmallCorpus({"a": lengths})
+    total = max(int(times * sum(lengths)), 1)
+    spec = data_spec({"a": {"weight": 1, "repeat": 3}}, tokens=total, seed=seed)
+    own = chosen_of(spec, corpus)["a"]
+    held = np.unique(tokens_of(corpus, own))
+    assert len(held) == min(total, sum(lengths))
+    assert sum(left["tokens"] for left in own.dropped.values()) == sum(lengths) - len(held)
+
+
+def test_the_largest_pooled_budget_is_said():
+    corpus = SmallCorpus({"a": [10] * 30, "b": [100] * 4})
+    pooled = {"mode": "global", "long": {"at_least": 100, "share": 0.8}}
+    sources = {"a": {}, "b": {}}
+    with pytest.raises(DataError, match=r"data\.tokens: .* got 600 .* is 500$"):
+        chosen_of(data_spec(sources, tokens=600, **pooled), corpus)
+    assert chosen_of(data_spec(sources, tokens=500, **pooled), corpus)["b"].achieved["tokens"] == 400
+
+
 @given(lengths=LENGTHS, piece=st.integers(1, 50), part=st.floats(0.05, 1), seed=st.integers(0, 3))
 def test_documents_are_cut_to_one_length(lengths: list[int], piece: int, part: float, seed: int):
     corpus = SmallCorpus({"a": lengths})
@@ -126,6 +154,7 @@ def test_documents_are_cut_to_one_length(lengths: list[int], piece: int, part: f
         "documents": len(rest),
         "tokens": sum(rest),
     }
+    assert own.achieved["short_pieces"] == int(total % piece > 0)
     trimmed = own.dropped.get("trimmed", {"documents": 0, "tokens": 0})
     assert trimmed == {"documents": int(total % piece > 0), "tokens": -total % piece}
 
@@ -194,6 +223,6 @@ def test_all_that_cannot_be_is_said_at_once():
     }
     with pytest.raises(DataError) as caught:
         chosen_of(data_spec(sources, tokens=40), corpus)
-    assert str(caught.value).count("\n") == 2
+    assert str(caught.value).count("\n") == 3
     for said in ("sources.a:", "sources.b.long:", "sources.c.document_length:"):
         assert said in str(caught.value)

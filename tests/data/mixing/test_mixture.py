@@ -144,6 +144,14 @@ def test_repeat_long_repeats_only_long_ones_up_to_the_cap(
     assert drawn.copy.max() <= np.ceil(repeat) - 1
 
 
+def test_budgets_sum_to_the_total_whatever_the_weights_are_off_by():
+    """A recipe's weights may be a millionth off; of ten billion tokens that is ten thousand."""
+    for off in (-1e-6, 1e-6):
+        made = budgets([0.2, 0.3, 0.5 + off], 10**10)
+        assert sum(made) == 10**10
+        assert made[0] == pytest.approx(2e9, rel=2e-6)
+
+
 def test_a_share_below_the_natural_one_changes_nothing():
     lengths = np.array([100] * 10 + [10] * 200)
     drawn = draw(lengths, 900, long={"at_least": 100, "share": 0.1})

@@ -1,5 +1,7 @@
 """Scores of documents: what gzip_ratio measures, which band is kept, and what a killed run had found."""
 
+import inspect
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from world.small_corpus import SmallCorpus, SmallEncoder, chosen_of, data_spec
 from ropewalk.data import DataError
 from ropewalk.data.mixing.scorer import Scorer, Scores, scorer
 from ropewalk.data.mixing.scorers.gzip_ratio import GzipRatio, _windows
+from ropewalk.data.prepare import mixing
 
 encoder = SmallEncoder()
 
@@ -132,6 +135,26 @@ def test_scores_are_kept_by_corpus_source_and_knobs(first_token: list[int], tmp_
     assert len(first_token) == 65
     assert len(list(tmp_path.iterdir())) == 4
     assert all(path.suffix == ".npy" for path in tmp_path.iterdir())
+
+
+def test_scores_and_plans_of_other_code_are_not_used(
+    first_token: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = inspect.getsource(sys.modules[__name__])
+    score = {"kind": "first_token", "keep": [0, 0.5]}
+    spec = data_spec({"a": {"weight": 1, "score": score, "transform": {"kind": "interleave"}}}, tokens=9)
+    monkeypatch.setattr(inspect, "getsource", lambda _: source)
+    before = [found(tmp_path).tolist(), mixing(spec)]
+    monkeypatch.setattr(inspect, "getsource", lambda _: f"# a comment\n{source}\n\n")
+    assert [found(tmp_path).tolist(), mixing(spec)] == before
+    assert len(first_token) == 20
+    monkeypatch.setattr(inspect, "getsource", lambda _: f"{source}\nx = 1\n")
+    found(tmp_path)
+    assert len(first_token) == 40
+    assert {**mixing(spec), "sources": 0} == {**before[1], "sources": 0}
+    code, then = mixing(spec)["sources"]["a"]["code"], before[1]["sources"]["a"]["code"]
+    assert code.keys() == {"score", "transform"}
+    assert all(code[key] != then[key] for key in code)
 
 
 @pytest.mark.parametrize("torn", [0, 3])

@@ -32,6 +32,14 @@ def packed(folder: Path) -> None:
     (folder / "a.jsonl.gz").write_bytes(gzip.compress(GOOD * 9))
 
 
+def zstd(window: int) -> Write:
+    """Write a frame that looks back 2**window bytes, or in all of a content of 2**30."""
+    size = bytes([(window - 10) << 3]) if window else (1 << 30).to_bytes(4, "little")
+    head = b"\x28\xb5\x2f\xfd" + (b"\x00" if window else b"\xa0") + size
+    block = (1 | len(GOOD) << 3).to_bytes(3, "little") + GOOD
+    return lambda folder: (folder / "a.jsonl.zst").write_bytes(head + block)
+
+
 def parquet(folder: Path, **columns: list[Any]) -> None:
     pq.write_table(pa.table(columns or {"text": ["a"], "n": [1]}), folder / "a.parquet")
 
@@ -116,8 +124,11 @@ CASES: dict[str, tuple[str, str | None, Write, dict[str, str], str]] = {
     "array of floats": ("mds", "bad_array", partial(mds, ids=FLOATS), {}, "record 0|float32"),
     "spans of one column": ("mds", "bad_spans", partial(mds, spans=[1, 2]), {}, "record 0|[1, 2]|null"),
     "spans out of order": ("mds", "bad_spans", partial(mds, spans=[[1, 2], [0, 1]]), {}, "record 0|[0, 1]"),
-    "torn gzip": ("jsonl", None, changed(packed, "a.jsonl.gz", cut(5)), {}, "a.jsonl.gz|Truncated|fetch"),
+    "torn gzip": ("jsonl", None, changed(packed, "a.jsonl.gz", cut(5)), {}, "a.jsonl.gz|ended|fetch"),
     "no gzip": ("jsonl", None, changed(packed, "a.jsonl.gz", lambda _: GOOD), {}, "a.jsonl.gz|gzip|fetch"),
+    "empty gzip": ("jsonl", None, changed(packed, "a.jsonl.gz", cut(10**6)), {}, "a.jsonl.gz|no bytes|fetch"),
+    "wide zstd": ("jsonl", None, zstd(31), {}, "a.jsonl.zst|2,147,483,648|134,217,728|--long=31"),
+    "wide zstd of known size": ("jsonl", None, zstd(0), {}, "a.jsonl.zst|got a window of 1,073,741,824|pack"),
     "changed gzip": ("jsonl", None, changed(packed, "a.jsonl.gz", put(-8, 1)), {}, "a.jsonl.gz|after|fetch"),
     "torn Parquet": ("parquet", None, changed(parquet, "a.parquet", cut(9)), {}, "a.parquet|whole|fetch"),
     "no column": ("parquet", None, parquet, {"text": "body"}, "a.parquet|body|s.text|text, n|name"),

@@ -79,7 +79,7 @@ def test_every_packing_gives_the_lines(tmp_path: Path, suffix: str, codec: str |
 
 def test_python_writes_the_gzip_that_is_read(tmp_path: Path):
     content = written(tmp_path / "a", TEXTS).read_bytes()
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content) + gzip.compress(content))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content) + gzip.compress(content) + b"\0" * 512)
     check(reader("jsonl", tmp_path / "a.jsonl.gz"), TEXTS * 2)
 
 
@@ -100,6 +100,14 @@ def test_fields_and_ids(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     raws = check(reader("jsonl", tmp_path, text="meta.body.raw", id="meta.id"), ["a", "b"])
     assert [raw.id for raw in raws] == ["7", "x"]
+
+
+def test_a_field_whose_name_has_dots_is_found(tmp_path: Path):
+    rows = [{"x.y": "a"}, {"x": {"y": "b"}}, {"x": {"y": "c"}, "x.y": "d"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    check(reader("jsonl", tmp_path, text="x.y"), ["a", "b", "d"])
+    (tmp_path / "a.jsonl").write_text(json.dumps({"x": {"y.z": {"t": "e"}}}))
+    check(reader("jsonl", tmp_path, text="x.y.z.t"), ["e"])
 
 
 LONG = ["漢" * 900, "\n\t" * 700, "\U0001f642 \\" * 300, "short", "x" * 3000 + "é"]

@@ -38,7 +38,7 @@ class ToyReader(SourceReader):
 
     source: ToyReading
 
-    def inputs(self):
+    def inputs(self, left_out=None):
         return [Input(name=path, url=path, size=len(path)) for path in self.source.paths]
 
     def pieces(self, input, size):

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
-from world.stores import check, read, reader
+from datasets import Dataset
+from world.stores import array, check, read, reader, write_mds, write_megatron
 
 from ropewalk.data import DataError
+from ropewalk.data.counts import Counts
 from ropewalk.data.sources.paths import list_inputs
 from ropewalk.data.sources.source import Span, Unit
 
@@ -98,3 +101,62 @@ def test_a_file_that_is_gone_is_named(here: Path, there: str):
 
 def test_reading_in_units_is_reading(here: Path):
     assert len(read(reader("files", here), 1)) == len(NAMES) + 1
+
+
+def test_what_is_not_read_is_counted_by_reason(here: Path, there: str):
+    """Of the seven `.git/x.py` is excluded, `notes.md` and `image.png` end otherwise."""
+    expected = {"excluded": {"files": 1, "bytes": 12}, "other_ending": {"files": 2, "bytes": 23}}
+    for root in (str(here), there):
+        left_out = Counts()
+        list_inputs([root], where="s", suffixes=(".py",), left_out=left_out)
+        assert left_out == expected
+    (here / "z.py").symlink_to(here / "a.py")
+    (here / "gone.py").symlink_to(here / "none.py")
+    (here / "linked").symlink_to(here / "deep")
+    left_out = Counts()
+    list_inputs([str(here), f"{here}/[db]*"], where="s", suffixes=(".py",), left_out=left_out)
+    assert left_out == expected | {
+        "same_file": {"files": 2, "bytes": 14},
+        "no_file": {"files": 1},
+        "linked_folder": {"folders": 1},
+        "folder_of_glob": {"folders": 2},
+    }
+
+
+@pytest.mark.parametrize("kind", ["files", "dataset"])
+def test_a_link_has_its_own_name(kind: str, here: Path, tmp_path: Path):
+    """As a hub's cache has it: a snapshot's files are links to blobs that are called after their hash."""
+    if kind == "dataset":
+        Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "0fa9")
+        (tmp_path / "book").symlink_to(tmp_path / "0fa9")
+        assert [raw.id for raw in read(reader(kind, tmp_path / "book"))] == ["book:0"]
+        return
+    (tmp_path / "0fa9").write_text("text")
+    (tmp_path / "book.txt").symlink_to(tmp_path / "0fa9")
+    (tmp_path / "forest").symlink_to(here)
+    assert [raw.id for raw in read(reader(kind, tmp_path / "book.txt"))] == ["book.txt"]
+    assert read(reader(kind, tmp_path / "forest", suffixes=[".py"]))[0].id == "forest/a.py"
+    assert read(reader(kind, f"{tmp_path}/forest/*.py"))[0].id == "forest/a.py"
+
+
+def test_a_name_that_is_not_utf8_is_written_as_text(here: Path):
+    with open(os.fsencode(here) + b"/caf\xe9.py", "w") as file:
+        file.write("text")
+    assert [raw.id for raw in read(reader("files", here, suffixes=[".py"]))][2] == r"tree/caf\xe9.py"
+    (here / "deep/c.py").write_bytes(b"\xff")
+    with open(os.fsencode(here) + b"/caf\xe9.py", "wb") as file:
+        file.write(b"\xff")
+    with pytest.raises(DataError, match=r"caf.*e9\.py.*on_error") as caught:
+        read(reader("files", f"{here}/caf*"))
+    str(caught.value).encode()
+
+
+def test_shards_and_pairs_that_no_index_tells_of_are_counted(tmp_path: Path):
+    write_mds(tmp_path / "m", [{"a": array(np.arange(3), typed=True)}] * 3, {"a": "ndarray"})
+    (tmp_path / "m/shard.00009.mds").write_bytes(b"1234")
+    write_megatron(tmp_path / "n/w", [[np.arange(2)]], 4, "<i4")
+    (tmp_path / "n/lone.bin").write_bytes(b"1234")
+    for kind, fields in {"mds": {"tokens": "a", "spans": None}, "megatron": {}}.items():
+        left_out, folder = Counts(), tmp_path / ("m" if kind == "mds" else "n")
+        assert len(reader(kind, folder, tokenizer="t", **fields).inputs(left_out)) == 1
+        assert left_out == {"not_in_index": {"files": 1, "bytes": 4}}

@@ -1,14 +1,18 @@
 """A files source lists what it names, in one order, by ids that do not depend on where the files lie."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from world.stores import read, reader, said
 
+import ropewalk
 from ropewalk.data import DataError, FilesSource
 from ropewalk.data.sources import open_reader
+from ropewalk.data.sources.text import DEFAULT_EXCLUDE
 
 
 def ids(*paths: str | Path, **fields: Any) -> list[str]:
@@ -92,3 +96,9 @@ def test_line_ends_and_marks_are_normalised(tmp_path: Path):
     (tmp_path / "w.py").write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n")
     (raw,) = read(reader("files", tmp_path))
     assert said(raw) == "a = 1\nb = 2\n"
+
+
+def test_the_page_tells_what_is_excluded_by_default():
+    page = (Path(ropewalk.__file__).parent / "docs/data.md").read_text("utf-8")
+    [told] = re.findall(r"^exclude: .*$", page, re.MULTILINE)
+    assert tuple(yaml.safe_load(told)["exclude"]) == DEFAULT_EXCLUDE
