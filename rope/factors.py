@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from .scheme import Positive, RopeError, Tokens, checked
+from .knobs import Positive, RopeError, Tokens, checked
 
 FORMAT = 1
 Count = Annotated[int, Field(ge=0)]

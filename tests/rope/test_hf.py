@@ -147,7 +147,12 @@ REFUSED = [
         "99",
         "null",
     ),
-    (without(layer_types=["full_attention", "sliding_attention"]), "config.sliding_window", "None", "null"),
+    (
+        without(layer_types=["full_attention", "sliding_attention"]),
+        "config.layer_types",
+        "sliding",
+        "without",
+    ),
     ({"model_type": "gemma3"}, "config.model_type", "gemma3", "language model"),
     (GEMMA | {"use_bidirectional_attention": True}, "config.use_bidirectional_attention", "True", "causal"),
     (GEMMA | {"rope_local_base_freq": 5e4}, "config.rope_theta", "10000.0 and, from top level, 5", "delete"),
@@ -184,7 +189,8 @@ REFUSED = [
     (without(model_type="qwen3"), "config.head_dim", "None", "complete"),
     (without(num_key_value_heads=5), "base.kv_heads", "5", "num_key_value_heads"),
     (without(partial_rotary_factor=0.0), "base.rotary_dim", "0", "partial_rotary_factor"),
-    (without(rope_theta=-1.0), "base.theta", "-1", "trained with"),
+    (without(rope_theta=1.0), "base.theta", "1.0", "trained with"),
+    (without(rope_theta=-1.0), "config.rope_theta", "-1", "repair"),
 ]
 
 
