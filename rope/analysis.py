@@ -66,6 +66,7 @@ def analyse(frequencies: Frequencies, base: Base, *, target_length: int, reach: 
     `reach` is largest distance / largest relative position in use, above 1 for attention schemes. LongRoPE's
     first tokens are left out: they are few, and their frequencies are another scheme's.
     """
+    base.require_stated()
     unscaled, scaled = base.unscaled(), frequencies.inv_freq
     factor, furthest = target_length / base.original_length, target_length / reach
     divisor = unscaled / scaled

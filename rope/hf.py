@@ -49,7 +49,7 @@ def read_base(
         for other in alone:
             if not _same(base, other):
                 raise RopeError(
-                    "config.rope_scaling: must say all that rope_parameters says, since it is read alone, got "
+                    "config.rope_scaling: must say all that rope_parameters says, it is read alone, got "
                     f"{other.current.name} {other.current.knobs} and theta {other.theta:g}; write the "
                     "same keys in both, or delete one of them"
                 )

@@ -25,10 +25,9 @@ def original_length_of(
     """Return the original length, and what else it may be where neither the override nor the config says."""
     kind, model_type = parameters["rope_type"], fields["model_type"]
     top, own = fields.get(ORIGINAL), parameters.get(ORIGINAL)
-    if kind == "default":
+    if kind == "default" and (override is not None or model_type in ONLY_LONGROPE):
         # Phi-3's config class always states one, which an unscaled model does not use.
-        stated = override or (None if model_type in ONLY_LONGROPE else top or own)
-        return stated or whole(fields, WINDOW), ()
+        return whole(fields, WINDOW) if override is None else override, ()
     if kind in FILLED and own == fields.get(WINDOW) and parameters.get("factor") != 1:
         own = None
     stated = {length for length in (top, own, override) if length is not None}
@@ -37,8 +36,11 @@ def original_length_of(
             f"config.{ORIGINAL}: must be one length for the {kind} scheme of this model, "
             f"got {' and '.join(map(str, sorted(stated)))}; give the one it was scaled from"
         )
-    if stated or model_type in DEFAULT_ORIGINAL:
-        return stated.pop() if stated else DEFAULT_ORIGINAL[model_type], ()
+    known = next(iter(stated), DEFAULT_ORIGINAL.get(model_type))
+    if known is None and kind == "default":
+        known = whole(fields, WINDOW)
+    if known is not None:
+        return known, ()
     guesses = tuple(guess_original(model_type, whole(fields, WINDOW), parameters.get("factor")))
     return guesses[0].length, guesses
 

@@ -43,6 +43,11 @@ class Guess(NamedTuple):
     why: str
 
 
+def listed(guesses: Iterable[Guess]) -> str:
+    """Say which lengths it may be, and why."""
+    return " or ".join(f"{length} ({why})" for length, why in guesses)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Base:
     """Describe the rotary position encoding of one layer type, before any scheme."""
@@ -105,11 +110,10 @@ class Base:
     def require_stated(self) -> None:
         """Refuse to compute new frequencies from a guess."""
         if self.guesses:
-            may_be = ", or ".join(f"{length} ({why})" for length, why in self.guesses)
             raise RopeError(
-                f"config.original_max_position_embeddings: must be stated before the {self.current.name} "
-                "scheme of this model is replaced or its window extended, got none, which may mean "
-                f"{may_be}; state original_length: in the recipe, as --original-length, or to install and read_base"
+                "config.original_max_position_embeddings: must be stated, since new frequencies are computed "
+                f"from it and this model is scaled already ({self.current.name}), got none, which may mean "
+                f"{listed(self.guesses)}; state original_length: in the recipe, as --original-length, or to install"
             )
 
     def unscaled(self) -> Array:
@@ -255,10 +259,10 @@ def _guarded(frequencies: Callable[..., Frequencies]) -> Callable[..., Frequenci
     @wraps(frequencies)
     def guarded(self: Scheme, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
         for name, tokens in (("target_length", target_length), ("length", length)):
-            if tokens is not None and not 1 <= tokens <= LONGEST:
+            if tokens is not None and not 0 <= tokens <= LONGEST:
                 raise RopeError(
-                    f"rope.{self.name}: {name} must be at least 1 and at most {LONGEST} tokens, got "
-                    f"{tokens}; write a window in tokens"
+                    f"rope.{self.name}: {name} must be at most {LONGEST} tokens, got {tokens}; "
+                    "write a window in tokens"
                 )
         if self != base.current or target_length != base.trained_length:
             base.require_stated()
