@@ -7,15 +7,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .knobs import LARGEST, LONGEST, MOST_LAYERS, shown
+from .knobs import LARGEST, MOST_CHANNELS, MOST_HEADS, MOST_LAYERS, Tokens, shown
 
 LAYOUTS = ("rope_parameters", "rope_scaling")
 "where a config states its rope, the newer layout first"
-Whole = Annotated[int, Field(ge=1, le=LONGEST)] | None
-Layers = Annotated[int, Field(ge=1, le=MOST_LAYERS)] | None
+Width = Annotated[int, Field(ge=1, le=MOST_CHANNELS * MOST_HEADS)]
+Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+Heads = Annotated[int, Field(ge=1, le=MOST_HEADS)]
+Layers = Annotated[int, Field(ge=1, le=MOST_LAYERS)]
 Real = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
-Reals = Annotated[list[Real], Field(min_length=1)] | None
-Object = dict[str, Any] | None
+Reals = Annotated[list[Real], Field(min_length=1)]
+Object = dict[str, Any]
 
 
 class _Values(BaseModel):
@@ -23,21 +25,21 @@ class _Values(BaseModel):
 
 
 class _Top(_Values):
-    hidden_size: Whole = None
-    num_attention_heads: Whole = None
-    num_key_value_heads: Whole = None
-    head_dim: Whole = None
-    num_hidden_layers: Layers = None
-    max_position_embeddings: Whole = None
-    original_max_position_embeddings: Whole = None
-    sliding_window: Whole = None
+    hidden_size: Width | None = None
+    num_attention_heads: Heads | None = None
+    num_key_value_heads: Heads | None = None
+    head_dim: Channels | None = None
+    num_hidden_layers: Layers | None = None
+    max_position_embeddings: Tokens | None = None
+    original_max_position_embeddings: Tokens | None = None
+    sliding_window: Tokens | None = None
     use_sliding_window: bool | None = None
     layer_types: list[str] | None = None
     rope_theta: Real | None = None
     rope_local_base_freq: Real | None = None
     partial_rotary_factor: Real | None = None
-    rope_parameters: Object = None
-    rope_scaling: Object = None
+    rope_parameters: Object | None = None
+    rope_scaling: Object | None = None
 
 
 class _Rope(_Values):
@@ -45,8 +47,8 @@ class _Rope(_Values):
     type: str | None = None
     rope_theta: Real | None = None
     partial_rotary_factor: Real | None = None
-    original_max_position_embeddings: Whole = None
-    factor: Real | None = None
+    original_max_position_embeddings: Tokens | None = None
+    factor: Annotated[Real, Field(gt=0)] | None = None
     attention_factor: Real | None = None
     attn_factor: Real | None = None
     beta_fast: Real | None = None
@@ -57,12 +59,12 @@ class _Rope(_Values):
     mscale_all_dim: Real | None = None
     short_mscale: Real | None = None
     long_mscale: Real | None = None
-    short_factor: Reals = None
-    long_factor: Reals = None
+    short_factor: Reals | None = None
+    long_factor: Reals | None = None
     truncate: bool | None = None
     finetuned: bool | None = None
-    full_attention: Object = None
-    sliding_attention: Object = None
+    full_attention: Object | None = None
+    sliding_attention: Object | None = None
 
 
 def wrong_fields(config: Mapping[str, Any]) -> Iterator[str]:

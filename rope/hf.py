@@ -108,8 +108,8 @@ def config_fields(
         kept[ORIGINAL] = base.original_length
     kept["rope_parameters"] = parameters
     kept["rope_theta"] = full["rope_theta"]
-    kept["rope_scaling"] = None if kind == "default" else _older(scaling, model_type, base)
-    kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
+    window = kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
+    kept["rope_scaling"] = None if kind == "default" else _older(scaling, model_type, base, window)
     if model_type == "mistral":
         # Transformers 4.57 multiplies by it where a scheme needs the head size, and has no default for it.
         kept["head_dim"] = base.head_dim
@@ -120,15 +120,15 @@ def config_fields(
     return kept
 
 
-def _older(scaling: Mapping[str, Any], model_type: str, base: Base) -> dict[str, Any]:
+def _older(scaling: Mapping[str, Any], model_type: str, base: Base, window: int) -> dict[str, Any]:
     """Return the scaling as transformers 4 wants it.
 
-    Its Phi-3 refuses all but three keys. They lose the attention scale, which only LongRoPE's own formula
-    gives back; where it does not, all keys stay, and that reader stops instead of computing something else.
+    Its Phi-3 refuses all but three keys. They lose the attention scale, which only LongRoPE's own formula of
+    both windows gives back; where it does not, all keys stay, and that reader stops instead of computing something else.
     """
-    kind, factor = scaling["rope_type"], scaling.get("factor", 1.0)
+    kind = scaling["rope_type"]
     lists = {key: scaling[key] for key in ("short_factor", "long_factor") if key in scaling}
-    formula = longrope_scale(factor, base.original_length)
+    formula = longrope_scale(window / base.original_length, base.original_length)
     if model_type in ONLY_LONGROPE and lists and math.isclose(scaling["attention_factor"], formula):
         return {"type": kind, **lists}
     return {**scaling, "type": kind}

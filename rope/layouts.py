@@ -25,8 +25,6 @@ def stated_parameters(
     Then, where both layouts are there, that of `rope_scaling` alone, which is all that transformers reads.
     """
     new, old = (_flat(fields, name, layer_type, types) for name in LAYOUTS)
-    # Transformers 5 objects may show `rope_parameters` under both names.
-    old = {} if fields.get(LAYOUTS[0]) == fields.get(LAYOUTS[1]) else old
     top = {key: fields[key] for key in TOP if fields.get(key) is not None}
     if layer_type == SLIDING:
         # The old layout keeps the theta of the layers that do not see everything apart.
@@ -40,7 +38,9 @@ def stated_parameters(
                     f"config.{key}: must be the same in every layout, got {merged[key]} and, from {where}, "
                     f"{value}; delete the wrong one"
                 )
-    alone = [old | top] if new and old and fields["model_type"] not in BY_LAYER_TYPE else []
+    both = all(fields.get(name) for name in LAYOUTS) and fields["model_type"] not in BY_LAYER_TYPE
+    # Transformers 5 objects may show `rope_parameters` under both names.
+    alone = [old | top] if both and fields[LAYOUTS[0]] != fields[LAYOUTS[1]] else []
     return [_complete(fields, layer_type, stated) for stated in (merged, *alone)]
 
 

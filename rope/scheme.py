@@ -113,7 +113,7 @@ class Base:
             raise RopeError(
                 "config.original_max_position_embeddings: must be stated, since new frequencies are computed "
                 f"from it and this model is scaled already ({self.current.name}), got none, which may mean "
-                f"{listed(self.guesses)}; state original_length: in the recipe, as --original-length, or to install"
+                f"{listed(self.guesses)}; state original_length (a recipe's key, --original-length)"
             )
 
     def unscaled(self) -> Array:

@@ -1,0 +1,117 @@
+"""Published configs, changed at random, are refused by name or read as transformers reads them; nothing else."""
+
+import copy
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ropewalk.rope import RopeError, config_fields, read_base
+from ropewalk.rope.engines import CannotRead, Question, verify_folder
+from ropewalk.rope.engines.transformers import ASKED
+
+Config = dict[str, Any]
+
+
+def heads(width: int, query: int, kv: int, layers: int, window: int, **more: Any) -> Config:
+    return {
+        "hidden_size": width, "num_attention_heads": query, "num_key_value_heads": kv,
+        "num_hidden_layers": layers, "max_position_embeddings": window, **more,
+    }  # fmt: skip
+
+
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_type": "llama3"}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"}
+DIVISORS = {
+    "short_factor": [1 + pair / 96 for pair in range(48)],
+    "long_factor": [1 + pair * pair / 40 for pair in range(48)],
+}
+GEMMA = heads(2560, 8, 4, 34, 131072, head_dim=256, sliding_window=1024, model_type="gemma3_text")
+# what the Hub has, and what transformers 5 saves
+PUBLISHED: dict[str, Config] = {
+    "Llama-2-7B": heads(4096, 32, 32, 32, 4096, model_type="llama"),
+    "LLaMA-2-7B-32K": heads(4096, 32, 32, 32, 32768, model_type="llama")
+    | {"rope_scaling": {"factor": 8.0, "type": "linear"}},
+    "Llama-3.1-8B": heads(4096, 32, 8, 32, 131072, model_type="llama", rope_theta=500000.0)
+    | {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 8192}},
+    "dynamic": heads(4096, 32, 32, 32, 4096, model_type="llama", rope_theta=10000.0)
+    | {"rope_scaling": {"factor": 2.0, "rope_type": "dynamic"}},
+    "Mistral-7B-v0.3": heads(4096, 32, 8, 32, 32768, model_type="mistral", rope_theta=1e6)
+    | {"sliding_window": None, "head_dim": 128},
+    "Phi-3-mini-4k": heads(3072, 32, 32, 32, 4096, model_type="phi3", rope_theta=10000.0)
+    | {"sliding_window": 4096, "pad_token_id": 0},
+    "Phi-3-mini-128k": heads(3072, 32, 32, 32, 131072, model_type="phi3", rope_theta=10000.0)
+    | {"rope_scaling": DIVISORS | {"type": "longrope"}, "original_max_position_embeddings": 4096}
+    | {"pad_token_id": 0},
+    "Qwen2.5-7B": heads(3584, 28, 4, 28, 131072, model_type="qwen2", rope_theta=1e6)
+    | {"use_sliding_window": False, "sliding_window": 131072, "max_window_layers": 28},
+    "Qwen2.5-7B, yarn": heads(3584, 28, 4, 28, 131072, model_type="qwen2", rope_theta=1e6)
+    | {"rope_scaling": YARN},
+    "Qwen3-8B, saved by 5": heads(4096, 32, 8, 36, 131072, model_type="qwen3", head_dim=128)
+    | {"rope_parameters": YARN | {"rope_type": "yarn", "rope_theta": 1e6}},
+    "Gemma-3-4B": GEMMA | {"rope_theta": 1e6, "rope_local_base_freq": 1e4}
+    | {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
+    "Gemma-3-4B, saved by 5": GEMMA
+    | {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        }
+    },
+}  # fmt: skip
+ODD: list[Any] = [
+    None, True, False, 0, 1, -1, 2, 7, 4096, 2**31, 2**63, 10**30, 10**400, 0.0, 0.5, 1.0, -2.5, 8.0, 1e-300,
+    1e300, float("nan"), float("inf"), float("-inf"), "", "8", "yarn", "default", "linear", "dynamic",
+    "longrope", "su", "llama3", "full_attention", [], [1.0], [None], ["sliding_attention"], {}, {"a": 1},
+    {"rope_type": "yarn"}, {"full_attention": None}, {"full_attention": {"rope_theta": 1e4}}, [1.0] * 48,
+    [2.0] * 64, [10**400] * 48,
+]  # fmt: skip
+TOP = [
+    "model_type", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "num_hidden_layers", "max_position_embeddings", "original_max_position_embeddings", "sliding_window",
+    "use_sliding_window", "layer_types", "rope_theta", "rope_local_base_freq", "partial_rotary_factor",
+    "rope_parameters", "rope_scaling", "attn_logit_softcapping", "use_bidirectional_attention",
+]  # fmt: skip
+ROPE = [
+    "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "attention_factor",
+    "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "low_freq_factor", "high_freq_factor",
+    "short_factor", "long_factor", "partial_rotary_factor", "full_attention", "sliding_attention", "other",
+]  # fmt: skip
+
+
+def objects(config: Config) -> Iterator[tuple[Config, list[str]]]:
+    """Yield the objects of a config with the keys that may stand in them."""
+    yield config, TOP
+    for layout in ("rope_parameters", "rope_scaling"):
+        if isinstance(stated := config.get(layout), dict):
+            yield stated, ROPE
+            yield from ((nested, ROPE) for nested in stated.values() if isinstance(nested, dict))
+
+
+def mutated(draw: random.Random) -> Config:
+    """Return a published config with one to three things wrong, or only other than they were."""
+    config = copy.deepcopy(draw.choice(list(PUBLISHED.values())))
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        place, keys = draw.choice(list(objects(config)))
+        key = draw.choice([*keys, *place, *place])
+        how = draw.choice(("drop", "odd", "odd", "scale", "scale", "text", "nest", "copy", "move"))
+        if how == "drop":
+            place.pop(key, None)
+        elif how == "odd":
+            place[key] = copy.deepcopy(draw.choice(ODD))
+        elif how == "scale" and isinstance(place.get(key), int | float):
+            place[key] *= draw.choice((-1, 2, 2, 4, 3, 0.5, 1e6))
+        elif how == "text":
+            place[key] = str(place.get(key))
+        elif how == "nest":
+            place[key] = {draw.choice(ROPE): copy.deepcopy(place.get(key))}
+        elif how in ("copy", "move"):
+            here, there = draw.sample(("rope_parameters", "rope_scaling"), 2)
+            if isinstance(config.get(here), dict):
+                config[there] = copy.deepcopy(config[here] if how == "copy" else config.pop(here))
+    return config
