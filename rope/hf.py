@@ -124,7 +124,8 @@ def _older(scaling: Mapping[str, Any], model_type: str, base: Base, window: int)
     """Return the scaling as transformers 4 wants it.
 
     Its Phi-3 refuses all but three keys. They lose the attention scale, which only LongRoPE's own formula of
-    both windows gives back; where it does not, all keys stay, and that reader stops instead of computing something else.
+    both windows gives back; where it does not, all keys stay, and that reader stops instead of computing
+    something else.
     """
     kind = scaling["rope_type"]
     lists = {key: scaling[key] for key in ("short_factor", "long_factor") if key in scaling}
@@ -164,10 +165,9 @@ def _read(
 
 
 def _same(one: Base, other: Base) -> bool:
-    """Say whether two bases turn alike, in the original window and at the end of the trained one."""
-    if one.rotary_dim != other.rotary_dim:
-        return False
-    lengths = {one.original_length, other.original_length, one.trained_length}
+    """Say whether two bases turn alike, at the ends of their windows and beyond them."""
+    ends = {one.original_length, other.original_length, one.trained_length}
+    lengths = ends | {end + 1 for end in ends}
     found = [
         [base.current.frequencies(base, target_length=base.trained_length, length=n) for n in lengths]
         for base in (one, other)

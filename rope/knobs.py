@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 LONGEST = 2**30
 "tokens of a window"
-MOST_CHANNELS, MOST_HEADS, MOST_LAYERS = 4096, 1024, 4096
+MOST_CHANNELS, MOST_HEADS, MOST_LAYERS = 1024, 512, 4096
 "of a head, a layer and a model"
 LARGEST = 1e40
 "real number"

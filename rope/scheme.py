@@ -95,11 +95,12 @@ class Base:
                 f"base.kv_heads: must divide the {self.query_heads} query heads, got {self.kv_heads}; "
                 "check num_attention_heads and num_key_value_heads of the config"
             )
-        for name, most in (("head_dim", MOST_CHANNELS), ("query_heads", MOST_HEADS)):
+        limits = {"head_dim": MOST_CHANNELS, "kv_heads": MOST_HEADS, "query_heads": MOST_HEADS}
+        for name, most in limits.items():
             if (got := getattr(self, name)) > most:
                 raise RopeError(
-                    f"base.{name}: must be at most {most}, got {got}; check head_dim, hidden_size and "
-                    "num_attention_heads of the config"
+                    f"base.{name}: must be at most {most}, got {got}; check head_dim, hidden_size and the "
+                    "heads of the config"
                 )
 
     @property

@@ -1,17 +1,17 @@
-"""Published configs, changed at random, are refused by name or read as transformers reads them; nothing else."""
+"""Published configs, changed at random, are refused by name or read as transformers reads them."""
 
 import copy
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from ropewalk.rope import RopeError, config_fields, read_base
+from ropewalk.rope import Base, Frequencies, RopeError, config_fields, read_base
+from ropewalk.rope.analysis import frequency_error, scale_error
 from ropewalk.rope.engines import CannotRead, Question, verify_folder
 from ropewalk.rope.engines.transformers import ASKED
 
@@ -48,6 +48,9 @@ PUBLISHED: dict[str, Config] = {
     "Phi-3-mini-128k": heads(3072, 32, 32, 32, 131072, model_type="phi3", rope_theta=10000.0)
     | {"rope_scaling": DIVISORS | {"type": "longrope"}, "original_max_position_embeddings": 4096}
     | {"pad_token_id": 0},
+    "Phi-3-mini-128k, saved by 5": heads(3072, 32, 32, 32, 131072, model_type="phi3", pad_token_id=0)
+    | {"original_max_position_embeddings": 4096}
+    | {"rope_parameters": DIVISORS | {"rope_type": "longrope", "rope_theta": 1e4}},
     "Qwen2.5-7B": heads(3584, 28, 4, 28, 131072, model_type="qwen2", rope_theta=1e6)
     | {"use_sliding_window": False, "sliding_window": 131072, "max_window_layers": 28},
     "Qwen2.5-7B, yarn": heads(3584, 28, 4, 28, 131072, model_type="qwen2", rope_theta=1e6)
@@ -115,3 +118,94 @@ def mutated(draw: random.Random) -> Config:
             if isinstance(config.get(here), dict):
                 config[there] = copy.deepcopy(config[here] if how == "copy" else config.pop(here))
     return config
+
+
+def lengths(base: Base) -> list[int]:
+    """Return tokens below, at and above the original window, and at the end."""
+    return [1, base.original_length, base.original_length + 1, base.trained_length]
+
+
+def turned(base: Base, at: Iterable[int]) -> list[Frequencies]:
+    """Return what a model turns by as it is."""
+    trained = base.trained_length
+    return [base.current.frequencies(base, target_length=trained, length=length) for length in at]
+
+
+def same(some: Iterable[Frequencies], others: Iterable[Frequencies], within: float) -> bool:
+    pairs = list(zip(some, others, strict=True))
+    return all(frequency_error(*pair) <= within and scale_error(*pair) <= within for pair in pairs)
+
+
+def stated_otherwise(base: Base) -> bool:
+    """Say whether dynamic scaling states an original length, which transformers does not read: a fault."""
+    return base.current.name == "dynamic" and base.original_length != base.trained_length
+
+
+def check_transformers_agrees(config: Config, bases: Mapping[str, Base]) -> bool:
+    """Compare with what the installed transformers reads, and say whether it reads at all."""
+    try:
+        read = {name: ASKED.ask(config, Question(layer_type=name)) for name in bases}
+    except CannotRead:
+        return False
+    for name, base in bases.items():
+        theirs = [read[name].at(length) for length in lengths(base)]
+        assert stated_otherwise(base) or same(theirs, turned(base, lengths(base)), 3e-5), (config, base)
+        assert read[name].window == base.trained_length, config
+    return True
+
+
+def check_written_again(config: Config, bases: Mapping[str, Base]) -> None:
+    """What is written of a model as it is reads as the same, and a guess stays one."""
+    base = bases["full_attention"]
+    written = config_fields(config, bases, base.current, target_length=base.trained_length)
+    again = read_base(json.loads(json.dumps(written)))
+    for name in bases:
+        at = lengths(bases[name])
+        assert same(turned(again[name], at), turned(bases[name], at), 1e-9), config
+        assert again[name].guesses == bases[name].guesses, config
+
+
+def check_mutations(count: int, seed: int, *, asked_one_in: int) -> None:
+    draw, read, compared = random.Random(seed), 0, 0
+    for index in range(count):
+        config = mutated(draw)
+        began = time.process_time()
+        try:
+            bases = read_base(config)
+        except RopeError as error:
+            assert "; " in str(error)
+            continue
+        finally:
+            assert time.process_time() - began < 1, config
+        read += 1
+        check_written_again(config, bases)
+        if index % asked_one_in == 0:
+            compared += check_transformers_agrees(config, bases)
+    # neither all refused nor all taken
+    assert count / 5 < read < count / 2
+    assert compared > count / asked_one_in / 6
+
+
+def test_a_changed_config_is_refused_or_right() -> None:
+    check_mutations(2000, 0, asked_one_in=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_many_changed_configs_are_refused_or_right(seed: int) -> None:
+    check_mutations(5000, seed, asked_one_in=1)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_unchanged_they_are_read(name: str) -> None:
+    bases = read_base(PUBLISHED[name])
+    check_written_again(PUBLISHED[name], bases)
+    assert check_transformers_agrees(PUBLISHED[name], bases)
+
+
+def test_a_folder_with_a_changed_config_is_reported(tmp_path: Path) -> None:
+    draw, verified = random.Random(0), 0
+    for _ in range(100):
+        (tmp_path / "config.json").write_text(json.dumps(mutated(draw)))
+        verified += verify_folder(tmp_path).verified
+    assert 5 < verified < 50
