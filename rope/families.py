@@ -24,7 +24,7 @@ OLDER_TYPES = {("phi3", "su"): "longrope", ("phi3", "yarn"): "longrope"}
 DEFAULT_ORIGINAL = {"phi3": 4096}
 "original length that a config class gives a scaled model without one"
 PRETRAINED = {
-    ("gemma3_text", 131072, 8): (32768, "what Gemma 3 was pretrained at, 2503.19786, section 5.3"),
+    ("gemma3_text", 131072, 8.0): (32768, "what Gemma 3 was pretrained at, 2503.19786, section 5.3"),
 }
 "original lengths that were published, by model type, window and factor of configs that leave them out"
 SWITCHED = ("qwen2", "qwen3")

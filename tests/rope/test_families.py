@@ -40,7 +40,7 @@ def test_older_names_are_the_classes(model_type, older):
     half = [1.0] * (3072 // 32 // 2)
     stated = {"rope_type": older, "short_factor": half, "long_factor": half, "rope_theta": 1e4}
     stated |= {"original_max_position_embeddings": 4096, "factor": 1.0}
-    made = CONFIG_MAPPING[model_type](rope_parameters=stated)
+    made = CONFIG_MAPPING[model_type].from_dict({"rope_parameters": stated})
     assert made.rope_parameters["rope_type"] == families.OLDER_TYPES[model_type, older]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ropewalk.rope import Base, Frequencies, RopeError, config_fields, read_base
+from ropewalk.rope import SCHEMES, Base, Frequencies, RopeError, config_fields, make_scheme, read_base
 from ropewalk.rope.analysis import frequency_error, scale_error
 from ropewalk.rope.engines import CannotRead, Question, verify_folder
 from ropewalk.rope.engines.transformers import ASKED
@@ -210,3 +210,19 @@ def test_a_folder_with_a_changed_config_is_reported(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(mutated(draw)))
         verified += verify_folder(tmp_path).verified
     assert 5 < verified < 50
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMES))
+def test_odd_knobs_are_refused_or_computed_from(name: str) -> None:
+    base, taken = read_base(PUBLISHED["Llama-2-7B"])["full_attention"], 0
+    for knob in make_scheme(name).knobs:
+        for value in [*ODD, 1e39, 1.0000001, 63, {"kind": "yarn"}, [1e39] * 64]:
+            try:
+                made = make_scheme(name, **{knob: copy.deepcopy(value)})
+                frequencies = made.frequencies(base, target_length=1 << 30)
+                made.to_hf(base, target_length=1 << 30)
+            except RopeError:
+                continue
+            taken += 1
+            assert len(frequencies.fingerprint) == 64
+    assert taken or not make_scheme(name).knobs or name in ("harpe", "self-extend", "dca")

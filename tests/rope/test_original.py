@@ -27,7 +27,7 @@ DIVISORS = {"short_factor": [1.0] * 32, "long_factor": [4.0] * 32}
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
-def scaled(kind: str, factor: float | None = 4.0, **more: Any) -> dict[str, Any]:
+def scaled(kind: str, factor: Any = 4.0, **more: Any) -> dict[str, Any]:
     stated = {"rope_type": kind, "factor": factor} | more
     return LLAMA | {"rope_scaling": {key: value for key, value in stated.items() if value is not None}}
 
@@ -78,7 +78,7 @@ class TestUnstated:
         bases = read_base(config)
         base, made = bases[FULL], make_scheme(scheme, **{"theta": 1e7} if scheme == "abf" else {})
         as_it_is = base.current.frequencies(base, target_length=base.trained_length)
-        longer = {"target_length": 1 << 18}
+        longer: Any = {"target_length": 1 << 18}
         for compute in (
             lambda: made.frequencies(base, **longer),
             lambda: base.current.frequencies(base, **longer),
