@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .analysis import frequency_error, scale_error
@@ -17,7 +18,7 @@ from .fields import wrong_fields
 from .knobs import checked, shown
 from .layouts import stated_parameters
 from .original import ORIGINAL, original_length_of
-from .scheme import SCHEMES, Base, Frequencies, NotExpressible, RopeError, Scheme
+from .scheme import SCHEMES, Base, Frequencies, NotExpressible, RopeError, Scheme, check_window
 
 _COMMON = {"rope_type", "rope_theta", "partial_rotary_factor", ORIGINAL}
 ALIKE = 1e-9
@@ -33,8 +34,12 @@ def read_base(
 
     `original_length` and `trained_length` (tokens) override what the config says. Raises RopeError for a
     model we do not support, for a missing theta, for layouts that contradict each other, and for a scheme
-    that could not be computed. Where a scaled model's original length is nowhere stated, the base says so.
+    that could not be computed. Where a scaled model's original length is nowhere stated, the base has
+    `guesses`, from which no scheme computes.
     """
+    for name, tokens in (("original_length", original_length), ("trained_length", trained_length)):
+        if tokens is not None:
+            check_window(name, tokens)
     fields = _fields(config)
     check_supported(fields)
     counts = heads(fields)
@@ -42,18 +47,16 @@ def read_base(
     types = windows(fields, trained)
     bases = {}
     for layer_type, window in types.items():
-        base, *alone = (
-            _read(fields, stated, heads=counts, window=window, lengths=(original_length, trained))
-            for stated in stated_parameters(fields, layer_type, types)
-        )
+        merged, *alone = stated_parameters(fields, layer_type, types)
+        read = partial(_read, fields, heads=counts, window=window, lengths=(original_length, trained))
+        bases[layer_type] = base = read(merged)
         for other in alone:
-            if not _same(base, other):
+            if not _same(base, read(other)):
+                lost = ", ".join(key for key, value in merged.items() if other.get(key) != value)
                 raise RopeError(
-                    "config.rope_scaling: must say all that rope_parameters says, it is read alone, got "
-                    f"{other.current.name} {other.current.knobs} and theta {other.theta:g}; write the "
-                    "same keys in both, or delete one of them"
+                    "config.rope_scaling: must say all that rope_parameters says, it is read alone, got no "
+                    f"{lost}; write that there too, or delete one of the two"
                 )
-        bases[layer_type] = base
     return bases
 
 

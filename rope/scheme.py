@@ -20,7 +20,7 @@ import pydantic.dataclasses
 from numpy.typing import NDArray
 from pydantic import ConfigDict, ValidationError
 
-from .knobs import LARGEST, LONGEST, MOST_CHANNELS, MOST_HEADS, checked, first_causes, with_cure
+from .knobs import LARGEST, LONGEST, MOST_CHANNELS, MOST_HEADS, checked, first_causes, shown, with_cure
 from .knobs import Factor as Factor
 from .knobs import Positive as Positive
 from .knobs import RopeError as RopeError
@@ -85,11 +85,7 @@ class Base:
                 "write the RoPE base the model was trained with, often 10000 or 500000"
             )
         for name in ("original_length", "trained_length"):
-            if not 2 <= (got := getattr(self, name)) <= LONGEST:
-                raise RopeError(
-                    f"base.{name}: must be at least 2 and at most {LONGEST} tokens, got {got}; "
-                    "write the window in tokens"
-                )
+            check_window(name, getattr(self, name))
         if self.kv_heads < 1 or self.query_heads % self.kv_heads:
             raise RopeError(
                 f"base.kv_heads: must divide the {self.query_heads} query heads, got {self.kv_heads}; "
@@ -113,13 +109,22 @@ class Base:
         if self.guesses:
             raise RopeError(
                 "config.original_max_position_embeddings: must be stated, since new frequencies are computed "
-                f"from it and this model is scaled already ({self.current.name}), got none, which may mean "
-                f"{listed(self.guesses)}; state original_length (a recipe's key, --original-length)"
+                f"from it and this model is scaled already ({self.current.name}), got none of its own, which "
+                f"may mean {listed(self.guesses)}; state original_length (a recipe's key, --original-length)"
             )
 
     def unscaled(self) -> Array:
         """Return theta^(-2i/d), radians a token, float64 [rotary_dim / 2] (Su et al., 2104.09864)."""
         return inverse_frequencies(self.theta, self.rotary_dim)
+
+
+def check_window(name: str, tokens: object) -> None:
+    """Refuse what is no window, in tokens."""
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 2 <= tokens <= LONGEST:
+        raise RopeError(
+            f"base.{name}: must be a whole number of at least 2 and at most {LONGEST} tokens, got "
+            f"{shown(tokens)}; write the window in tokens"
+        )
 
 
 def inverse_frequencies(theta: float, rotary_dim: int) -> Array:

@@ -83,6 +83,8 @@ def _print_trained(report: FolderReport, console: Console) -> None:
 
 def _print_readers(report: FolderReport, console: Console) -> None:
     """Print a row a reader and layer type; the error at the target only where that is not the trained one."""
+    if not report.rows:
+        return
     several = len({row.layer_type for row in report.rows}) > 1
     shorter = report.trained is not None and report.target_length != report.trained.target_length
     columns = {name: column for name, column in COLUMNS.items() if shorter or name != "angle_error_at_target"}

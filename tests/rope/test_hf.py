@@ -181,8 +181,8 @@ REFUSED = [
     (
         QWEN3 | {"rope_scaling": YARN, "rope_parameters": YARN | {"attention_factor": 1.3}},
         "config.rope_scaling",
-        "None",
-        "same keys",
+        "no attention_factor",
+        "there too",
     ),
     (without(rope_parameters=[]), "config.rope_parameters", "[]", "repair"),
     (without(rope_scaling="yarn"), "config.rope_scaling", "'yarn'", "repair"),
