@@ -50,6 +50,6 @@ def guess_original(model_type: str, window: int, factor: float | None) -> list[G
     guesses = [Guess(window, "max_position_embeddings as it stands")]
     if factor is not None and factor > 1:
         guesses.append(Guess(round(window / factor), f"{window} divided by the factor {factor:g}"))
-    if known := factor and PRETRAINED.get((model_type, window, float(factor))):
+    if known := PRETRAINED.get((model_type, window, float(factor or 1))):
         guesses.append(Guess(*known))
     return guesses
