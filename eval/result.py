@@ -187,7 +187,7 @@ class Evaluation:
     scheme: str
     knobs: dict[str, Any]
     scheme_fingerprint: str
-    original_length: int
+    original_length: int | None
     trained_length: int
     target_length: int
     corpus: str

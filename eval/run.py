@@ -71,7 +71,7 @@ def evaluate_one(
         scheme=scheme.scheme.name,
         knobs=scheme.scheme.knobs,
         scheme_fingerprint=scheme.fingerprint,
-        original_length=base.original_length,
+        original_length=base.stated_length,
         trained_length=base.trained_length,
         target_length=scheme.target_length,
         corpus=corpus,

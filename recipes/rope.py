@@ -1,12 +1,12 @@
 """The verbs `rope list` and `rope show`: the schemes, and what one of them computes."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ropewalk.recipes.cli import main
+from ropewalk.recipes.language.check import read_config
 from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.options import Json, on_demand, place, png_file, read_knobs
 from ropewalk.recipes.show.console import tell
@@ -95,7 +95,7 @@ def _read_model(model: Path, stated: dict[str, Any]) -> Base:
             f"--model: must be a model folder with a config.json, got {model}; correct "
             f"the path{fetching(model)}"
         )
-    return read_base(json.loads(config.read_text()), original_length=original_length)[FULL]
+    return read_base(read_config(config), original_length=original_length)[FULL]
 
 
 if __name__ == "__main__":

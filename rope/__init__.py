@@ -1,12 +1,16 @@
 """rope: where does a token stand? Schemes as pure functions, and the one place where q and k are turned.
 
     scheme.py        what a model brings, `Base`; what a scheme is, `Scheme`, `Frequencies`; `make_scheme`
+    knobs.py         which numbers a knob or a config may hold, and how a wrong one is said
     relative.py      schemes that change relative positions: bands of keys
     schemes/         one file a scheme, found by being there
     families.py      the models we handle, and what their configs leave unsaid
     keys.py          keys of a config that change attention: read, harmless or refused
     factors.py       files of LongRoPE factors, our own and published ones
     hf.py            Hugging Face's configs: `read_base` in, `config_fields` out
+    fields.py        their values, of their types and within bounds
+    layouts.py       their rope parameters, in whichever layouts
+    original.py      the window that was pretrained: stated, or a guess that nothing new is computed from
     analysis.py      what a scheme does to a model's frequencies, in numbers; `at_stretch`
     record.py        what a model was given, and its fingerprint
     search/          factors found by measuring: spaces, ledger, the published search and ours

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .knobs import LARGEST
 from .relative import AttentionScheme
 from .scheme import Array, Base, Frequencies, RopeError, Scheme, inverse_frequencies
 
@@ -31,8 +32,6 @@ BLOCK = 1024
 "distances that share one row of a product of sums of angles"
 PROBED = 256
 "positions before the end of a length at which angles are compared"
-WIDEST = 1e40
-"largest value of a knob that is tried"
 HIGHEST_BASE = 1e12
 "where the search for a base stops: a few pairs alone turn negative at any base"
 
@@ -67,6 +66,7 @@ def analyse(frequencies: Frequencies, base: Base, *, target_length: int, reach: 
     `reach` is largest distance / largest relative position in use, above 1 for attention schemes. LongRoPE's
     first tokens are left out: they are few, and their frequencies are another scheme's.
     """
+    base.require_stated()
     unscaled, scaled = base.unscaled(), frequencies.inv_freq
     factor, furthest = target_length / base.original_length, target_length / reach
     divisor = unscaled / scaled
@@ -219,8 +219,8 @@ def at_stretch(scheme: Scheme, base: Base, *, target_length: int, stretch: float
 
     # Every such knob is a number from 1 upwards, with the stretch growing in it.
     low, high = math.nextafter(1, 2), 2.0
-    while reached(high) < stretch and high < WIDEST:
-        low, high = high, high * high
+    while reached(high) < stretch and high < LARGEST:
+        low, high = high, min(high * high, LARGEST)
     # Twelve digits keep the stretch to 1e-11 and turn 7.999999999999998 back into 8.
     value = float(f"{_bisect(reached, stretch, low, high):.12g}")
     if abs(reached(value) / stretch - 1) > 1e-9:

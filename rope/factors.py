@@ -17,11 +17,11 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from .scheme import Positive, RopeError, Tokens, checked
+from .knobs import LARGEST, LONGEST, Positive, RopeError, Tokens, checked
 
 FORMAT = 1
-Count = Annotated[int, Field(ge=0)]
-Divisor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=LONGEST)]
+Divisor = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 Divisors = Annotated[tuple[Divisor, ...], Field(strict=False, min_length=1)]
 
 

@@ -15,8 +15,22 @@ ONLY_LONGROPE = ("phi3",)
 FULL, SLIDING = "full_attention", "sliding_attention"
 DEFAULT_THETA = {("llama", FULL): 1e4, ("gemma3_text", FULL): 1e6, ("gemma3_text", SLIDING): 1e4}
 "theta that is meant where none is stated: Llama's configs from before the key, and those of Gemma 3"
+BY_LAYER_TYPE = ("gemma3_text",)
+"model types whose config class keeps rope parameters by layer type, and only so"
+DECLARE_LAYER_TYPES = ("qwen2", "qwen3")
+"model types whose config class always has layer types, so that it finds rope parameters under them too"
+OLDER_TYPES = {("phi3", "su"): "longrope", ("phi3", "yarn"): "longrope"}
+"kinds of scaling that a config class calls by another name"
+DEFAULT_ORIGINAL = {"phi3": 4096}
+"original length that a config class gives a scaled model without one"
+PRETRAINED = {
+    ("gemma3_text", 131072, 8.0): (32768, "what Gemma 3 was pretrained at, 2503.19786, section 5.3"),
+}
+"original lengths that were published, by model type, window and factor of configs that leave them out"
+SWITCHED = ("qwen2", "qwen3")
+"model types that slide only where `use_sliding_window` is on"
 DEFAULT_WINDOW = {"mistral": 4096, "gemma3_text": 4096}
-"sliding window that transformers gives a config without one, unless `use_sliding_window` decides"
+"sliding window that transformers gives a config without one"
 
 _REASONS = {
     "soft-caps its attention scores, which our attention does not": ("gemma2",),
@@ -45,13 +59,17 @@ def check_supported(fields: Mapping[str, Any]) -> None:
 def windows(fields: Mapping[str, Any], trained_length: int) -> dict[str, int | None]:
     """Return the sliding window of each layer type, tokens; None attends to the whole sequence."""
     model_type = str(fields["model_type"])
-    slides = fields.get("use_sliding_window", True)
+    slides = model_type not in SWITCHED or fields.get("use_sliding_window")
     window = fields.get("sliding_window", DEFAULT_WINDOW.get(model_type)) if slides else None
-    types = set(fields.get("layer_types") or ())
-    if model_type == "gemma3_text":
-        return {FULL: None, SLIDING: window}
-    narrow = window is not None and window < trained_length
-    if narrow or SLIDING in types:
+    kinds = (FULL, SLIDING) if model_type in BY_LAYER_TYPE else (FULL,)
+    if others := sorted(set(fields.get("layer_types") or ()).difference(kinds)):
+        raise RopeError(
+            f"config.layer_types: must be {' or '.join(kinds)} for every layer of {model_type}, got "
+            f"{', '.join(others)}, which no scheme extends; use a model without such layers"
+        )
+    if model_type in BY_LAYER_TYPE:
+        return {FULL: None, SLIDING: whole({"sliding_window": window}, "sliding_window")}
+    if window is not None and window < trained_length:
         raise RopeError(
             f"config.sliding_window: every layer of {model_type} must attend to the whole window of "
             f"{trained_length} tokens, got {window}, which no scheme extends; set sliding_window to null if "

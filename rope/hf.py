@@ -8,15 +8,31 @@ or say nothing, and write both. A scheme without a `rope_type` of its own goes i
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from .families import DEFAULT_THETA, FULL, ONLY_LONGROPE, SLIDING, check_supported, heads, whole, windows
+from .analysis import frequency_error, scale_error
+from .families import FULL, ONLY_LONGROPE, SLIDING, check_supported, heads, whole, windows
+from .fields import wrong_fields
 from .keys import DUAL_CHUNK, LENGTHS, check_keys, in_chunks
-from .scheme import SCHEMES, Base, Frequencies, NotExpressible, RopeError, Scheme, checked, make_scheme
+from .knobs import checked, shown
+from .layouts import stated_parameters
+from .original import ORIGINAL, original_length_of
+from .scheme import (
+    SCHEMES,
+    Base,
+    Frequencies,
+    NotExpressible,
+    RopeError,
+    Scheme,
+    check_window,
+    make_scheme,
+)
 
-_COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
-_ORIGINAL = "original_max_position_embeddings"
+_COMMON = {"rope_type", "rope_theta", "partial_rotary_factor", ORIGINAL}
+ALIKE = 1e-9
+"largest relative difference of what two layouts of one file compute"
 ROPE_TYPE = "longrope"
 "the type that holds any frequencies which are the same for every head and position"
 
@@ -27,31 +43,44 @@ def read_base(
     """Return the `Base` of each layer type of a config object or of its dict, refusing to guess.
 
     `original_length` and `trained_length` (tokens) override what the config says. Raises RopeError for a
-    model we do not support, for a missing theta and for layouts that contradict each other.
+    model we do not support, for a missing theta, for layouts that contradict each other, and for a scheme
+    that could not be computed. Where a scaled model's original length is nowhere stated, the base has
+    `guesses`, from which no scheme computes.
     """
-    fields = dict(config) if isinstance(config, Mapping) else config.to_dict()
+    for name, tokens in (("original_length", original_length), ("trained_length", trained_length)):
+        if tokens is not None:
+            check_window(name, tokens)
+    fields = _fields(config)
     check_supported(fields)
     check_keys(fields)
-    query_heads, kv_heads, head_dim = heads(fields)
+    counts = heads(fields)
     trained = whole(fields, "max_position_embeddings") if trained_length is None else trained_length
-    bases = {}
     types = windows(fields, trained)
+    bases = {}
     for layer_type, window in types.items():
-        parameters = in_chunks(fields, layer_type, _parameters(fields, layer_type, types))
-        share = parameters.get("partial_rotary_factor")
-        original = _original_length(fields, parameters, original_length)
-        bases[layer_type] = Base(
-            head_dim=head_dim,
-            rotary_dim=head_dim if share is None else int(head_dim * share),
-            theta=float(parameters["rope_theta"]),
-            original_length=original,
-            trained_length=trained,
-            query_heads=query_heads,
-            kv_heads=kv_heads,
-            window=window,
-            current=_current(parameters, original, trained),
+        merged, *alone = (
+            in_chunks(fields, layer_type, s) for s in stated_parameters(fields, layer_type, types)
         )
+        read = partial(_read, fields, heads=counts, window=window, lengths=(original_length, trained))
+        bases[layer_type] = base = read(merged)
+        for other in alone:
+            if not _same(base, read(other)):
+                lost = ", ".join(key for key, value in merged.items() if other.get(key) != value)
+                raise RopeError(
+                    "config.rope_scaling: must say all that rope_parameters says, it is read alone, got no "
+                    f"{lost}; write that there too, or delete one of the two"
+                )
     return bases
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    """Return the fields of a config object or dict, each of its type and within bounds."""
+    if not isinstance(config, Mapping) and not hasattr(config, "to_dict"):
+        raise RopeError(f"config: must be an object, got {shown(config)}; read it from a model's config.json")
+    fields = dict(config) if isinstance(config, Mapping) else config.to_dict()
+    if wrong := list(wrong_fields(fields)):
+        raise RopeError("\n".join(wrong))
+    return fields
 
 
 def rope_parameters(
@@ -62,6 +91,8 @@ def rope_parameters(
     Raises NotExpressible where Hugging Face has no words for the scheme, or this model type's config has not.
     """
     base = bases[FULL]
+    if scheme != base.current or target_length != base.trained_length:
+        base.require_stated()
     full = scheme.to_hf(base, target_length=target_length)
     if model_type in ONLY_LONGROPE and full["rope_type"] not in ("default", "longrope"):
         if scheme.depends_on_length:
@@ -71,6 +102,8 @@ def rope_parameters(
             )
         frequencies = scheme.frequencies(base, target_length=target_length)
         full = static_container(base, frequencies, target_length=target_length)
+    if base.guesses:
+        full.pop(ORIGINAL, None)  # what nobody stated is not written
     others = {
         name: b.current.to_hf(b, target_length=b.trained_length) for name, b in bases.items() if name != FULL
     }
@@ -92,14 +125,14 @@ def config_fields(
     scaling = {key: value for key, value in full.items() if key not in elsewhere}
     kind = scaling["rope_type"]
     # Readers let a top-level original length win over the scheme's own; Phi-3's config cannot do without.
-    kept = {key: value for key, value in config.items() if key not in (_ORIGINAL, DUAL_CHUNK)}
+    kept = {key: value for key, value in config.items() if key not in (ORIGINAL, DUAL_CHUNK)}
     if model_type in ONLY_LONGROPE:
-        kept[_ORIGINAL] = base.original_length
+        kept[ORIGINAL] = base.original_length
     kept["rope_parameters"] = parameters
     kept["rope_theta"] = full["rope_theta"]
-    kept["rope_scaling"] = None if kind == "default" else _older(scaling, model_type, base)
-    kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
-    kept |= {key: kept["max_position_embeddings"] for key in LENGTHS if config.get(key) is not None}
+    window = kept["max_position_embeddings"] = scheme.hf_window(base, target_length=target_length)
+    kept |= {key: window for key in LENGTHS if config.get(key) is not None}
+    kept["rope_scaling"] = None if kind == "default" else _older(scaling, model_type, base, window)
     if model_type == "mistral":
         # Transformers 4.57 multiplies by it where a scheme needs the head size, and has no default for it.
         kept["head_dim"] = base.head_dim
@@ -110,89 +143,61 @@ def config_fields(
     return kept
 
 
-def _older(scaling: Mapping[str, Any], model_type: str, base: Base) -> dict[str, Any]:
+def _older(scaling: Mapping[str, Any], model_type: str, base: Base, window: int) -> dict[str, Any]:
     """Return the scaling as transformers 4 wants it.
 
-    Its Phi-3 refuses all but three keys. They lose the attention scale, which only LongRoPE's own formula
-    gives back; where it does not, all keys stay, and that reader stops instead of computing something else.
+    Its Phi-3 refuses all but three keys. They lose the attention scale, which only LongRoPE's own formula of
+    both windows gives back; where it does not, all keys stay, and that reader stops instead of computing
+    something else.
     """
-    kind, factor = scaling["rope_type"], scaling.get("factor", 1.0)
+    kind = scaling["rope_type"]
     lists = {key: scaling[key] for key in ("short_factor", "long_factor") if key in scaling}
-    formula = longrope_scale(factor, base.original_length)
+    formula = longrope_scale(window / base.original_length, base.original_length)
     if model_type in ONLY_LONGROPE and lists and math.isclose(scaling["attention_factor"], formula):
         return {"type": kind, **lists}
     return {**scaling, "type": kind}
 
 
-def _parameters(fields: Mapping[str, Any], layer_type: str, types: Collection[str]) -> dict[str, Any]:
-    """Return one flat set of rope parameters for a layer type, from whichever layouts the config has."""
-    new = _flat(fields.get("rope_parameters"), layer_type, types)
-    old = _flat(fields.get("rope_scaling"), layer_type, types)
-    top = {key: fields[key] for key in ("rope_theta", "partial_rotary_factor") if fields.get(key) is not None}
-    if layer_type == SLIDING:
-        # The old layout scales the layers that see everything only, and keeps the others' theta apart.
-        local = fields.get("rope_local_base_freq")
-        old = old if SLIDING in (fields.get("rope_scaling") or {}) else {}
-        top = {} if local is None else {"rope_theta": local}
-    merged: dict[str, Any] = {}
-    # Transformers 5 objects show `rope_parameters` under both names, so equal values are no contradiction.
-    for where, part in (("rope_parameters", new), ("rope_scaling", old), ("top level", top)):
-        for key, value in part.items():
-            if merged.setdefault(key, value) != value:
-                raise RopeError(
-                    f"config.{key}: must be the same in every layout, got {merged[key]} and, from {where}, "
-                    f"{value}; delete the wrong one"
-                )
-    merged.setdefault("rope_type", "default")
-    if merged.get("rope_theta") is None:
-        merged["rope_theta"] = _default_theta(fields, layer_type)
-    return merged
-
-
-def _flat(parameters: Mapping[str, Any] | None, layer_type: str, types: Collection[str]) -> dict[str, Any]:
-    """Return one layer type's parameters without empty values, the old key `type` renamed."""
-    flat = dict(parameters or {})
-    if FULL in flat:
-        if SLIDING not in types and flat.get(SLIDING):
-            raise RopeError(
-                f"config.rope_parameters: must be the same for every layer, got also {SLIDING}, which no "
-                "layer of this model is; use a model with one kind of layer"
-            )
-        flat = dict(flat.get(layer_type) or {})
-    old = flat.pop("type", None)
-    if old is not None and flat.setdefault("rope_type", old) != old:
-        raise RopeError(
-            f"config.rope_type: must agree with its old name `type`, got {flat['rope_type']!r} and {old!r}; "
-            "delete the wrong one"
-        )
-    return {key: value for key, value in flat.items() if value is not None}
-
-
-def _default_theta(fields: Mapping[str, Any], layer_type: str) -> float:
-    """Return the theta that configs without one are known to mean, or refuse."""
-    model_type = fields["model_type"]
-    if fields.get("rope_parameters") is None and (model_type, layer_type) in DEFAULT_THETA:
-        return DEFAULT_THETA[model_type, layer_type]
-    raise RopeError(
-        f"config.rope_theta: must be stated for {model_type}, got none; add the base it was trained with "
-        "(a config saved after `rope_scaling` was set has often lost it)"
+def _read(
+    fields: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    heads: tuple[int, int, int],
+    window: int | None,
+    lengths: tuple[int | None, int],
+) -> Base:
+    """Return the base that one set of rope parameters means, and refuse one that fails when it is used."""
+    (query_heads, kv_heads, head_dim), (stated, trained) = heads, lengths
+    original, guesses = original_length_of(fields, parameters, stated)
+    share = parameters.get("partial_rotary_factor")
+    base = Base(
+        head_dim=head_dim,
+        rotary_dim=head_dim if share is None else int(head_dim * share),
+        theta=float(parameters["rope_theta"]),
+        original_length=original,
+        trained_length=trained,
+        query_heads=query_heads,
+        kv_heads=kv_heads,
+        window=window,
+        current=_current(parameters, original, trained),
+        guesses=guesses,
     )
+    for length in (original, trained):
+        base.current.frequencies(base, target_length=trained, length=length)
+    return base
 
 
-def _original_length(fields: Mapping[str, Any], parameters: Mapping[str, Any], override: int | None) -> int:
-    """Return the window of the unscaled frequencies: the override, the scheme's own, or the model's."""
-    scaled = parameters["rope_type"] != "default"
-    stated = {value for value in (fields.get(_ORIGINAL), parameters.get(_ORIGINAL), override) if value}
-    if len(stated) > 1 and scaled:
-        raise RopeError(
-            f"config.{_ORIGINAL}: must be one length for the {parameters['rope_type']} scheme of this model, "
-            f"got {' and '.join(map(str, sorted(stated)))}; give the one it was scaled from"
-        )
-    if override is not None:
-        return override
-    # Phi-3's config class always states one, 4096 by default, which an unscaled model does not use.
-    idle = fields["model_type"] in ONLY_LONGROPE and not scaled
-    return stated.pop() if stated and not idle else whole(fields, "max_position_embeddings")
+def _same(one: Base, other: Base) -> bool:
+    """Say whether two bases turn alike, at the ends of their windows and beyond them."""
+    ends = {one.original_length, other.original_length, one.trained_length}
+    lengths = ends | {end + 1 for end in ends}
+    found = [
+        [base.current.frequencies(base, target_length=base.trained_length, length=n) for n in lengths]
+        for base in (one, other)
+    ]
+    return all(
+        frequency_error(*pair) <= ALIKE and scale_error(*pair) <= ALIKE for pair in zip(*found, strict=True)
+    )
 
 
 def _current(parameters: Mapping[str, Any], original: int, trained: int) -> Scheme:

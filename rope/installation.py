@@ -172,7 +172,9 @@ def _bases(config: Any, before: Installed | None, **lengths: int | None) -> Mapp
                     f"transformers turns whole, got {base.rotary_dim} of {base.head_dim} channels; remove it"
                 )
         return bases
-    given = {name: value for name, value in lengths.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in lengths.items() if value is not None}
+    if "original_length" in given:
+        given["guesses"] = ()
     return {name: dataclasses.replace(base, **given) for name, base in before.bases.items()}
 
 

@@ -10,42 +10,42 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 import numpy as np
 import pydantic.dataclasses
 from numpy.typing import NDArray
-from pydantic import ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic import Field as Bound
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic import ConfigDict, ValidationError
+
+from .knobs import LARGEST, LONGEST, MOST_CHANNELS, MOST_HEADS, checked, first_causes, shown, with_cure
+from .knobs import Factor as Factor
+from .knobs import Positive as Positive
+from .knobs import RopeError as RopeError
+from .knobs import Theta as Theta
+from .knobs import Tokens as Tokens
 
 SCHEMES: dict[str, type[Scheme]] = {}
 S = TypeVar("S", bound="Scheme")
 Array = NDArray[np.float64]
 
 
-class RopeError(ValueError):
-    """A setting, config or model that cannot be used, with what must hold and how to get there."""
-
-
 class NotExpressible(RopeError):  # noqa: N818
     """Hugging Face's `rope_parameters` have no words for this scheme."""
 
 
-def _as_given(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """Keep 8 as 8: knobs are hashed as they are written, and 8.0 would be another fingerprint."""
-    check(value)
-    return value
+class Guess(NamedTuple):
+    """One of the lengths that a config may mean."""
+
+    length: int
+    why: str
 
 
-AsGiven = WrapValidator(_as_given)
-Positive = Annotated[float, Bound(gt=0, allow_inf_nan=False), AsGiven]
-Factor = Annotated[float, Bound(ge=1, allow_inf_nan=False), AsGiven]
-Theta = Annotated[float, Bound(gt=1, allow_inf_nan=False), AsGiven]
-Tokens = Annotated[int, Bound(ge=1)]
+def listed(guesses: Iterable[Guess]) -> str:
+    """Say which lengths it may be, and why."""
+    return " or ".join(f"{length} ({why})" for length, why in guesses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,9 @@ class Base:
     "tokens that a layer of this type sees, its own included; None: all"
     current: Scheme
     "the scheme the model carries, its factor written out"
+    guesses: tuple[Guess, ...] = ()
+    """what original_length may be where nobody states it, first the one that readers compute from, which then
+    stands there; empty: it is stated"""
 
     def __post_init__(self) -> None:
         """Refuse values no scheme could compute from."""
@@ -76,20 +79,38 @@ class Base:
                 f"base.rotary_dim: must be even, at least 2 and at most head_dim {self.head_dim}, "
                 f"got {self.rotary_dim}; check head_dim and partial_rotary_factor of the config"
             )
-        if not 1 < self.theta < float("inf"):
+        if not 1 < self.theta <= LARGEST:
             raise RopeError(
-                f"base.theta: must be a finite number above 1, got {self.theta}; "
+                f"base.theta: must be a number above 1, at most {LARGEST:g}, got {self.theta}; "
                 "write the RoPE base the model was trained with, often 10000 or 500000"
             )
         for name in ("original_length", "trained_length"):
-            if (got := getattr(self, name)) < 1:
-                raise RopeError(
-                    f"base.{name}: must be at least 1 token, got {got}; write the window in tokens"
-                )
+            check_window(name, getattr(self, name))
         if self.kv_heads < 1 or self.query_heads % self.kv_heads:
             raise RopeError(
                 f"base.kv_heads: must divide the {self.query_heads} query heads, got {self.kv_heads}; "
                 "check num_attention_heads and num_key_value_heads of the config"
+            )
+        limits = {"head_dim": MOST_CHANNELS, "kv_heads": MOST_HEADS, "query_heads": MOST_HEADS}
+        for name, most in limits.items():
+            if (got := getattr(self, name)) > most:
+                raise RopeError(
+                    f"base.{name}: must be at most {most}, got {got}; check head_dim, hidden_size and the "
+                    "heads of the config"
+                )
+
+    @property
+    def stated_length(self) -> int | None:
+        """Return original_length where somebody states it."""
+        return None if self.guesses else self.original_length
+
+    def require_stated(self) -> None:
+        """Refuse to compute new frequencies from a guess."""
+        if self.guesses:
+            raise RopeError(
+                "config.original_max_position_embeddings: must be stated, since new frequencies are computed "
+                f"from it and this model is scaled already ({self.current.name}), got none of its own, which "
+                f"may mean {listed(self.guesses)}; state original_length (a recipe's key, --original-length)"
             )
 
     def unscaled(self) -> Array:
@@ -97,8 +118,19 @@ class Base:
         return inverse_frequencies(self.theta, self.rotary_dim)
 
 
+def check_window(name: str, tokens: object) -> None:
+    """Refuse what is no window, in tokens."""
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 2 <= tokens <= LONGEST:
+        raise RopeError(
+            f"base.{name}: must be a whole number of at least 2 and at most {LONGEST} tokens, got "
+            f"{shown(tokens)}; write the window in tokens"
+        )
+
+
 def inverse_frequencies(theta: float, rotary_dim: int) -> Array:
     """Return theta^(-2i/d) for i in [0, d/2), float64."""
+    if rotary_dim > MOST_CHANNELS:
+        raise RopeError(f"rotary_dim: must be at most {MOST_CHANNELS}, got {rotary_dim}; check head_dim")
     # One scalar power at a time: a vectorised one's last bit, and so the fingerprint, depends on the machine.
     return np.array([float(theta) ** (-2 * i / rotary_dim) for i in range(rotary_dim // 2)])
 
@@ -227,6 +259,30 @@ def target_factor(name: str, base: Base, target_length: int) -> float:
     return target_length / base.original_length
 
 
+def _guarded(frequencies: Callable[..., Frequencies]) -> Callable[..., Frequencies]:
+    """Refuse, whoever asks, what a scheme would compute from a guess or from a length without bound."""
+
+    @wraps(frequencies)
+    def guarded(self: Scheme, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
+        for name, tokens in (("target_length", target_length), ("length", length)):
+            if tokens is not None and not 0 <= tokens <= LONGEST:
+                raise RopeError(
+                    f"rope.{self.name}: {name} must be at most {LONGEST} tokens, got {tokens}; "
+                    "write a window in tokens"
+                )
+        if self != base.current or target_length != base.trained_length:
+            base.require_stated()
+        found = frequencies(self, base, target_length=target_length, length=length)
+        if not (np.isfinite(found.inv_freq) & (found.inv_freq > 0)).all():
+            raise RopeError(
+                f"rope.{self.name}: must give finite frequencies above 0, got {found.inv_freq.min():g} to "
+                f"{found.inv_freq.max():g}; check theta and the knobs"
+            )
+        return found
+
+    return guarded
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def scheme(name: str) -> Callable[[type[S]], type[S]]:
     """Register the decorated class under `name`, a frozen dataclass that checks its knobs by their types."""
@@ -240,6 +296,7 @@ def scheme(name: str) -> Callable[[type[S]], type[S]]:
         config = ConfigDict(strict=True, extra="forbid")
         made: Any = pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=config)
         made.name = name
+        made.frequencies = _guarded(made.frequencies)
         SCHEMES[name] = made
         return made
 
@@ -256,7 +313,7 @@ def validate_scheme(name: str, knobs: Mapping[str, Any]) -> Scheme:
     try:
         return cls(**knobs)
     except ValidationError as error:
-        problems = [_with_cure(problem, cls) for problem in _first_causes(error)]
+        problems = [with_cure(problem, cls) for problem in first_causes(error)]
         raise ValidationError.from_exception_data(name, problems) from None
 
 
@@ -279,51 +336,3 @@ def _scheme_with(name: str, knobs: Iterable[str]) -> type[Scheme]:
         has = f"{name} has {', '.join(known)}" if known else f"{name} has no knobs"
         raise RopeError(f"rope.{name}: must be given only knobs it has, got {', '.join(unknown)}; {has}")
     return SCHEMES[name]
-
-
-@contextmanager
-def checked(cls: type, *, where: str = "") -> Iterator[None]:
-    """Raise what pydantic finds wrong with the fields of a class as one RopeError, a line a problem."""
-    try:
-        yield
-    except ValidationError as error:
-        raise RopeError("\n".join(_said(where, problem, cls) for problem in _first_causes(error))) from error
-
-
-def _said(where: str, problem: ErrorDetails, cls: type) -> str:
-    """Say where, what must hold, the value and the cure."""
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, RopeError):
-        return str(cause)
-    knob, *place = problem["loc"]
-    at = "".join(f"[{part}]" for part in place if isinstance(part, int))
-    must, cure = _must_and_cure(problem, cls)
-    return f"{where}{knob}{at}: {must}, got {problem['input']!r}; {cure}"
-
-
-def _first_causes(error: ValidationError) -> list[ErrorDetails]:
-    """Leave out that a list is too short where only its wrong items make it so."""
-    return [one for one in error.errors() if one["type"] != "too_short" or not one["input"]]
-
-
-def _with_cure(problem: ErrorDetails, cls: type) -> InitErrorDetails:
-    """Take over one of pydantic's problems with its cure; a number in quotes gets the recipe's own."""
-    kind: Any = problem["type"]
-    in_quotes = kind in ("int_type", "float_type") and isinstance(problem["input"], str)
-    if not in_quotes and kind != "value_error":
-        must, cure = _must_and_cure(problem, cls)
-        kind = PydanticCustomError("knob", "{must}", {"must": must, "cure": cure})
-    place = tuple(part for at, part in enumerate(problem["loc"]) if at == 0 or isinstance(part, int))
-    return InitErrorDetails(type=kind, loc=place, input=problem["input"], ctx=problem.get("ctx", {}))
-
-
-def _must_and_cure(problem: ErrorDetails, cls: type) -> tuple[str, str]:
-    """Say what must hold in words of ours; a field's `description` is its cure, else what is usual."""
-    knob = str(problem["loc"][0])
-    must = problem["msg"].partition("should ")[2].replace("a valid ", "a ").replace("a tuple", "a list")
-    usual = {field.name: field.default for field in fields(cls)}[knob]
-    cure = "leave it out to derive it" if usual is None else f"usually {str(usual).lower()}"
-    if usual is MISSING:
-        cure = "list the numbers"
-    stated = getattr(cls, "__pydantic_fields__", {}).get(knob)
-    return f"must {must}".replace("a integer", "an integer"), getattr(stated, "description", None) or cure

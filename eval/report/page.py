@@ -123,7 +123,7 @@ def models_table(report: Report) -> str:
             m["name"],
             f"{m['parameters']:,}",
             f"{m['scheme']} ({knobs})" if knobs else m["scheme"],
-            f"{m['original_length']} / {m['trained_length']} / {m['target_length']}",
+            f"{m['original_length'] or 'not stated'} / {m['trained_length']} / {m['target_length']}",
             f"{m['seconds']:.0f} s",
         ]
         short = [f"<td><code>{escape(m[k][:12])}</code></td>" for k in ("fingerprint", "scheme_fingerprint")]

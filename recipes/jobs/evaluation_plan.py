@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from ...rope import RopeError, Scheme, make_scheme
 from ...train.settings import ModelSection
-from ..language.check import ModelFacts, model_facts, sequence_problems
+from ..language.check import ModelFacts, model_facts, scheme_problems, sequence_problems
 from ..language.errors import RecipeError
 from ..options import on_demand, read_knobs
 from ..show.plan import frequency_rows
@@ -41,6 +41,8 @@ class EvaluationPlan(MeasuringPlan):
             return
         length = self.stage.target_length
         yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world)
+        if self.scheme is not None:
+            yield from scheme_problems(self.scheme, facts, length)
         yield from self._tokenizer_problems()
 
     def _tokenizer_problems(self) -> Iterator[str]:

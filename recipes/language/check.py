@@ -9,7 +9,7 @@ from typing import Any
 from ...rope import AttentionScheme
 from ...rope.folder import fetching
 from ...rope.hf import read_base
-from ...rope.scheme import Base, RopeError
+from ...rope.scheme import Base, RopeError, Scheme
 from ...train.errors import shown
 from ...train.layout import divisors, legal_degrees
 from ...train.settings import ModelSection
@@ -84,16 +84,24 @@ def model_config(model: ModelSection) -> dict[str, Any]:
         return model.stated
     file = Path(model.path) / "config.json"
     if file.is_file():
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RecipeError(f"{file}: must be JSON, got {error}; restore the model's config") from error
+        return read_config(file)
     if model.config is None:
         raise RecipeError(
             f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
             f"correct the path{fetching(model.path)} (a plan without weights needs the facts in model.config)"
         )
     return model.stated
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Read a model's config.json."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{file}: must be JSON, got {error}; restore the model's config") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{file}: must hold an object, got {shown(values)}; restore the model's config")
+    return values
 
 
 def _stage_problems(recipe: Recipe, world: int, previous: Recipe | None) -> Iterator[str]:
@@ -114,7 +122,7 @@ def _stage_problems(recipe: Recipe, world: int, previous: Recipe | None) -> Iter
             ("eval", recipe.eval.sequence, recipe.target_length),
         ):
             yield from sequence_problems(f"{key}.sequence", sequence, length, facts, world)
-        yield from _scheme_problems(recipe, facts)
+        yield from scheme_problems(recipe.rope.scheme, facts, recipe.target_length)
 
 
 def _stated_problems(model: ModelSection) -> Iterator[str]:
@@ -217,10 +225,10 @@ def sequence_problems(key: str, sequence: int, length: int, facts: ModelFacts, w
             )
 
 
-def _scheme_problems(recipe: Recipe, facts: ModelFacts) -> Iterator[str]:
+def scheme_problems(scheme: Scheme, facts: ModelFacts, target_length: int) -> Iterator[str]:
     """Compute the frequencies once, so that knobs which only fail with the model's numbers fail here."""
     for layer_type, base in facts.bases.items():
         try:
-            recipe.rope.scheme.frequencies(base, target_length=recipe.target_length)
+            scheme.frequencies(base, target_length=target_length)
         except RopeError as error:
             yield f"rope ({layer_type}): {error}"

@@ -12,6 +12,7 @@ from ...data.registry import PluginSection
 from ...data.spec import DataSpec
 from ...eval.task import TASKS, Task
 from ...rope.engines import ENGINES
+from ...rope.knobs import LONGEST
 from ...rope.scheme import RopeError, Scheme, validate_scheme
 from ...train.errors import shown
 from ...train.settings import Folder, ModelSection, Positive, Section, Stage, TrainSection
@@ -22,6 +23,7 @@ LAYOUT_AND_MEMORY = (
     "micro_batch", "sequence", "zero_stage", "checkpoint_every", "keep", "deterministic",
     "gradient_checkpointing", "loss_chunk", "kernel", "accept_short_documents",
 )  # fmt: skip
+Window = Annotated[int, Field(gt=0, le=LONGEST)]
 
 
 def _is_engine(name: str) -> str:
@@ -73,11 +75,12 @@ class Recipe(Section):
     """Hold everything one run needs; `stages` are differences, resolved by `stages(recipe)`."""
 
     run_dir: Folder
-    target_length: Positive
+    target_length: Window
     model: ModelSection
-    original_length: Positive | None = None
-    """Window of the unscaled frequencies, tokens; null reads it from the model."""
-    trained_length: Positive | None = None
+    original_length: Window | None = None
+    """Window of the unscaled frequencies, tokens; null reads it from the model, and is an error for one that
+    is scaled and does not say it."""
+    trained_length: Window | None = None
     """Window the weights were last trained at, tokens; null reads it from the model."""
     rope: RopeSection
     data: DataSpec

@@ -83,13 +83,19 @@ def frequency_rows(
             stretched = f"reach {turning.reach(base, target_length=length):.4g}"
         else:
             stretched = f"stretch {frequencies.stretch(base):.4g}"
+        factor = f"factor {length / base.original_length:g}, " if base.stated_length else ""
         window = "" if base.window is None else f", window {base.window:,}"
         yield (
             "frequencies",
-            f"{layer_type}: theta {base.theta:g}, original length {base.original_length:,}{window}, "
-            f"factor {length / base.original_length:g}, {stretched}, "
+            f"{layer_type}: theta {base.theta:g}, original length {original_length(base)}{window}, "
+            f"{factor}{stretched}, "
             f"attention scale {frequencies.attention_scale:.4g}, fingerprint {frequencies.fingerprint[:12]}",
         )
+
+
+def original_length(base: Base) -> str:
+    """Show the original length where it is known."""
+    return "not stated" if base.guesses else f"{base.original_length:,}"
 
 
 def _short(value: object) -> str:

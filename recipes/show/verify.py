@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from ...rope.engines import FolderReport
+from ...rope.scheme import Guess, listed
 from .console import print_table
 
 COLUMNS = {
@@ -58,7 +59,8 @@ def _trained(report: FolderReport) -> dict[str, Any] | None:
         "scheme": trained.scheme.name,
         "knobs": trained.scheme.knobs,
         "theta": base.theta,
-        "original_length": base.original_length,
+        "original_length": base.stated_length,
+        "original_length_may_be": dict(base.guesses),
         "trained_length": trained.target_length,
     }
 
@@ -67,16 +69,22 @@ def _print_trained(report: FolderReport, console: Console) -> None:
     if (trained := _trained(report)) is None:
         console.print("trained with: not known, the config does not say it without contradiction")
         return
+    original = trained["original_length"]
     console.print(
         f"trained with: {trained['scheme']}, theta {trained['theta']:,.10g}, original length "
-        f"{trained['original_length']:,}, up to {trained['trained_length']:,} tokens "
+        f"{f'{original:,}' if original else 'not stated'}, up to {trained['trained_length']:,} tokens "
         f"(says {trained['told_by']})",
         markup=False,
     )
+    if original is None:
+        may_be = listed(Guess(*pair) for pair in trained["original_length_may_be"].items())
+        console.print(f"original length: {may_be}; state it to extend this model", markup=False)
 
 
 def _print_readers(report: FolderReport, console: Console) -> None:
     """Print a row a reader and layer type; the error at the target only where that is not the trained one."""
+    if not report.rows:
+        return
     several = len({row.layer_type for row in report.rows}) > 1
     shorter = report.trained is not None and report.target_length != report.trained.target_length
     columns = {name: column for name, column in COLUMNS.items() if shorter or name != "angle_error_at_target"}

@@ -7,18 +7,21 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..families import FULL
+from ..families import DEFAULT_ORIGINAL, FULL
+from ..fields import wrong_fields
 from ..keys import LENGTHS
+from ..original import guess_original
+from ..scheme import listed
 from .reader import LAYOUTS, ORIGINAL, Config, Question, Reader
 from .serving import READERS, judge
 from .trained import Trained
 
 Change = tuple[tuple[str, ...], Any]
 "where a value goes, and the value"
-SCALED_FROM = ("linear", "yarn", "longrope")
-"types whose factor is the new length over the original (llama3's is not: 8 x 8,192 serves 131,072)"
+SCALED_FROM = ("yarn", "longrope")
+"""types whose factor is the new length over the original (llama3's need not be: 8 x 8,192 serves 131,072; nor
+linear's, whose angles ask for no original length: Gemma 3's 8 takes 32,768 to 131,072)"""
 NEED_ORIGINAL = ("yarn", "longrope", "llama3")
-NUMBERS = ("rope_theta", "max_position_embeddings", ORIGINAL, "factor", "model_max_length")
 DEFAULT_THETA, ITS_WINDOW = 10_000, 4096
 "theta of Llama 1 and 2, whose configs did not state it, and the longest window it was pretrained in"
 
@@ -35,20 +38,11 @@ def config_faults(config: Config, trained: Trained | None) -> Iterator[str]:
 
 
 def type_faults(config: Config, tokenizer: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what is no number or no object where everything else relies on it."""
-    parts: list[tuple[str, Any]] = [("config", config), ("tokenizer_config.json ", tokenizer)]
-    for layout in LAYOUTS:
-        stated = config.get(layout)
-        parts += [(f"config.{layout}", stated)]
-        parts += [(f"config.{layout}.{FULL}", stated.get(FULL))] if isinstance(stated, Mapping) else []
-    for where, values in parts:
-        if values is not None and not isinstance(values, Mapping):
-            yield f"{where}: must be an object or null, got {values!r}; repair it"
-            continue
-        for key in NUMBERS:
-            value = (values or {}).get(key)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                yield f"{where}.{key}: must be a number, got {value!r}; repair it"
+    """Yield what is not of its type, or without bound, where everything else relies on it."""
+    yield from wrong_fields(config)
+    longest = (tokenizer or {}).get("model_max_length")
+    if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float)):
+        yield f"tokenizer_config.json model_max_length: must be a number, got {longest!r}; repair it"
 
 
 def tokenizer_faults(tokenizer: Mapping[str, Any] | None, window: int) -> Iterator[str]:
@@ -78,10 +72,11 @@ def theta_faults(config: Config) -> Iterator[str]:
     nested = [layout.get(FULL) or {} for layout in layouts[1:]]
     if any(layout.get("rope_theta") is not None for layout in [*layouts, *nested]):
         return
-    original = stated.get(ORIGINAL) or config.get("max_position_embeddings") or 0
-    if original > ITS_WINDOW:
+    window = config.get("max_position_embeddings") or 0
+    least = stated.get(ORIGINAL) or config.get(ORIGINAL) or round(window / (stated.get("factor") or 1))
+    if least > ITS_WINDOW:
         yield (
-            f"config.rope_theta: must be stated for a model pretrained on {original} tokens, got none, which "
+            f"config.rope_theta: must be stated for a model pretrained on {least} tokens, got none, which "
             f"readers take as {DEFAULT_THETA}; write the base it was trained with, at the top level and in "
             "rope_parameters"
         )
@@ -101,11 +96,14 @@ def _lengths(config: Config) -> Iterator[str]:
 
 def _original(config: Config, stated: Mapping[str, Any]) -> Iterator[str]:
     """Find an original length that readers fill with the extended one."""
-    kind = stated.get("rope_type")
-    if kind in NEED_ORIGINAL and stated.get(ORIGINAL) is None and config.get(ORIGINAL) is None:
+    kind, model_type = stated.get("rope_type"), str(config.get("model_type"))
+    somewhere = stated.get(ORIGINAL) or config.get(ORIGINAL) or DEFAULT_ORIGINAL.get(model_type)
+    window = config.get("max_position_embeddings")
+    if kind in NEED_ORIGINAL and window and not somewhere:
         yield (
-            f"config.{ORIGINAL}: must be stated for {kind}, got none, for which readers take "
-            f"{config.get('max_position_embeddings')}, the extended one; write the window of pretraining"
+            f"config.{ORIGINAL}: must be stated for {kind}, got none, which readers take as the first of "
+            f"{listed(guess_original(model_type, window, stated.get('factor')))}; write the window of "
+            "pretraining"
         )
 
 

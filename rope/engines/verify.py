@@ -10,6 +10,7 @@ from typing import Any
 
 from ..analysis import angle_error, frequency_error
 from ..families import FULL
+from ..fields import wrong_fields
 from ..folder import fetching
 from ..scheme import RopeError
 from .faults import config_faults, cure, theta_faults, tokenizer_faults, type_faults, written
@@ -113,9 +114,11 @@ def verify_folder(
     tokenizer = _read(folder, "tokenizer_config.json")
     trained, faults = _trained(config, tokenizer, _read(folder, "ropewalk.json"))
     length = (tokenizer or {}).get("model_max_length") if trained else None
+    # A reader would build lists as long as a number says.
+    askable = () if any(wrong_fields(config)) else IN_FOLDERS
     rows = tuple(
         _row(reader, config, Question(layer_type=layer_type, tokenizer_length=length), trained, target_length)
-        for reader in IN_FOLDERS
+        for reader in askable
         if not engines or reader.engine in engines
         for layer_type in (trained.bases if trained else (FULL,))
     )

@@ -8,6 +8,7 @@ LongRoPE2, 2502.20082).
 import math
 from typing import Any
 
+from ..knobs import LARGEST
 from ..scheme import Base, Frequencies, RopeError, Scheme, Theta, inverse_frequencies, scheme, target_factor
 
 
@@ -24,14 +25,15 @@ class Abf(Scheme):
         """Return the new base."""
         if self.theta is not None:
             return float(self.theta)
-        if base.original_length <= 2 * math.pi:
-            raise RopeError(
-                f"rope.abf: original_length must exceed one turn (2 pi tokens), got {base.original_length}; "
-                "state rope.theta"
-            )
         turns = base.original_length / (2 * math.pi)
         target_turns = turns * target_factor(self.name, base, target_length)
-        return base.theta ** (math.log(target_turns) / math.log(turns))
+        power = math.log(target_turns) / math.log(turns) if turns > 1 else math.inf
+        if power * math.log(base.theta) > math.log(LARGEST):
+            raise RopeError(
+                "rope.abf: original_length must be so many turns (of 2 pi tokens) that theta stays below "
+                f"{LARGEST:g}, got {base.original_length}; state rope.theta"
+            )
+        return base.theta**power
 
     def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
         """Return the unscaled frequencies of the new base."""

@@ -32,8 +32,9 @@ class Dynamic(Factored):
         return Frequencies(inv_freq=inverse_frequencies(theta, base.rotary_dim)[None])
 
     def to_hf(self, base: Base, *, target_length: int) -> dict[str, Any]:
-        """Write the factor; the original length goes where `hf_window` says."""
-        return self.written(base, factor=self.factor_for(base, target_length))
+        """Write the factor, and the original length for the next run; readers find it by `hf_window`."""
+        factor = self.factor_for(base, target_length)
+        return self.written(base, factor=factor, original_max_position_embeddings=base.original_length)
 
     def hf_window(self, base: Base, *, target_length: int) -> int:
         """Return the original length: from the extended one transformers would compute no change."""

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NoReturn
 import numpy as np
 from pydantic import Discriminator, Field, Tag
 
+from ..knobs import LARGEST
 from ..scheme import Base, Frequencies, NotExpressible, RopeError, Scheme, Theta, inverse_frequencies, scheme
 
 PUBLISHED = tuple(
@@ -23,7 +24,7 @@ LOWEST, HIGHEST = 1e6, 5e6
 "published bounds of the uniform choices"
 SPREAD = ("ascending", "descending")
 Name = Annotated[Literal["published", "ascending", "descending"], Tag("name")]
-One = Annotated[float, Field(gt=1, allow_inf_nan=False)]
+One = Annotated[float, Field(gt=1, le=LARGEST, allow_inf_nan=False)]
 Thetas = Annotated[tuple[One, ...], Field(strict=False, min_length=1), Tag("list")]
 
 

@@ -137,6 +137,13 @@ BAD_INPUT = [
     (["--draw", "gone/here.png"], "gone/here.png", "exists"),
     (["--model", "gone"], "gone", "config.json"),
     (["--model", "gone", "--theta", "5"], "--theta", "config says"),
+    (["--head-dim", "1000000000000"], "1000000000000", "head_dim"),
+    (["--kv-heads", "1000000000"], "1000000000", "heads"),
+    (["--theta", "nan"], "nan", "often 10000"),
+    (["--theta", "1e300"], "1e+300", "often 10000"),
+    (["--original-length", "1"], "1", "in tokens"),
+    (["--length", "9223372036854775808"], "9223372036854775808", "in tokens"),
+    (["factor=1e300"], "1e+300", "leave it out"),
 ]
 
 
@@ -146,6 +153,13 @@ def test_bad_input(run: Run, options: list[str], value: str, cure: str):
     assert result.exit_code == 2, result.output
     assert value in result.stderr
     assert cure in result.stderr
+
+
+@pytest.mark.parametrize("text", ["{", "[]", b"\xff"])
+def test_a_model_whose_config_is_none(run: Run, tmp_path: Path, text: str | bytes):
+    (tmp_path / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    result = run("rope", "show", "yarn", "--target-length", 9000, "--model", tmp_path)
+    assert (result.exit_code, "restore" in result.stderr) == (2, True), result.output
 
 
 class TestPicture:

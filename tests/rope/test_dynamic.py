@@ -28,7 +28,8 @@ def test_it_is_written_with_the_window_that_transformers_computes_from(make_base
     config |= {"num_key_value_heads": 2}
     written = config_fields(config, {"full_attention": base}, scheme, target_length=32768)
     assert written["max_position_embeddings"] == 8192
-    assert written["rope_parameters"] == {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    stated = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    assert written["rope_parameters"] == stated | {"original_max_position_embeddings": 8192}
     read = read_base(written)["full_attention"]
     assert read.current == make_scheme("dynamic", factor=4.0)
     assert read.original_length == 8192

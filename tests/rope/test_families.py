@@ -4,15 +4,44 @@ import copy
 
 import pytest
 import torch
+from transformers import CONFIG_MAPPING
 from world.slow import example, slow_logits
 
-from ropewalk.rope import SCHEMES, install, make_scheme
+from ropewalk.rope import FULL, SCHEMES, families, install, make_scheme
 
 KINDS = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3"]
 # each scheme on two kinds, each kind with every sixth scheme and more
 PAIRS = [(name, KINDS[(at + by) % 6]) for at, name in enumerate(sorted(SCHEMES)) for by in (0, 4)]
 SHORT = {"max_position_embeddings": 32, "original_max_position_embeddings": 32}
 TARGET = 128
+
+
+@pytest.mark.parametrize("model_type", families.SUPPORTED)
+def test_what_a_config_leaves_unsaid_is_what_its_class_says(model_type):
+    """The tables of families.py against the installed transformers."""
+    made = CONFIG_MAPPING[model_type]()
+    switched = getattr(made, "use_sliding_window", None)
+    assert (switched is False) == (model_type in families.SWITCHED)
+    assert switched in (None, False)
+    assert getattr(made, "sliding_window", None) == families.DEFAULT_WINDOW.get(model_type)
+    original = getattr(made, "original_max_position_embeddings", None)
+    assert original == families.DEFAULT_ORIGINAL.get(model_type)
+    by_layer = set(made.rope_parameters) & {FULL, families.SLIDING}
+    assert bool(by_layer) == (model_type in families.BY_LAYER_TYPE)
+    for layer_type, stated in made.rope_parameters.items() if by_layer else [(FULL, made.rope_parameters)]:
+        known = families.DEFAULT_THETA.get((model_type, layer_type), stated["rope_theta"])
+        assert stated["rope_theta"] == known
+    declares = not by_layer and getattr(made, "layer_types", None) is not None
+    assert declares == (model_type in families.DECLARE_LAYER_TYPES)
+
+
+@pytest.mark.parametrize(("model_type", "older"), families.OLDER_TYPES)
+def test_older_names_are_the_classes(model_type, older):
+    half = [1.0] * (3072 // 32 // 2)
+    stated = {"rope_type": older, "short_factor": half, "long_factor": half, "rope_theta": 1e4}
+    stated |= {"original_max_position_embeddings": 4096, "factor": 1.0}
+    made = CONFIG_MAPPING[model_type].from_dict({"rope_parameters": stated})
+    assert made.rope_parameters["rope_type"] == families.OLDER_TYPES[model_type, older]
 
 
 def tokens(*shape):

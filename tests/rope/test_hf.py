@@ -94,6 +94,11 @@ PUBLISHED = {
         | {"rope_scaling": {"rope_type": "yarn", "factor": 8.0}, "original_max_position_embeddings": 16384},
         {"original_length": 16384},
     ),
+    "qwen 2, window not switched on": (
+        {"model_type": "qwen2", "max_position_embeddings": 32768, "rope_theta": 1e6, **HEADS}
+        | {"sliding_window": 4096},
+        {"window": None},
+    ),
     "half of each head": (LLAMA | {"partial_rotary_factor": 0.5}, {"head_dim": 128, "rotary_dim": 64}),
     "half of each head, transformers 5": (
         {key: value for key, value in LLAMA.items() if key != "rope_theta"}
@@ -145,6 +150,9 @@ TWO_KINDS = {
 }
 GEMMA = without("rope_theta", model_type="gemma3_text", head_dim=256, rope_parameters=TWO_KINDS)
 
+SU = {"type": "su", "short_factor": [1.0] * 64, "long_factor": [4.0] * 64}
+PHI3 = without(model_type="phi3", rope_theta=1e4, max_position_embeddings=131072)
+
 REFUSED = [
     ({"model_type": "gemma2"}, "config.model_type", "gemma2", "soft-caps"),
     ({"model_type": "deepseek_v3"}, "config.model_type", "deepseek_v3", "latent"),
@@ -159,12 +167,68 @@ REFUSED = [
     (without(model_type="mistral", sliding_window=4096), "config.sliding_window", "4096", "null"),
     (without(model_type="mistral"), "config.sliding_window", "4096", "null"),
     (
+        without(model_type="mistral", use_sliding_window=False),
+        "config.sliding_window",
+        "4096",
+        "null",
+    ),
+    (GEMMA | {"sliding_window": None}, "config.sliding_window", "None", "complete"),
+    (without(layer_types=["chunked_attention"]), "config.layer_types", "chunked", "without"),
+    (
         without(model_type="qwen2", use_sliding_window=True, sliding_window=99),
         "config.sliding_window",
         "99",
         "null",
     ),
-    (without(layer_types=["full_attention", "sliding_attention"]), "config.sliding_window", "None", "null"),
+    (
+        without(layer_types=["full_attention", "sliding_attention"]),
+        "config.layer_types",
+        "sliding",
+        "without",
+    ),
+    (GEMMA | {"rope_parameters": V5}, "config.rope_parameters", "rope_type, rope_theta", "under full"),
+    (GEMMA | {"rope_parameters": TWO_KINDS | V5}, "config.rope_parameters", "beside full", "delete"),
+    (GEMMA | {"rope_scaling": TWO_KINDS}, "config.rope_scaling", "full_attention", "move them up"),
+    (
+        without("rope_theta", rope_parameters={"full_attention": V5}),
+        "config.rope_parameters",
+        "full_attention",
+        "move them up",
+    ),
+    (
+        QWEN3 | {"rope_scaling": YARN, "rope_parameters": YARN | {"attention_factor": 1.3}},
+        "config.rope_scaling",
+        "no attention_factor",
+        "there too",
+    ),
+    (without(rope_parameters=[]), "config.rope_parameters", "[]", "repair"),
+    (without(rope_scaling="yarn"), "config.rope_scaling", "'yarn'", "repair"),
+    (without(rope_scaling={"type": "linear", "factor": "4"}), "config.rope_scaling.factor", "'4'", "repair"),
+    (
+        without(rope_scaling={"factor": float("nan")}),
+        "config.rope_scaling.factor",
+        "nan",
+        "repair",
+    ),
+    (without(rope_parameters={"full_attention": 5}), "config.rope_parameters.full_attention", "5", "repair"),
+    (without(hidden_size=2**63), "config.hidden_size", "9223372036854775808", "repair"),
+    (without(hidden_size=2**19), "base.head_dim", "16384", "hidden_size"),
+    (without(head_dim=10**30), "config.head_dim", "1000", "repair"),
+    (without(num_hidden_layers=2**40), "config.num_hidden_layers", "1099511627776", "repair"),
+    (without(max_position_embeddings=10**400), "config.max_position_embeddings", "1000", "repair"),
+    (without(max_position_embeddings=True), "config.max_position_embeddings", "True", "repair"),
+    (without(max_position_embeddings=1), "base.original_length", "1", "in tokens"),
+    (without(rope_theta=10**400), "config.rope_theta", "1000", "repair"),
+    (without(rope_theta="1e4"), "config.rope_theta", "'1e4'", "repair"),
+    (without(head_dim=2, rope_scaling={"type": "dynamic", "factor": 2}), "rope.dynamic", "2", "linear"),
+    (PHI3 | {"rope_scaling": SU | {"long_factor": [2.0] * 3}}, "rope.longrope.factors", "3", "this model"),
+    (
+        without(rope_scaling={"long_factor": [1, None]}),
+        "config.rope_scaling.long_factor[1]",
+        "None",
+        "repair",
+    ),
+    (["a list"], "config", "'a list'", "config.json"),
     ({"model_type": "gemma3"}, "config.model_type", "gemma3", "language model"),
     (GEMMA | {"use_bidirectional_attention": True}, "config.use_bidirectional_attention", "True", "causal"),
     (GEMMA | {"rope_local_base_freq": 5e4}, "config.rope_theta", "10000.0 and, from top level, 5", "delete"),
@@ -230,8 +294,18 @@ REFUSED = [
         "scaled from",
     ),
     (without(partial_rotary_factor=0.0), "base.rotary_dim", "0", "partial_rotary_factor"),
-    (without(rope_theta=-1.0), "base.theta", "-1", "trained with"),
+    (without(rope_theta=1.0), "base.theta", "1.0", "trained with"),
+    (without(rope_theta=-1.0), "config.rope_theta", "-1", "repair"),
 ]
+
+
+@pytest.mark.parametrize("older", ["su", "yarn"])
+def test_older_names_of_phi_3(older):
+    """Transformers maps both to longrope, whose scale is sqrt(1 + ln 32 / ln 4096), and takes 4096."""
+    base = read_base(PHI3 | {"rope_scaling": SU | {"type": older}})["full_attention"]
+    assert (base.current.name, base.original_length, base.guesses) == ("longrope", 4096, ())
+    got = base.current.frequencies(base, target_length=131072)
+    assert got.attention_scale == pytest.approx(1.1902, abs=1e-4)
 
 
 @pytest.mark.parametrize(("config", "key", "value", "cure"), REFUSED)

@@ -13,6 +13,9 @@ BAD_CALLS = [
     ({"scheme": "yarn"}, "rope.install", "'yarn'", "make_scheme"),
     ({"scheme": make_scheme("yarn"), "target_length": 128}, "rope.yarn", "128", "default scheme"),
     ({"original_length": 0}, "base.original_length", "0", "in tokens"),
+    ({"original_length": "4k"}, "base.original_length", "'4k'", "in tokens"),
+    ({"trained_length": 2**63}, "base.trained_length", "9223372036854775808", "in tokens"),
+    ({"target_length": 2**63}, "rope.default", "9223372036854775808", "in tokens"),
 ]
 
 

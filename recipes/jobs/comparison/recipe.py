@@ -33,6 +33,7 @@ def read_comparison(recipe: str, overrides: Sequence[str] = ()) -> Comparison:
             f"{recipe}: stages: must not be set beside compare, got {len(values['stages'])}; remove them"
         )
     base = model_facts(parse(UNSCALED | values, where=recipe)).bases[FULL]
+    base.require_stated()
     raise_all(recipe, [*length_problems(section, base), *knob_problems(section)])
     recipes = {}
     for factor in section.factors:

@@ -56,6 +56,13 @@ BAD_TOGETHER = [
     ),
     ({"original_length": 512}, 1, "rope", "256", ""),
     (
+        {"model": {"config": {"hidden_size": 2**63}}},
+        1,
+        "model: config.hidden_size",
+        "9223372036854775808",
+        "",
+    ),
+    (
         {"stages": [{"target_length": 256}, {"target_length": 128}], "target_length": 128},
         1,
         "stages[1].target_length",

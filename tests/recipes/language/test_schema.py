@@ -49,6 +49,8 @@ BAD_INPUT = [
     ({"target_length": True}, "target_length", "True", "integer"),
     ({"target_length": 256.5}, "target_length", "256.5", "integer"),
     ({"target_length": 0}, "target_length", "0", "greater than 0"),
+    ({"target_length": 2**63}, "target_length", "9223372036854775808", "less than or equal"),
+    ({"original_length": 2**63}, "original_length", "9223372036854775808", "less than or equal"),
     ({"run_dir": None}, "run_dir", "None", "text"),
     ({"model": {"path": None, "config": None}}, "model", "neither", "path"),
     ({"model": {"path": None}}, "model", "none", "tokenizer"),

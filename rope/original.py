@@ -1,0 +1,55 @@
+"""In which window were a model's unscaled frequencies pretrained? What its config says, or may mean.
+
+Linear and dynamic scaling do not ask for it, and for the other types transformers fills in the window the
+config ends with, which is mostly the extended one. New frequencies computed from that are off by the whole
+factor. So a scaled model's original length is what somebody stated, or a guess, and is marked as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .families import DEFAULT_ORIGINAL, ONLY_LONGROPE, PRETRAINED, whole
+from .scheme import Guess, RopeError
+
+ORIGINAL = "original_max_position_embeddings"
+WINDOW = "max_position_embeddings"
+FILLED = ("llama3", "longrope", "yarn")
+"types for which transformers writes max_position_embeddings where no original length stands"
+
+
+def original_length_of(
+    fields: Mapping[str, Any], parameters: Mapping[str, Any], override: int | None
+) -> tuple[int, tuple[Guess, ...]]:
+    """Return the original length, and what else it may be where neither the override nor the config says."""
+    kind, model_type = parameters["rope_type"], fields["model_type"]
+    top, own = fields.get(ORIGINAL), parameters.get(ORIGINAL)
+    if kind == "default" and (override is not None or model_type in ONLY_LONGROPE):
+        # Phi-3's config class always states one, which an unscaled model does not use.
+        return whole(fields, WINDOW) if override is None else override, ()
+    if kind in FILLED and own == fields.get(WINDOW) and parameters.get("factor") != 1:
+        own = None
+    stated = {length for length in (top, own, override) if length is not None}
+    if len(stated) > 1:
+        raise RopeError(
+            f"config.{ORIGINAL}: must be one length for the {kind} scheme of this model, "
+            f"got {' and '.join(map(str, sorted(stated)))}; give the one it was scaled from"
+        )
+    known = next(iter(stated), DEFAULT_ORIGINAL.get(model_type))
+    if known is None and kind == "default":
+        known = whole(fields, WINDOW)
+    if known is not None:
+        return known, ()
+    guesses = tuple(guess_original(model_type, whole(fields, WINDOW), parameters.get("factor")))
+    return guesses[0].length, guesses
+
+
+def guess_original(model_type: str, window: int, factor: float | None) -> list[Guess]:
+    """Return the readings of a scaled config that states no original length, readers' own first."""
+    guesses = [Guess(window, "max_position_embeddings as it stands")]
+    if factor is not None and factor > 1:
+        guesses.append(Guess(round(window / factor), f"{window} divided by the factor {factor:g}"))
+    if known := PRETRAINED.get((model_type, window, float(factor or 1))):
+        guesses.append(Guess(*known))
+    return guesses
