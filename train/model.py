@@ -9,6 +9,7 @@ import torch.distributed as dist
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..rope import install, layer_fingerprint
+from ..rope.engines import weight_problems
 from .errors import TrainError, nearest
 from .mesh import Mesh
 from .settings import ModelSection, Stage
@@ -57,6 +58,8 @@ def check_same_frequencies(model: PreTrainedModel, mesh: Mesh) -> None:
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = None) -> PreTrainedModel:
+    if problems := weight_problems(folder):
+        raise TrainError("\n".join(f"{folder}: {problem}" for problem in problems))
     more = {} if config is None else {"config": config}
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
 

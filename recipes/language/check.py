@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...rope import AttentionScheme
+from ...rope.engines import weight_problems
 from ...rope.hf import read_base
 from ...rope.scheme import Base, RopeError
 from ...train.errors import shown
@@ -62,6 +63,8 @@ def missing_files(recipe: Recipe) -> list[str]:
             f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
             "put the model there or correct the path"
         )
+    elif model.path is not None:
+        lines += [f"model.path {model.path}: {problem}" for problem in weight_problems(Path(model.path))]
     if not any(model.tokenizer_folder.glob("tokenizer*")):
         lines.append(
             f"model.tokenizer: must be a folder with a tokenizer, got {model.tokenizer_folder}; "

@@ -6,13 +6,17 @@ installed.py     the installed transformers itself, asked; nothing else here loa
 vllm.py sglang.py llama_cpp.py   the engines' own rules
 serving.py       a scheme against every engine: exact, different or not served, and the config to write
 trained.py       what a folder's weights were trained with, and what a reading has otherwise
+texts.py values.py  the texts of a folder, and whether their values are any that can be computed with
+weights.py       its weight files, by their headers
 faults.py        what is wrong with a config, and the fewest changes that cure it
 verify.py        a whole folder: every reader, every fault
 """
 
 from .reader import CannotRead, Question, Reader, Reading
 from .serving import ENGINES, READERS, Serving, serving, serving_warnings
+from .texts import Texts, read_texts
 from .verify import FolderReport, Row, verify_folder
+from .weights import weight_problems
 
 __all__ = [
     "ENGINES",
@@ -24,7 +28,10 @@ __all__ = [
     "Reading",
     "Row",
     "Serving",
+    "Texts",
+    "read_texts",
     "serving",
     "serving_warnings",
     "verify_folder",
+    "weight_problems",
 ]

@@ -17,7 +17,6 @@ Change = tuple[tuple[str, ...], Any]
 SCALED_FROM = ("linear", "yarn", "longrope")
 "types whose factor is the new length over the original (llama3's is not: 8 x 8,192 serves 131,072)"
 NEED_ORIGINAL = ("yarn", "longrope", "llama3")
-NUMBERS = ("rope_theta", "max_position_embeddings", ORIGINAL, "factor", "model_max_length")
 DEFAULT_THETA, ITS_WINDOW = 10_000, 4096
 "theta of Llama 1 and 2, whose configs did not state it, and the longest window it was pretrained in"
 
@@ -32,30 +31,26 @@ def config_faults(config: Config, trained: Trained | None) -> Iterator[str]:
         yield from _window(config, trained)
 
 
-def type_faults(config: Config, tokenizer: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what is no number or no object where everything else relies on it."""
-    parts: list[tuple[str, Any]] = [("config", config), ("tokenizer_config.json ", tokenizer)]
-    for layout in LAYOUTS:
-        stated = config.get(layout)
-        parts += [(f"config.{layout}", stated)]
-        parts += [(f"config.{layout}.{FULL}", stated.get(FULL))] if isinstance(stated, Mapping) else []
-    for where, values in parts:
-        if values is not None and not isinstance(values, Mapping):
-            yield f"{where}: must be an object or null, got {values!r}; repair it"
-            continue
-        for key in NUMBERS:
-            value = (values or {}).get(key)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                yield f"{where}.{key}: must be a number, got {value!r}; repair it"
+def beside_faults(tokenizer: Config | None, generation: Config | None, window: int) -> Iterator[str]:
+    """Yield it if the texts beside the config would warn of prompts, or cut them, before the window ends."""
+    for file, key, values in (
+        ("tokenizer_config.json", "model_max_length", tokenizer),
+        ("generation_config.json", "max_length", generation),
+    ):
+        longest = (values or {}).get(key)
+        if longest is not None and longest < window:
+            yield (
+                f"{file} {key}: must be at least the window of {window} tokens, got {longest:g}; "
+                f"write {window}"
+            )
 
 
-def tokenizer_faults(tokenizer: Mapping[str, Any] | None, window: int) -> Iterator[str]:
-    """Yield it if the tokenizer would warn of prompts, or cut them, before the window ends."""
-    longest = (tokenizer or {}).get("model_max_length")
-    if longest is not None and longest < window:
+def inexpressible(ours: Config | None) -> Iterator[str]:
+    """Yield it if what was trained is a scheme that stands in ropewalk.json alone."""
+    if reason := (ours or {}).get("rope", {}).get("not_expressible"):
         yield (
-            f"tokenizer_config.json model_max_length: must be at least the window of {window} tokens, got "
-            f"{longest:g}; write {window}"
+            f"ropewalk.json: the scheme must be one that a Hugging Face config can say, got {reason}; run it "
+            "with ropewalk (evaluate, rope.install), which reads this file: other readers compute another"
         )
 
 

@@ -44,7 +44,8 @@ def _resolved(config: Config, question: Question) -> tuple[Any, Given, bool]:
     if model_type not in CONFIG_MAPPING:
         raise CannotRead(f"KeyError: {model_type!r} is no model_type of transformers")
     with quiet():
-        resolved: Any = CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(config)))
+        whole: Any = CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(config)))
+        resolved = whole.get_text_config(decoder=True)
     parameters = getattr(resolved, "rope_parameters", None) or {}
     nested = question.layer_type in parameters
     stated = dict(parameters[question.layer_type] if nested else parameters)

@@ -20,6 +20,8 @@ from ..schemes.yarn import scale_at, stated_scale
 ORIGINAL = "original_max_position_embeddings"
 LAYOUTS = ("rope_parameters", "rope_scaling")
 "where a config states its rope, the newer layout first"
+OLDER_NAMES = ("su", "yarn")
+"what Phi-3's first configs called longrope"
 Config = Mapping[str, Any]
 "the fields of a config.json"
 
