@@ -64,13 +64,14 @@ def resolve(config: Config, question: Question) -> Given:
         stated = _gemma3(config, question.layer_type)
     else:
         stated = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
+        # These models ask for one set; only where layers have types are those of each type filled in.
         layer_types = config.get("layer_types") or ((FULL,) if model_type.startswith("qwen") else ())
-        if question.layer_type in stated and question.layer_type in layer_types:
-            stated = dict(stated[question.layer_type])
-        stated.setdefault("rope_theta", config.get("rope_theta", 1e4))
+        if stated.keys() & set(layer_types):
+            needed(stated, "rope_type")
+        else:
+            stated.setdefault("rope_theta", config.get("rope_theta", 1e4))
         if config.get("partial_rotary_factor") is not None:
             stated.setdefault("partial_rotary_factor", config["partial_rotary_factor"])
-        stated = dict(stated.get(question.layer_type, stated))
     stated.setdefault("rope_type", stated.get("type", "default"))
     if model_type in ONLY_LONGROPE:
         _phi3(stated)
@@ -220,7 +221,7 @@ FORMULAS: dict[str, Callable[[Given], Callable[[int], Frequencies]]] = {
 
 SOURCES = {"": "src/transformers/modeling_rope_utils.py"}
 INSTALLED = ".".join(version("transformers").split(".")[:2])
-READER_5 = Reader(engine="transformers", version=INSTALLED, how="run", sources=SOURCES, read=read_5)
-READER_4 = Reader(engine="transformers", version="4.57", how="run", sources=SOURCES, read=read_4)
-ASKED = replace(READER_5, read=read_installed)
+READER_5 = Reader(engine="transformers", version=INSTALLED, how="read", sources=SOURCES, read=read_5)
+READER_4 = Reader(engine="transformers", version="4.57", how="read", sources=SOURCES, read=read_4)
+ASKED = replace(READER_5, how="run", read=read_installed)
 "the same, by the installed code itself"

@@ -48,7 +48,7 @@ TEXT = Kind("text", lambda value: isinstance(value, str))
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 OBJECT = Kind("an object", lambda value: isinstance(value, Mapping))
 COUNT = number(0, 2**20, whole=True)
-TOKENS, THETA, RATIO = number(0, 2**40), number(1, 1e30), number(0, 1e9)
+TOKENS, THETA, RATIO = number(1, 2**40), number(1, 1e30), number(0, 1e9)
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("model_type", "rope_type", "type"), TEXT),
     **dict.fromkeys(("truncate", "use_sliding_window", "tie_word_embeddings"), SWITCH),
@@ -66,7 +66,7 @@ KINDS: dict[str, Kind] = {
     "layer_types": listed(TEXT, 2**16),
 }
 OURS = {"scheme": TEXT, "knobs": OBJECT, "theta": THETA, "fingerprint": TEXT}
-OURS |= dict.fromkeys(("original_length", "target_length"), number(0, 2**40, whole=True))
+OURS |= dict.fromkeys(("original_length", "target_length"), number(1, 2**40, whole=True))
 "what ropewalk.json must say of the rope"
 
 

@@ -115,6 +115,7 @@ def verify_folder(
         faults += misfits(weights, texts.config)
     if trained is not None:
         faults += [*_too_long(trained, target_length), *_curable(rows, texts.config, trained)]
+    faults += _unread(rows, faults)
     return FolderReport(
         folder=str(folder),
         rows=rows,
@@ -226,6 +227,13 @@ def _curable(rows: Sequence[Row], config: Config, trained: Trained) -> Iterator[
             got = "; ".join([*_lost(row, could.config["rope_parameters"]), now.why])
             if changes:
                 yield f"{row.reader.name}: must compute what was trained, got {got}; write {written(changes)}"
+
+
+def _unread(rows: Sequence[Row], faults: Sequence[str]) -> Iterator[str]:
+    """Yield it if the installed transformers stops, and no other fault says what to write."""
+    for row in rows:
+        if row.reader is ASKED and row.reading is None and not any(f.startswith(ASKED.name) for f in faults):
+            yield f"{ASKED.name}: must be able to read config.json, got {row.why}; repair what it names"
 
 
 def _lost(row: Row, wanted: Mapping[str, Any]) -> Iterator[str]:
