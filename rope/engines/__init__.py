@@ -3,7 +3,7 @@
 reader.py        what a reader is, and the formulas that readers share
 transformers.py  transformers 5 and 4.57 by their rules
 installed.py     the installed transformers itself, asked; nothing else here loads it
-vllm.py sglang.py llama_cpp.py   the engines' own rules
+vllm.py sglang.py tensorrt_llm.py llama_cpp.py   the engines' own rules
 serving.py       a scheme against every engine: exact, different or not served, and the config to write
 trained.py       what a folder's weights were trained with, and what a reading has otherwise
 texts.py values.py  the texts of a folder, and whether their values are any that can be computed with

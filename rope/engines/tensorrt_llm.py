@@ -1,4 +1,4 @@
-"""What does TensorRT-LLM compute? It loads the config by transformers 4.57 and makes its own frequencies of it.
+"""What does TensorRT-LLM compute? It loads the config by transformers 4.57, and makes frequencies of its own.
 
 So it knows `rope_scaling` and `rope_theta` only, and takes theta 10,000 where these do not say another.
 """
