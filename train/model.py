@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..rope import install, layer_fingerprint
@@ -61,7 +62,13 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = N
     if problems := weight_problems(folder):
         raise TrainError("\n".join(f"{folder}: {problem}" for problem in problems))
     more = {} if config is None else {"config": config}
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
+    except (AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise TrainError(
+            f"{folder}: must load as a model of transformers {transformers.__version__}, got "
+            f"{type(error).__name__}: {error}; repair what it names"
+        ) from error
 
 
 def config_of(model: ModelSection) -> Any:

@@ -45,6 +45,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a file of ours; a format this version does not know is refused by name."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainError(
+            f"{path}: must be a file that can be read, got {error.strerror}; take the file of the run"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise TrainError(
             f"{path}: must be JSON, got {error}; take the file of the run that wrote it"

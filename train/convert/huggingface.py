@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
 from ...rope.analysis import angle_error, frequency_error, scale_error
 from ...rope.engines import read_texts, verify_folder, weight_problems
 from ...rope.engines.faults import inexpressible
 from ...rope.engines.weights import read_weights
-from ..checkpoint import TOKENIZER_FILES, latest_checkpoint
+from ..checkpoint import TOKENIZER_FILES, latest_checkpoint, read_provenance
 from ..errors import TrainError
 from ..loss import hidden_states
 from ..mesh import Mesh
 from ..model import DTYPES, load_model
 from ..shards import ShardWriter, atomic_folder, name_as_hugging_face, read_tensor, shard_index
-from ..storage import read_json, write_json
+from ..storage import write_json
 
 TOLERANCE = 1e-4
 """Largest difference of float32 logits between plain transformers on the result and ropewalk on the source,
@@ -122,7 +122,7 @@ def tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 def copy_texts(source: Path, target: Path, dtype: str | None) -> None:
     """Copy config, tokenizer and provenance; what may cut prompts or answers learns the window."""
-    about = read_json(source / "ropewalk.json")
+    about = read_provenance(source)
     texts, window = read_texts(source), about["rope"]["target_length"]
     config = {**texts.config, "dtype": dtype} if dtype else texts.config
     write_json(target / "config.json", config, sort_keys=True)
@@ -145,10 +145,10 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     Readers compute angles in float32, which drift with the position by themselves and not by the export. So
     logits are compared at the reader's own angles, its frequencies with the trained ones; its drift is told.
     """
-    rope = read_json(source / "ropewalk.json")["rope"]
+    rope = read_provenance(source)["rope"]
     scheme = make_scheme(rope["scheme"], **rope["knobs"])
     lengths = {"target_length": rope["target_length"], "original_length": rope["original_length"]}
-    stock = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32, local_files_only=True).eval()
+    stock = load_model(target).eval()
     ours = install(load_model(source).eval(), scheme, replace=True, **lengths)
     length = min(rope["target_length"], PROBE_TOKENS)
     tokens = torch.randint(stock.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
