@@ -10,7 +10,7 @@ import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..rope import install, layer_fingerprint
-from ..rope.engines import weight_problems
+from ..rope.engines import missing_weights, weight_problems
 from .errors import TrainError, nearest
 from .mesh import Mesh
 from .settings import ModelSection, Stage
@@ -59,7 +59,7 @@ def check_same_frequencies(model: PreTrainedModel, mesh: Mesh) -> None:
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = None) -> PreTrainedModel:
-    if problems := weight_problems(folder):
+    if problems := [*missing_weights(folder), *weight_problems(folder)]:
         raise TrainError("\n".join(f"{folder}: {problem}" for problem in problems))
     more = {} if config is None else {"config": config}
     try:

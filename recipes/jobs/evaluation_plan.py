@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from ...rope import RopeError, Scheme, make_scheme
-from ...rope.engines import weight_problems
+from ...rope.engines import missing_weights, weight_problems
 from ...train.settings import ModelSection
 from ..language.check import ModelFacts, model_facts, sequence_problems
 from ..language.errors import RecipeError
@@ -40,7 +40,8 @@ class EvaluationPlan(MeasuringPlan):
         except (RopeError, RecipeError) as error:
             yield f"MODEL {self.model}: {error}"
             return
-        yield from (f"MODEL {self.model}: {problem}" for problem in weight_problems(self.model))
+        weights = [*missing_weights(self.model), *weight_problems(self.model)]
+        yield from (f"MODEL {self.model}: {problem}" for problem in weights)
         length = self.stage.target_length
         yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world)
         yield from self._tokenizer_problems()

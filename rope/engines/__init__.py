@@ -16,7 +16,7 @@ from .reader import CannotRead, Question, Reader, Reading
 from .serving import ENGINES, READERS, Serving, serving, serving_warnings
 from .texts import Texts, read_texts
 from .verify import FolderReport, Row, verify_folder
-from .weights import weight_problems
+from .weights import missing_weights, weight_problems
 
 __all__ = [
     "ENGINES",
@@ -29,6 +29,7 @@ __all__ = [
     "Row",
     "Serving",
     "Texts",
+    "missing_weights",
     "read_texts",
     "serving",
     "serving_warnings",

@@ -89,16 +89,21 @@ def _header(file: Path) -> dict[str, Shape]:
 
 
 def weight_problems(folder: Path) -> list[str]:
-    """Return all that is wrong with the weights of a folder that is about to be loaded."""
+    """Return all that is wrong with the weights that are in a folder."""
     weights = read_weights(folder)
     try:
         config = read_texts(folder).config
     except RopeError:  # said where the config is read
         config = {}
-    problems = [*weights.faults, *(() if any(type_faults(config)) else misfits(weights, config))]
-    if not (weights.shapes or weights.pickles or problems):
-        problems = [f"weights: must be in {ONE}, or in parts with {INDEX}, got neither; put them there"]
-    return problems
+    return [*weights.faults, *(() if any(type_faults(config)) else misfits(weights, config))]
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """Return that there are none, if so."""
+    weights = read_weights(folder)
+    if weights.shapes or weights.pickles or weights.faults:
+        return []
+    return [f"weights: must be in {ONE}, or in parts with {INDEX}, got neither; put them there"]
 
 
 def misfits(weights: Weights, config: Config) -> Iterator[str]:

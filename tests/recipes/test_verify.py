@@ -40,9 +40,29 @@ def test_one_engine_and_a_target_length(run_json: Callable[..., Any]) -> None:
 
 
 def test_a_user_error(run: Callable[..., Ended], tmp_path: Path) -> None:
-    for arguments, word in (((tmp_path,), "config.json"), ((TINY, "--engine", "ollama"), "llama.cpp")):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    (tmp_path / "odd" / "config.json").mkdir(parents=True)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
+    for arguments, word in (
+        ((tmp_path,), "config.json"),
+        ((tmp_path / "absent",), "config.json"),
+        ((tmp_path / "m.gguf",), "folder it was made from"),
+        ((tmp_path / "odd",), "directory"),
+        ((tmp_path / "deep",), "JSON"),
+        ((TINY, "--engine", "ollama"), "llama.cpp"),
+    ):
         result = run("verify", *arguments)
-        assert (result.exit_code, word in result.stderr) == (2, True)
+        assert (result.exit_code, word in result.stderr) == (2, True), result.stderr
+
+
+def test_what_no_reader_is_asked_about_is_printed(run: Callable[..., Ended], tmp_path: Path) -> None:
+    config = {"model_type": "llama", "rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": "4"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    result = run("verify", tmp_path)
+    assert result.exit_code == 1
+    assert "no reader is asked" in result.stdout
+    assert "FAULT config.rope_scaling.factor" in result.stdout
 
 
 def test_the_page_shows_four_faulty_folders() -> None:

@@ -21,7 +21,8 @@ def install(folder: Path, *wanted: str) -> str:
     """Install packages into a folder; return why not, empty if they are there."""
     pip = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), *wanted)
     ran = subprocess.run(pip, capture_output=True, text=True)
-    return (ran.stderr.strip() or "pip failed").splitlines()[-1] if ran.returncode else ""
+    errors = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")]
+    return [*errors, "pip failed"][0] if ran.returncode else ""
 
 
 def check_with(folder: Path, package: str, version: str) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
 from ...rope.analysis import angle_error, frequency_error, scale_error
-from ...rope.engines import read_texts, verify_folder, weight_problems
+from ...rope.engines import missing_weights, read_texts, verify_folder, weight_problems
 from ...rope.engines.faults import inexpressible
 from ...rope.engines.weights import read_weights
 from ..checkpoint import TOKENIZER_FILES, latest_checkpoint, read_provenance
@@ -87,7 +87,8 @@ def checkpoint_of(source: Path) -> Path:
 def check_source(folder: Path) -> None:
     """Refuse, before anything is loaded, what cannot be converted."""
     texts = read_texts(folder)
-    problems = [*texts.faults()] or [*inexpressible(texts.ours), *weight_problems(folder)]
+    weights = [*missing_weights(folder), *weight_problems(folder)]
+    problems = [*texts.faults()] or [*inexpressible(texts.ours), *weights]
     if pickles := read_weights(folder).pickles:
         problems.append(
             f"weights: must be safetensors, got {', '.join(pickles)}, which only unpickling reads; save the "

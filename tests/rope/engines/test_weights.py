@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ropewalk.rope.engines import verify_folder, weight_problems
+from ropewalk.rope.engines import missing_weights, verify_folder, weight_problems
 
 TINY = Path(__file__).parents[3] / "recipes/library/assets/tiny-base"
 INDEX = "model.safetensors.index.json"
@@ -103,12 +103,11 @@ def test_spoilt_weights(folder: Path, tensors: dict[str, torch.Tensor], name: st
     """A fault of the folder, and a problem of whoever would load it."""
     change, where, word = SPOILT[name]
     change(folder, tensors)
-    problems = weight_problems(folder)
+    problems = [*weight_problems(folder), *missing_weights(folder)]
     assert any(problem.startswith(where) and word in problem for problem in problems), problems
     report = verify_folder(folder)
-    if "neither" not in word:  # a folder of texts alone can be verified
-        assert set(problems) <= set(report.faults)
-        assert not report.verified
+    assert set(weight_problems(folder)) <= set(report.faults)
+    assert report.verified == (word == "neither")  # a folder of texts alone can be verified
 
 
 def test_pickles_are_named_and_not_opened(folder: Path) -> None:
