@@ -79,8 +79,8 @@ def type_faults(config: Config) -> Iterator[str]:
             if isinstance(nested := config[layout].get(layer_type), Mapping):
                 yield from _wrong(f"config.{layout}.{layer_type}", nested)
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    divided = COUNT.fits(heads) and KINDS["hidden_size"].fits(width) and config.get("head_dim") is None
-    if divided and not 1 <= width // heads <= LARGEST_HEAD:
+    known = width is not None and heads is not None and COUNT.fits(heads) and KINDS["hidden_size"].fits(width)
+    if known and config.get("head_dim") is None and not 1 <= width // heads <= LARGEST_HEAD:
         yield (
             f"config.hidden_size: must be 1 to {LARGEST_HEAD} times num_attention_heads {heads}, got "
             f"{width}; repair it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..families import SUPPORTED
 from ..scheme import RopeError
 from .reader import Config
 from .texts import read_texts
+from .transformers import HEAD_DIM
 from .values import type_faults
 
 Shape = tuple[int, ...]
@@ -123,7 +124,7 @@ def misfits(weights: Weights, config: Config) -> Iterator[str]:
     rest = {name.removeprefix("model."): shape for name, shape in weights.shapes.items()}
     for name, shape in _wanted(config):
         got = rest.get(name) or layers[min(layers)].get(name)
-        if got is not None and any(want not in (None, have) for want, have in zip(shape, got, strict=False)):
+        if got is not None and not _fits(got, shape):
             yield (
                 f"weights: {name} must be {_by(shape)} by config.json, got {_by(got)}; take the config.json "
                 "that belongs to these weights"
@@ -142,14 +143,8 @@ def _layer_misfits(layers: Mapping[int, Mapping[str, Shape]], config: Config) ->
             f"weights: must be those of config.num_hidden_layers = {count} layers, got {len(layers)}, up to "
             f"layer {max(layers)}; take the config.json that belongs to these weights"
         )
-    usual = Counter(name for held in layers.values() for name in held)
-    lacking = [
-        f"layers.{at}.{name}"
-        for at, held in sorted(layers.items())
-        for name, times in usual.items()
-        if name not in held and 2 * times > len(layers)
-    ]
-    if lacking:
+    every = {name for held in layers.values() for name in held}
+    if lacking := [f"layers.{at}.{name}" for at, held in layers.items() for name in every - set(held)]:
         yield (
             f"weights: every layer must have the same tensors, got no {_some(lacking)}, which readers draw "
             "at random; save them again"
@@ -159,17 +154,22 @@ def _layer_misfits(layers: Mapping[int, Mapping[str, Shape]], config: Config) ->
 def _wanted(config: Config) -> Iterator[tuple[str, tuple[int | None, ...]]]:
     """Yield tensors and their shapes by the config, None where it does not say."""
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    yield from (
+        (name, (config.get("vocab_size"), width)) for name in ("embed_tokens.weight", "lm_head.weight")
+    )
     kv_heads, size = config.get("num_key_value_heads", heads), config.get("head_dim")
-    if size is None and width and heads and config["model_type"] not in ("qwen3", "gemma3_text"):
+    if size is None and width and heads and config["model_type"] not in HEAD_DIM:
         size = width // heads
-    embedded = config.get("vocab_size"), width
-    rows = (None, None, None) if None in (heads, kv_heads, size) else (heads * size, kv_heads * size, size)
-    yield "embed_tokens.weight", embedded
-    yield "lm_head.weight", embedded
-    yield "self_attn.q_proj.weight", (rows[0], width)
-    yield "self_attn.k_proj.weight", (rows[1], width)
-    if rows[0] is not None and rows[1] is not None:
-        yield "self_attn.qkv_proj.weight", (rows[0] + 2 * rows[1], width)
+    if heads is not None and kv_heads is not None and size is not None:
+        yield "self_attn.q_proj.weight", (heads * size, width)
+        yield "self_attn.k_proj.weight", (kv_heads * size, width)
+        yield "self_attn.qkv_proj.weight", ((heads + 2 * kv_heads) * size, width)
+
+
+def _fits(got: Shape, wanted: Sequence[int | None]) -> bool:
+    return len(got) == len(wanted) and all(
+        want in (None, have) for have, want in zip(got, wanted, strict=True)
+    )
 
 
 def _by(shape: Sequence[int | None]) -> str:

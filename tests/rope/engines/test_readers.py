@@ -102,14 +102,14 @@ def ask(name: str, config: dict[str, Any], **question: Any) -> Any:
     return reader(name).ask(tidy(config), Question(**question))
 
 
-SMALL = {"num_hidden_layers": 6, "vocab_size": 8, "intermediate_size": 8}
+SMALL: dict[str, Any] = {"num_hidden_layers": 6, "vocab_size": 8, "intermediate_size": 8}
 SMALL |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
 
 
 def by_its_own_model(config: dict[str, Any], layer_type: str, length: int) -> tuple[Any, float]:
     """Return frequencies and scale of the rotary module in a model that transformers makes of a config."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**copy.deepcopy(config | SMALL)))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**copy.deepcopy({**config, **SMALL})))
     module = type(model.model.rotary_emb)(model.config)
     gemma = config["model_type"] == "gemma3_text"
     module(torch.zeros(1), torch.arange(length)[None], **({"layer_type": layer_type} if gemma else {}))

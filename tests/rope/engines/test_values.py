@@ -92,7 +92,7 @@ def mutated(value: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", BASES)
 def test_mutated_texts(tmp_path: Path, name: str) -> None:
-    """2,000 a base ran beside the suite; here, 40 of them."""
+    """Thousands of each ran beside the suite."""
     chance, (config, told) = random.Random(name), BASES[name]
     for _ in range(40):
         texts = {"config": config, "tokenizer": {"model_max_length": 131072}, "ours": told}

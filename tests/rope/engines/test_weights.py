@@ -75,6 +75,11 @@ def in_parts(index: Any, *files: str) -> Callable[[Path, dict[str, torch.Tensor]
 
 NORM = "model.norm.weight"
 LAYER = "layers.1.self_attn.k_proj.weight"
+ENDS = (
+    *("input_layernorm.weight", "post_attention_layernorm.weight"),
+    *(f"self_attn.{part}_proj.weight" for part in "qkvo"),
+    *(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")),
+)
 # what is done to a whole folder, where that is found, and a word of what is said
 SPOILT: dict[str, tuple[Any, str, str]] = {
     "cut off": (bytes_of(lambda whole: whole[:-1000]), "model.safetensors", "fetch"),
@@ -85,6 +90,13 @@ SPOILT: dict[str, tuple[Any, str, str]] = {
     "no tensors": (bytes_of(lambda _: b"\x02" + bytes(7) + b"{}"), "weights", "neither"),
     "an empty tensor": (without(empty=torch.zeros(0, 3)), "weights", "empty"),
     "a layer lacks a tensor": (without(LAYER), "weights", LAYER),
+    "of two layers one": (
+        lambda folder, tensors: (
+            config(num_hidden_layers=2)(folder, tensors),
+            without(LAYER, *(f"layers.2.{name}" for name in ENDS))(folder, tensors),
+        ),
+        *("weights: every layer", LAYER),
+    ),
     "no norm": (without(NORM), "weights: must hold norm.weight", "random"),
     "more layers": (config(num_hidden_layers=4), "weights", "config.num_hidden_layers = 4"),
     "another vocabulary": (config(vocab_size=1000), "weights: embed_tokens", "1000 x 256"),
