@@ -155,8 +155,8 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
     pointer = run_dir / "latest"
     if not pointer.is_file():
         return None
-    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
-    folder = (kept := run_dir / "checkpoints") / name
+    kept, name = run_dir / "checkpoints", pointer.read_text(encoding="utf-8", errors="replace").strip()
+    folder = kept / name
     if not name or not folder.is_dir():
         raise TrainError(
             f"{pointer}: must name a checkpoint folder, got {name or 'nothing'}; write the name of one of "

@@ -35,13 +35,13 @@ class EvaluationPlan(MeasuringPlan):
         eval_ = self.stage.eval
         if not eval_.tasks:
             yield "eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss"
+        yield from (f"MODEL {self.model}: {problem}" for problem in weight_problems(self.model))
         try:
             facts = self.facts
         except (RopeError, RecipeError) as error:
             yield f"MODEL {self.model}: {error}"
             return
-        weights = [*missing_weights(self.model), *weight_problems(self.model)]
-        yield from (f"MODEL {self.model}: {problem}" for problem in weights)
+        yield from (f"MODEL {self.model}: {problem}" for problem in missing_weights(self.model))
         length = self.stage.target_length
         yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world)
         yield from self._tokenizer_problems()

@@ -49,22 +49,38 @@ SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 OBJECT = Kind("an object", lambda value: isinstance(value, Mapping))
 COUNT = number(0, 2**20, whole=True)
 TOKENS, THETA, RATIO = number(1, 2**40), number(1, 1e30), number(0, 1e9)
-KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("model_type", "rope_type", "type"), TEXT),
-    **dict.fromkeys(("truncate", "use_sliding_window", "tie_word_embeddings"), SWITCH),
-    **dict.fromkeys((*LAYOUTS, FULL, SLIDING, "text_config"), OBJECT),
+SHARED: dict[str, Kind] = {
+    **dict.fromkeys((FULL, SLIDING, *LAYOUTS), OBJECT),
+    "rope_theta": THETA,
+    ORIGINAL: TOKENS,
+    "partial_rotary_factor": number(0, 1),
+}
+"keys at the top level and in the layouts of the rope"
+TOP: dict[str, Kind] = {
+    **SHARED,
     **dict.fromkeys(("hidden_size", "vocab_size"), number(0, 2**24, whole=True)),
     **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), COUNT),
-    **dict.fromkeys(("max_position_embeddings", ORIGINAL, "max_trained_positions"), TOKENS),
-    **dict.fromkeys(("rope_theta", "rope_local_base_freq"), THETA),
-    **dict.fromkeys(("factor", "attention_factor", "beta_fast", "beta_slow", "alpha", "attn_factor"), RATIO),
-    **dict.fromkeys(("low_freq_factor", "high_freq_factor", "short_mscale", "long_mscale"), RATIO),
-    **dict.fromkeys(("mscale", "mscale_all_dim", "mixed_b", "sliding_window"), number(-1, 2**40)),
-    **dict.fromkeys(("short_factor", "long_factor"), listed(RATIO, LARGEST_HEAD)),
+    **dict.fromkeys(("use_sliding_window", "tie_word_embeddings"), SWITCH),
+    "model_type": TEXT,
+    "text_config": OBJECT,
     "head_dim": number(0, LARGEST_HEAD, whole=True),
-    "partial_rotary_factor": number(0, 1),
+    "max_position_embeddings": TOKENS,
+    "rope_local_base_freq": THETA,
+    "sliding_window": number(-1, 2**40),
     "layer_types": listed(TEXT, 2**16),
 }
+INSIDE: dict[str, Kind] = {
+    **SHARED,
+    **dict.fromkeys(("rope_type", "type"), TEXT),
+    **dict.fromkeys(("factor", "attention_factor", "beta_fast", "beta_slow", "alpha", "attn_factor"), RATIO),
+    **dict.fromkeys(("low_freq_factor", "high_freq_factor", "short_mscale", "long_mscale"), RATIO),
+    **dict.fromkeys(("mscale", "mscale_all_dim", "mixed_b"), number(-1e9, 1e9)),
+    **dict.fromkeys(("short_factor", "long_factor"), listed(RATIO, LARGEST_HEAD)),
+    "truncate": SWITCH,
+    "max_trained_positions": TOKENS,
+}
+OTHER_COUNT = number(-2, 2**20, whole=True)
+"of what a config class makes as many of as it is told: layers, labels, experts"
 OURS = {"scheme": TEXT, "knobs": OBJECT, "theta": THETA, "fingerprint": TEXT}
 OURS |= dict.fromkeys(("original_length", "target_length"), number(1, 2**40, whole=True))
 "what ropewalk.json must say of the rope"
@@ -72,14 +88,15 @@ OURS |= dict.fromkeys(("original_length", "target_length"), number(1, 2**40, who
 
 def type_faults(config: Config) -> Iterator[str]:
     """Yield what is wrong with single values of config.json, whoever reads it."""
-    yield from _wrong("config", config)
+    counts = {k: OTHER_COUNT for k, v in config.items() if k.startswith("num_") and type(v) is int}
+    yield from _wrong("config", config, counts | TOP)
     for layout in (name for name in LAYOUTS if isinstance(config.get(name), Mapping)):
-        yield from _wrong(f"config.{layout}", config[layout])
+        yield from _wrong(f"config.{layout}", config[layout], INSIDE)
         for layer_type in (FULL, SLIDING):
             if isinstance(nested := config[layout].get(layer_type), Mapping):
-                yield from _wrong(f"config.{layout}.{layer_type}", nested)
+                yield from _wrong(f"config.{layout}.{layer_type}", nested, INSIDE)
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    known = width is not None and heads is not None and COUNT.fits(heads) and KINDS["hidden_size"].fits(width)
+    known = width is not None and heads is not None and COUNT.fits(heads) and TOP["hidden_size"].fits(width)
     if known and config.get("head_dim") is None and not 1 <= width // heads <= LARGEST_HEAD:
         yield (
             f"config.hidden_size: must be 1 to {LARGEST_HEAD} times num_attention_heads {heads}, got "
@@ -87,11 +104,9 @@ def type_faults(config: Config) -> Iterator[str]:
         )
 
 
-def _wrong(where: str, values: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in values.items():
-        # Config classes make as many layers, heads or labels as any such key says.
-        kind = KINDS.get(key, COUNT if key.startswith("num_") and isinstance(value, int) else None)
-        if kind is not None and value is not None and not kind.fits(value):
+def _wrong(where: str, values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Iterator[str]:
+    for key, kind in kinds.items():
+        if (value := values.get(key)) is not None and not kind.fits(value):
             yield _fault(f"{where}.{key}", kind, value)
 
 
