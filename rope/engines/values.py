@@ -96,8 +96,11 @@ def type_faults(config: Config) -> Iterator[str]:
             if isinstance(nested := config[layout].get(layer_type), Mapping):
                 yield from _wrong(f"config.{layout}.{layer_type}", nested, INSIDE)
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    known = width is not None and heads is not None and COUNT.fits(heads) and TOP["hidden_size"].fits(width)
-    if known and config.get("head_dim") is None and not 1 <= width // heads <= LARGEST_HEAD:
+    if (
+        config.get("head_dim") is None
+        and (isinstance(width, int) and isinstance(heads, int) and heads > 0)
+        and not 1 <= width // heads <= LARGEST_HEAD
+    ):
         yield (
             f"config.hidden_size: must be 1 to {LARGEST_HEAD} times num_attention_heads {heads}, got "
             f"{width}; repair it"

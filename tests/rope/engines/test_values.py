@@ -174,3 +174,10 @@ def test_values_that_no_reader_is_asked_about(tmp_path: Path, name: str) -> None
     assert (report.verified, report.rows) == (False, ())
     found = [fault for fault in report.faults if fault.startswith(where)]
     assert any(value in fault and word in fault for fault in found), report.faults
+
+
+def test_other_keys_are_their_models_own(tmp_path: Path) -> None:
+    others = {"num_local_experts": 0, "num_logits_to_keep": 0, "num_flag": False, "num_a_layer": [2, 4]}
+    others |= {"alpha": -1, "type": {}, "sliding_window": 0, "truncate": "left"}
+    report = verify_folder(write(tmp_path, LLAMA | others | {"model_type": "qwen2"}))
+    assert report.rows
