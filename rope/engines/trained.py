@@ -13,7 +13,7 @@ from ..analysis import frequency_error, scale_error
 from ..families import FULL, ONLY_LONGROPE, SLIDING
 from ..hf import read_base
 from ..record import Installed
-from ..scheme import Base, Frequencies, Scheme, make_scheme
+from ..scheme import Base, Frequencies, RopeError, Scheme, make_scheme
 from .reader import LAYOUTS, OLDER_NAMES, ORIGINAL, Config, Reading
 
 EXACT = 1e-6
@@ -81,6 +81,12 @@ def trained_by_us(config: Config, ours: Mapping[str, Any]) -> Trained:
 
 def trained_by_config(config: Config) -> Trained:
     """Return what the config means; RopeError where it contradicts itself or says too little."""
+    flat = config.get("rope_parameters") or {}
+    if config.get("model_type") == "gemma3_text" and flat and FULL not in flat:
+        raise RopeError(
+            f"config.rope_parameters: must be stated under {FULL} and {SLIDING} for gemma3_text, got "
+            f"{', '.join(flat)} for all layers, which no reader reads; write them where they were trained"
+        )
     bases = read_base(plain(config))
     full = bases[FULL]
     trained = Trained(

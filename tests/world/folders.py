@@ -20,8 +20,11 @@ def scaled(stated: Any, **more: Any) -> dict[str, Any]:
     return LLAMA | {"rope_scaling": stated} | more
 
 
-def write(folder: Path, config: dict[str, Any], tokenizer: Any = None, ours: Any = None) -> Path:
+def write(
+    folder: Path, config: dict[str, Any], tokenizer: Any = None, ours: Any = None, generation: Any = None
+) -> Path:
     files = {"config.json": config, "tokenizer_config.json": tokenizer, "ropewalk.json": ours}
+    files |= {"generation_config.json": generation}
     for name, values in files.items():
         if values is not None:
             (folder / name).write_text(json.dumps(values))

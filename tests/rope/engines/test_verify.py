@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world.folders import HEALTHY, LLAMA, LONG, ORIGINAL, YARN, scaled, trained, write
+from world.folders import HEALTHY, LINEAR8, LLAMA, LONG, ORIGINAL, YARN, scaled, trained, write
 
 from ropewalk.rope import RopeError
 from ropewalk.rope.engines import Question, verify_folder
@@ -30,6 +30,9 @@ def test_transformers_reads_our_own(tmp_path: Path, name: str) -> None:
     assert report.verified == (name != "dynamic")
     assert report.checks()["trained_frequencies"] is True
     assert report.checks()["frequency_error"] < 1e-6
+
+
+PHI3 = LLAMA | {"model_type": "phi3", "partial_rotary_factor": 0.75, "pad_token_id": 0, **ORIGINAL}
 
 
 def ours(**changes: Any) -> dict[str, Any]:
@@ -87,6 +90,21 @@ FAULTY: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
         of(scaled(YARN, model_type="mistral", sliding_window=4096)),
         ("transformers 4.57", "NoneType", "head_dim = 64"),
     ),
+    "an older name of phi3": (
+        of(PHI3 | {"rope_scaling": {"type": "su", "short_factor": [1.0] * 24, "long_factor": [2.0] * 24}}),
+        ("sglang", "original_max_position_embeddings", 'rope_scaling.type = "longrope"'),
+    ),
+    "gemma 3 with one set for all layers": (
+        of(
+            {key: value for key, value in HEALTHY["gemma 3"].items() if "rope" not in key}
+            | {"rope_parameters": LINEAR8 | {"rope_theta": 1e6}}
+        ),
+        ("config.rope_parameters", "factor", "where they were trained"),
+    ),
+    "generation stops early": (
+        {"config": LLAMA, "generation": {"max_length": 512}},
+        ("generation_config.json", "512", "write 2048"),
+    ),
     "unknown type": (
         of(scaled(YARN | {"rope_type": "ntk"})),
         ("config.rope_type", "'ntk'", "without it"),
@@ -116,7 +134,7 @@ def test_faults(tmp_path: Path, name: str) -> None:
 WRITTEN = "must compute what was trained"
 CURABLE = [
     *("theta is read by version 5 only", "an engine drops the scale", "an engine makes a scale of its own"),
-    *("a whole number", "mistral without head_dim", "scaling of ours is gone"),
+    *("a whole number", "mistral without head_dim", "scaling of ours is gone", "an older name of phi3"),
 ]
 
 
