@@ -9,7 +9,7 @@ from ropewalk.recipes.cli import main
 from ropewalk.recipes.options import Json, place
 from ropewalk.recipes.show.console import tell
 from ropewalk.recipes.show.verify import as_values, print_report
-from ropewalk.rope.engines import verify_folder
+from ropewalk.rope.engines import ENGINES, verify_folder
 
 
 def verify(
@@ -18,7 +18,7 @@ def verify(
     ],
     engine: Annotated[
         str | None,
-        typer.Option(help="transformers, vllm, sglang or llama.cpp: this one must compute what was trained."),
+        typer.Option(help=f"{', '.join(ENGINES)}: this one must compute what was trained."),
     ] = None,
     target_length: Annotated[
         int | None, typer.Option(min=1, help="Window you mean to serve, tokens; the trained one if left out.")

@@ -14,7 +14,7 @@
     analysis.py      what a scheme does to a model's frequencies, in numbers; `at_stretch`
     record.py        what a model was given, and its fingerprint
     search/          factors found by measuring: spaces, ledger, the published search and ours
-    engines/         what transformers, vLLM, SGLang and llama.cpp compute from a folder
+    engines/         what transformers and four engines compute from a folder
 
 Up to here numbers are numpy's. What meets a model needs torch and transformers, and is loaded when it is
 asked for by name:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from ..data import Plan
 from ..rope import FULL, Scheme, config_fields, installed, make_scheme
+from ..rope.engines.texts import our_faults
 from .errors import TrainError
 from .mesh import Mesh
 from .settings import Stage, differing
@@ -128,11 +129,22 @@ def description(model: PreTrainedModel, stage: Stage, progress: Progress, plan: 
     }
 
 
+def read_provenance(folder: Path, *needed: str) -> dict[str, Any]:
+    """Read what a checkpoint says of itself: its rope, and what else is needed."""
+    about = read_json(folder / "ropewalk.json")
+    faults = list(our_faults(about))
+    if missing := [key for key in needed if key not in about]:
+        faults.append(f"ropewalk.json: must say {', '.join(missing)}, got nothing of it; take the run's own")
+    if faults:
+        raise TrainError("\n".join(f"{folder}: {fault}" for fault in faults))
+    return about
+
+
 def own_scheme(folder: Path) -> tuple[Scheme, int] | None:
     """Return the scheme and target length that only this folder's ropewalk.json can tell, if there is one."""
-    if not (folder / "ropewalk.json").is_file():
+    if not (folder / "ropewalk.json").exists():
         return None
-    rope = read_json(folder / "ropewalk.json").get("rope", {})
+    rope = read_provenance(folder)["rope"]
     if not rope.get("not_expressible"):
         return None
     return make_scheme(rope["scheme"], **rope["knobs"]), rope["target_length"]
@@ -141,20 +153,21 @@ def own_scheme(folder: Path) -> tuple[Scheme, int] | None:
 def latest_checkpoint(run_dir: Path) -> Path | None:
     """Return the newest complete checkpoint of a run directory."""
     pointer = run_dir / "latest"
-    if not pointer.exists():
+    if not pointer.is_file():
         return None
-    folder = run_dir / "checkpoints" / pointer.read_text(encoding="utf-8").strip()
-    if not folder.is_dir():
+    kept, name = run_dir / "checkpoints", pointer.read_text(encoding="utf-8", errors="replace").strip()
+    folder = kept / name
+    if not name or not folder.is_dir():
         raise TrainError(
-            f"{pointer}: must name a checkpoint folder, got {folder.name}; write the name of one of "
-            f"{[p.name for p in sorted(folder.parent.glob('step-*'))]} into it"
+            f"{pointer}: must name a checkpoint folder, got {name or 'nothing'}; write the name of one of "
+            f"{[p.name for p in sorted(kept.glob('step-*'))]} into it"
         )
     return folder
 
 
 def read_progress(folder: Path, stages: Sequence[Stage]) -> Progress:
     """Read where a checkpoint stands; values that matter must be those of the recipe that continues it."""
-    kept = read_json(folder / "ropewalk.json")
+    kept = read_provenance(folder, "progress", "recipe", "numbers")
     progress = Progress(**kept["progress"])
     stage = stages[progress.stage]
     if kept["recipe"] != stage.fingerprint:
@@ -168,7 +181,7 @@ def read_progress(folder: Path, stages: Sequence[Stage]) -> Progress:
 
 def check_same_data(folder: Path, plan: Plan) -> None:
     """Refuse to continue on other tokens than the checkpoint was trained on; say which fields differ."""
-    kept = read_json(folder / "ropewalk.json")
+    kept = read_provenance(folder, "plan", "corpus")
     prints = {"plan": plan.fingerprint, "corpus": plan.corpus_fingerprint}
     others = [name for name in prints if kept[name] != prints[name]]
     if others:

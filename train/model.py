@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..rope import install, layer_fingerprint
+from ..rope.engines import missing_weights, weight_problems
 from .errors import TrainError, nearest
 from .mesh import Mesh
 from .settings import ModelSection, Stage
@@ -59,17 +61,28 @@ def check_same_frequencies(model: PreTrainedModel, mesh: Mesh) -> None:
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = None) -> PreTrainedModel:
     """Load safetensors, or `.bin` files as far as they hold tensors: a pickle could run anything."""
+    if problems := [*missing_weights(folder), *weight_problems(folder)]:
+        raise TrainError("\n".join(f"{folder}: {problem}" for problem in problems))
     more = {"weights_only": True} if config is None else {"weights_only": True, "config": config}
     try:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
-    except (UnpicklingError, EOFError, RuntimeError) as error:
-        if not any(folder.glob("*.bin")):
-            raise
-        told = str(error).rpartition("WeightsUnpickler error:")[2].strip() or "the end of a file"
+    except (UnpicklingError, EOFError) as error:
+        raise _spoilt_pickle(folder, error) from error
+    except (AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and any(folder.glob("*.bin")):
+            raise _spoilt_pickle(folder, error) from error
         raise TrainError(
-            f"{folder}: .bin weights must be whole and hold nothing but tensors, got "
-            f"{told.partition('. ')[0].splitlines()[0]}; fetch them again, or take them as safetensors"
+            f"{folder}: must load as a model of transformers {transformers.__version__}, got "
+            f"{type(error).__name__}: {error}; repair what it names"
         ) from error
+
+
+def _spoilt_pickle(folder: Path, error: Exception) -> TrainError:
+    told = str(error).rpartition("WeightsUnpickler error:")[2].strip() or "the end of a file"
+    return TrainError(
+        f"{folder}: .bin weights must be whole and hold nothing but tensors, got "
+        f"{told.partition('. ')[0].splitlines()[0]}; fetch them again, or take them as safetensors"
+    )
 
 
 def config_of(model: ModelSection) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import TrainError
+from .errors import TrainError, shown
 
 FORMAT = 1
 
@@ -43,7 +43,18 @@ def write_json(path: Path, value: Mapping[str, Any], *, sort_keys: bool = False)
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file of ours; a format this version does not know is refused by name."""
-    value = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainError(
+            f"{path}: must be a file that can be read, got {error.strerror}; take the file of the run"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise TrainError(
+            f"{path}: must be JSON, got {error}; take the file of the run that wrote it"
+        ) from error
+    if not isinstance(value, dict):
+        raise TrainError(f"{path}: must hold an object, got {shown(value)}; take the file of the run")
     if value.get("format") != FORMAT:
         raise TrainError(
             f"{path}: format must be {FORMAT}, got {value.get('format')!r}; "

@@ -9,6 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from ...rope import RopeError, Scheme, make_scheme
+from ...rope.engines import missing_weights, weight_problems
 from ...train.settings import ModelSection
 from ..language.check import ModelFacts, model_facts, scheme_problems, sequence_problems
 from ..language.errors import RecipeError
@@ -34,11 +35,13 @@ class EvaluationPlan(MeasuringPlan):
         eval_ = self.stage.eval
         if not eval_.tasks:
             yield "eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss"
+        yield from (f"MODEL {self.model}: {problem}" for problem in weight_problems(self.model))
         try:
             facts = self.facts
         except (RopeError, RecipeError) as error:
             yield f"MODEL {self.model}: {error}"
             return
+        yield from (f"MODEL {self.model}: {problem}" for problem in missing_weights(self.model))
         length = self.stage.target_length
         yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world)
         if self.scheme is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...rope import AttentionScheme
+from ...rope.engines import missing_weights, weight_problems
 from ...rope.folder import fetching
 from ...rope.hf import read_base
 from ...rope.scheme import Base, RopeError, Scheme
@@ -63,6 +64,8 @@ def missing_files(recipe: Recipe) -> list[str]:
             f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
             f"put the model there or correct the path{fetching(model.path)}"
         )
+    elif model.path is not None:
+        lines += [f"model.path {model.path}: {problem}" for problem in missing_weights(Path(model.path))]
     if not any(model.tokenizer_folder.glob("tokenizer*")):
         lines.append(
             f"model.tokenizer: must be a folder with a tokenizer, got {model.tokenizer_folder}; "
@@ -108,6 +111,8 @@ def _stage_problems(recipe: Recipe, world: int, previous: Recipe | None) -> Iter
     yield from _schedule_problems(recipe)
     yield from _batch_problems(recipe, world)
     yield from _pack_problems(recipe)
+    if path := recipe.model.path:
+        yield from (f"model.path {path}: {problem}" for problem in weight_problems(Path(path)))
     try:
         yield from _stated_problems(recipe.model)
         facts = model_facts(recipe)

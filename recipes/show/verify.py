@@ -31,21 +31,25 @@ def as_values(report: FolderReport) -> dict[str, Any]:
         "trained": _trained(report),
         "readers": [row.facts() for row in report.rows],
         "faults": list(report.faults),
+        "notes": list(report.notes),
     }
 
 
 def print_report(report: FolderReport, console: Console) -> None:
     """Print what was trained, a row a reader, what differs, and the faults."""
-    _print_trained(report, console)
-    _print_readers(report, console)
+    if report.rows:
+        _print_trained(report, console)
+        _print_readers(report, console)
+    else:
+        console.print("no reader is asked: values are wrong that all of them compute with")
     for row in report.rows:
         is_fault = any(fault.startswith(f"{row.reader.name}:") for fault in report.faults)
         why = f" {row.why}" if row.why else ""
         start = " start it with " + " ".join(row.flags) if row.flags else ""
         if start or (why and not is_fault):
             console.print(f"{row.reader.name}:{';'.join(filter(None, (why, start)))}", markup=False)
-    for fault in report.faults:
-        console.print(f"FAULT {fault}", markup=False)
+    for line in (*report.notes, *(f"FAULT {fault}" for fault in report.faults)):
+        console.print(line, markup=False)
     console.print(f"{report.folder}: {'verified' if report.verified else 'NOT verified'}", markup=False)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..families import DEFAULT_ORIGINAL, FULL
-from ..fields import wrong_fields
 from ..keys import LENGTHS
 from ..original import guess_original
 from ..scheme import listed
@@ -37,21 +36,26 @@ def config_faults(config: Config, trained: Trained | None) -> Iterator[str]:
         yield from _window(config, trained)
 
 
-def type_faults(config: Config, tokenizer: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what is not of its type, or without bound, where everything else relies on it."""
-    yield from wrong_fields(config)
-    longest = (tokenizer or {}).get("model_max_length")
-    if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float)):
-        yield f"tokenizer_config.json model_max_length: must be a number, got {longest!r}; repair it"
+def beside_faults(tokenizer: Config | None, generation: Config | None, window: int) -> Iterator[str]:
+    """Yield it if the texts beside the config would warn of prompts, or cut them, before the window ends."""
+    for file, key, values in (
+        ("tokenizer_config.json", "model_max_length", tokenizer),
+        ("generation_config.json", "max_length", generation),
+    ):
+        longest = (values or {}).get(key)
+        if longest is not None and longest < window:
+            yield (
+                f"{file} {key}: must be at least the window of {window} tokens, got {longest:g}; "
+                f"write {window}"
+            )
 
 
-def tokenizer_faults(tokenizer: Mapping[str, Any] | None, window: int) -> Iterator[str]:
-    """Yield it if the tokenizer would warn of prompts, or cut them, before the window ends."""
-    longest = (tokenizer or {}).get("model_max_length")
-    if longest is not None and longest < window:
+def inexpressible(ours: Config | None) -> Iterator[str]:
+    """Yield it if what was trained is a scheme that stands in ropewalk.json alone."""
+    if reason := (ours or {}).get("rope", {}).get("not_expressible"):
         yield (
-            f"tokenizer_config.json model_max_length: must be at least the window of {window} tokens, got "
-            f"{longest:g}; write {window}"
+            f"ropewalk.json: the scheme must be one that a Hugging Face config can say, got {reason}; run it "
+            "with ropewalk (evaluate, rope.install), which reads this file: other readers compute another"
         )
 
 

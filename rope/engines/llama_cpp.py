@@ -11,6 +11,7 @@ from ..hf import longrope_scale
 from ..scheme import Base, Frequencies
 from ..schemes.yarn import scale_at
 from .reader import ORIGINAL, Config, Given, Question, Reader, Reading, static
+from .trained import todays
 from .transformers import resolve
 
 LOADS_DIVISORS = ("llama", "mistral")
@@ -38,7 +39,8 @@ class Gguf:
 
 def read(config: Config, question: Question) -> Reading:
     """Return what the converter and llama.cpp make of a config."""
-    given = resolve(config, question)
+    # The converter reads config.json itself where transformers stops at an older name.
+    given = resolve(todays(config), question)
     # No scaling is kept for the layers with a window.
     slides = question.layer_type == SLIDING
     return run(Gguf() if slides else convert(str(config.get("model_type")), given), given, question)
@@ -53,7 +55,7 @@ def convert(model_type: str, given: Given) -> Gguf:
     if kind == "llama3" and model_type in LOADS_DIVISORS:
         plain, blended = given.plain(), given.llama3()
         return Gguf(divisors=(plain.inv_freq / blended.inv_freq)[0].tolist())
-    if kind in ("longrope", "su") and model_type in CONVERTS_LONGROPE:
+    if kind == "longrope" and model_type in CONVERTS_LONGROPE:
         return Gguf(
             scaling="longrope",
             attn_factor=longrope_scale(given.window / original, original),

@@ -20,6 +20,8 @@ from ..schemes.yarn import scale_at, stated_scale
 ORIGINAL = "original_max_position_embeddings"
 LAYOUTS = ("rope_parameters", "rope_scaling")
 "where a config states its rope, the newer layout first"
+OLDER_NAMES = ("su", "yarn")
+"what Phi-3's first configs called longrope"
 Config = Mapping[str, Any]
 "the fields of a config.json"
 
@@ -63,7 +65,7 @@ class Reader:
     engine: str
     version: str
     how: str
-    "run: our reading is compared with the program's own, in a test; read: its source was read"
+    "run: the program's own code is asked; read: our rules are, which were read in its source"
     sources: Mapping[str, str] = field(repr=False)
     "file of the program's source by kind of scaling, '' for all others"
     read: Callable[[Config, Question], Reading] = field(repr=False)
@@ -79,7 +81,8 @@ class Reader:
         """Return what this reader computes; whatever error it would stop with is a CannotRead."""
         try:
             reading = self.read(config, question)
-            reading.at(reading.window)
+            for length in (1, reading.window):
+                reading.at(length)
         except CannotRead:
             raise
         except RopeError as error:
@@ -174,9 +177,9 @@ class Given:
         scale = stated_scale(self.parameters, factor, honour=honour)
         return scale_at(factor) if scale is None else float(scale)
 
-    def longrope(self, regime: str) -> Frequencies:
-        """Return the long or the short set as vLLM and SGLang scale it."""
-        scale = self.parameters.get(f"{regime}_mscale")
+    def longrope(self, regime: str, *, honour: bool = True) -> Frequencies:
+        """Return the long or the short set as engines scale it: by its own mscale, if that is honoured."""
+        scale = self.parameters.get(f"{regime}_mscale") if honour else None
         scale = scale or longrope_scale(self.window / self.original, self.original)
         return self.divided(self.needed(f"{regime}_factor"), float(scale))
 

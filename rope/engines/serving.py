@@ -19,11 +19,12 @@ from .llama_cpp import LOADS_DIVISORS, gguf_with
 from .llama_cpp import READER as LLAMA_CPP
 from .reader import LAYOUTS, CannotRead, Config, Question, Reader, Reading
 from .sglang import READER as SGLANG
+from .tensorrt_llm import READER as TENSORRT_LLM
 from .trained import Trained, differences
 from .transformers import READER_4, READER_5
 from .vllm import READER as VLLM
 
-READERS = (READER_5, READER_4, VLLM, SGLANG, LLAMA_CPP)
+READERS = (READER_5, READER_4, VLLM, SGLANG, TENSORRT_LLM, LLAMA_CPP)
 ENGINES: tuple[str, ...] = tuple(dict.fromkeys(reader.engine for reader in READERS))
 VERDICTS = ("exact", "difference", "no")
 "from best to worst"
@@ -40,6 +41,7 @@ BY_LENGTH = {
         "longrope": "the longest request of a batch chooses for all, the token at original_length is not "
         "rotated when it is decoded, cached keys keep the short factors",
     },
+    "tensorrt-llm": {"dynamic": "without alpha it is plain RoPE", "longrope": "one set for all lengths"},
     "llama.cpp": {
         "none": "the converter drops it without a word",
         "longrope": "the room the server has, not the sequence, chooses the factors",
@@ -70,7 +72,7 @@ class Serving:
     flags: tuple[str, ...] = ()
     "what the server must be told when it starts"
     how: str = "read"
-    "run: a test compares our reading with the engine's own code; read: its source was read"
+    "run: the engine's own code was asked; read: our rules, which were read in its source"
     source: str = ""
     "version and file of the engine's rules"
 
@@ -130,7 +132,9 @@ def _variants(written: dict[str, Any], trained: Trained) -> Iterator[dict[str, A
     stated = written["rope_parameters"].get(FULL, written["rope_parameters"])
     scale = trained.frequencies(FULL, target).attention_scale
     if stated["rope_type"] == "yarn":
-        yield with_rope(written, {"attn_factor": scale / scale_at(stated["factor"])})
+        usual = scale_at(stated["factor"])
+        yield with_rope(written, {"attn_factor": scale / usual})
+        yield with_rope(written, {"mscale": (scale - 1) / (usual - 1)}) if usual > 1 else written
     if stated["rope_type"] == "longrope" and written["model_type"] in ONLY_LONGROPE:
         three = {key: stated[key] for key in ("short_factor", "long_factor")}
         yield written | {"rope_scaling": {"type": "longrope", **three}}

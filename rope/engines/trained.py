@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..analysis import frequency_error, scale_error
-from ..families import FULL, SLIDING
+from ..families import FULL, ONLY_LONGROPE, SLIDING
 from ..hf import read_base
 from ..keys import DUAL_CHUNK, unread
 from ..record import Installed
-from ..scheme import Base, Frequencies, Scheme, make_scheme
-from .reader import LAYOUTS, ORIGINAL, Config, Reading
+from ..scheme import Base, Frequencies, RopeError, Scheme, make_scheme
+from .reader import LAYOUTS, OLDER_NAMES, ORIGINAL, Config, Reading
 
 EXACT = 1e-6
 "largest relative difference of a frequency or the attention scale that counts as none"
@@ -64,8 +64,8 @@ def trained_by_us(config: Config, ours: Mapping[str, Any]) -> Trained:
     bare["rope_theta"] = rope["theta"]
     if "partial_rotary_factor" in nested:
         bare["partial_rotary_factor"] = nested["partial_rotary_factor"]
-    if SLIDING in nested:
-        bare["rope_local_base_freq"] = nested[SLIDING]["rope_theta"]
+    if nested.get(SLIDING):
+        bare["rope_local_base_freq"] = nested[SLIDING].get("rope_theta")
     lengths = {"original_length": rope["original_length"], "trained_length": rope["target_length"]}
     scheme = make_scheme(rope["scheme"], **rope["knobs"])
     bases = read_base(bare, **lengths)
@@ -83,7 +83,13 @@ def trained_by_us(config: Config, ours: Mapping[str, Any]) -> Trained:
 
 def trained_by_config(config: Config) -> Trained:
     """Return what the config means; RopeError where it contradicts itself or says too little."""
-    bases = read_base(without_engine_keys(config))
+    flat = config.get("rope_parameters") or {}
+    if config.get("model_type") == "gemma3_text" and flat and FULL not in flat:
+        raise RopeError(
+            f"config.rope_parameters: must be stated under {FULL} and {SLIDING} for gemma3_text, got "
+            f"{', '.join(flat)} for all layers, which no reader reads; write them where they were trained"
+        )
+    bases = read_base(plain(config))
     full = bases[FULL]
     trained = Trained(
         bases=bases, scheme=full.current, target_length=full.trained_length, told_by="config.json"
@@ -93,13 +99,23 @@ def trained_by_config(config: Config) -> Trained:
     return trained
 
 
-def without_engine_keys(config: Config) -> dict[str, Any]:
-    """Return a config without what single engines read beside the common keys."""
+def plain(config: Config) -> dict[str, Any]:
+    """Return a config without what single engines read beside the common keys, by today's names."""
     cleaned = dict(config)
     for layout in LAYOUTS:
         if isinstance(config.get(layout), Mapping):
             cleaned[layout] = {key: value for key, value in config[layout].items() if key not in ENGINE_KEYS}
-    return cleaned
+    return todays(cleaned)
+
+
+def todays(config: Config) -> dict[str, Any]:
+    """Return a config with Phi-3's older names of longrope replaced."""
+    renamed = dict(config)
+    for layout in LAYOUTS if config.get("model_type") in ONLY_LONGROPE else ():
+        if stated := config.get(layout):
+            names = {key: "longrope" for key in ("type", "rope_type") if stated.get(key) in OLDER_NAMES}
+            renamed[layout] = {**stated, **names}
+    return renamed
 
 
 def same(read: Frequencies, trained: Frequencies) -> bool:

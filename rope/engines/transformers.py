@@ -14,7 +14,18 @@ from ..hf import longrope_scale
 from ..scheme import Frequencies
 from .installed import read as read_installed
 from .installed import resolve as resolve_installed
-from .reader import ORIGINAL, CannotRead, Config, Given, Question, Reader, Reading, needed, static
+from .reader import (
+    OLDER_NAMES,
+    ORIGINAL,
+    CannotRead,
+    Config,
+    Given,
+    Question,
+    Reader,
+    Reading,
+    needed,
+    static,
+)
 
 HEAD_DIM = {"qwen3": 128, "gemma3_text": 256}
 "of config classes that do not take hidden_size / num_attention_heads where none is stated"
@@ -53,13 +64,14 @@ def resolve(config: Config, question: Question) -> Given:
         stated = _gemma3(config, question.layer_type)
     else:
         stated = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
+        # These models ask for one set; only where layers have types are those of each type filled in.
         layer_types = config.get("layer_types") or ((FULL,) if model_type.startswith("qwen") else ())
-        if question.layer_type in stated and question.layer_type in layer_types:
-            stated = dict(stated[question.layer_type])
-        stated.setdefault("rope_theta", config.get("rope_theta", 1e4))
+        if stated.keys() & set(layer_types):
+            needed(stated, "rope_type")
+        else:
+            stated.setdefault("rope_theta", config.get("rope_theta", 1e4))
         if config.get("partial_rotary_factor") is not None:
             stated.setdefault("partial_rotary_factor", config["partial_rotary_factor"])
-        stated = dict(stated.get(question.layer_type, stated))
     stated.setdefault("rope_type", stated.get("type", "default"))
     if model_type in ONLY_LONGROPE:
         _phi3(stated)
@@ -87,7 +99,13 @@ def _gemma3(config: Config, layer_type: str) -> dict[str, Any]:
 
 def _phi3(stated: dict[str, Any]) -> None:
     """Call the older names longrope, and refuse all others, as this config class does."""
-    if stated["rope_type"] in ("su", "yarn"):
+    if stated["rope_type"] == "su" and ORIGINAL not in stated:
+        # It fills in the original length before it knows that this is longrope, and misses it after.
+        raise CannotRead(
+            "KeyError: Missing required keys in `rope_parameters` for 'rope_type'='longrope': "
+            f"{{'{ORIGINAL}'}}"
+        )
+    if stated["rope_type"] in OLDER_NAMES:
         stated["rope_type"] = "longrope"
     if stated["rope_type"] not in ("default", "longrope"):
         raise CannotRead(
@@ -116,10 +134,30 @@ KEEPS_NO_HEAD_DIM = ("mistral",)
 "version 4's config classes that leave an unstated head_dim None, on which these formulas fail"
 ASK_HEAD_DIM = ("dynamic", "yarn", "longrope")
 PHI_KEYS = {"type", "short_factor", "long_factor"}
+WINDOWS = {
+    "llama": 2048,
+    "mistral": 131072,
+    "qwen2": 32768,
+    "qwen3": 32768,
+    "gemma3_text": 131072,
+    "phi3": 4096,
+}
+"max_position_embeddings of config classes where none is stated"
 
 
 def read_4(config: Config, question: Question) -> Reading:
     """Return what transformers 4.57 makes of a config."""
+    model_type, given = str(config.get("model_type")), resolve_4(config, question)
+    if given.kind not in FORMULAS:
+        raise CannotRead(f"KeyError: {given.kind!r} is no rope_type of transformers 4.57")
+    if given.kind in ASK_HEAD_DIM and model_type in KEEPS_NO_HEAD_DIM and config.get("head_dim") is None:
+        raise CannotRead("TypeError: unsupported operand type(s) for *: 'NoneType' and 'float' (head_dim)")
+    factor = given.parameters.get("factor")
+    return given.reading(FORMULAS[given.kind](_filled_4(given)), factor=factor)
+
+
+def resolve_4(config: Config, question: Question) -> Given:
+    """Return what version 4.57's config class states of a layer type."""
     model_type = str(config.get("model_type"))
     stated = dict(config.get("rope_scaling") or {})
     theta = config.get("rope_theta", THETA_4.get(model_type, 1e4))
@@ -128,25 +166,31 @@ def read_4(config: Config, question: Question) -> Reading:
     # Its config classes copy the old name over the new one, Mistral's does not.
     names = ("rope_type", "type") if model_type in KEEPS_NO_HEAD_DIM else ("type", "rope_type")
     kind = str(stated.get(names[0], stated.get(names[1])) if stated else "default")
-    if model_type in ONLY_LONGROPE and stated and set(stated) != PHI_KEYS:
+    if model_type in ONLY_LONGROPE and stated:
+        kind = _phi3_4(stated)
+    window = {"max_position_embeddings": WINDOWS.get(model_type), **config}
+    given = _given(window, theta, config.get("partial_rotary_factor"), stated | {"rope_type": kind})
+    return replace(given, top_original=config.get(ORIGINAL, TOP_ORIGINAL.get(model_type)))
+
+
+def _phi3_4(stated: Config) -> str:
+    """Return the type that Phi-3's config class takes: three keys, and older names for longrope."""
+    if set(stated) != PHI_KEYS:
         raise CannotRead(
             f"ValueError: `rope_scaling` must be a dictionary with three fields, got {', '.join(stated)}"
         )
-    given = _given(config, theta, config.get("partial_rotary_factor"), stated | {"rope_type": kind})
-    if kind not in FORMULAS:
-        raise CannotRead(f"KeyError: {kind!r} is no rope_type of transformers 4.57")
-    if kind in ASK_HEAD_DIM and model_type in KEEPS_NO_HEAD_DIM and config.get("head_dim") is None:
-        raise CannotRead("TypeError: unsupported operand type(s) for *: 'NoneType' and 'float' (head_dim)")
-    return given.reading(FORMULAS[kind](_filled_4(config, given)), factor=stated.get("factor"))
+    if stated["type"] not in (*OLDER_NAMES, "longrope"):
+        raise CannotRead(f"ValueError: `rope_scaling`'s type field must be longrope, got {stated['type']}")
+    return "longrope"
 
 
-def _filled_4(config: Config, given: Given) -> Given:
+def _filled_4(given: Given) -> Given:
     """Return with the original length in force: YaRN's own, LongRoPE's at the top level, else the window."""
     stated = dict(given.parameters)
     if given.kind == "yarn":
         stated[ORIGINAL] = stated.get(ORIGINAL) or given.window
     if given.kind == "longrope":
-        top = config.get(ORIGINAL, TOP_ORIGINAL.get(str(config.get("model_type"))))
+        top = given.top_original
         stated[ORIGINAL] = top or given.window
         stated["factor"] = given.window / top if top else stated.get("factor")
         if stated.get("attention_factor") is None:
@@ -177,7 +221,7 @@ FORMULAS: dict[str, Callable[[Given], Callable[[int], Frequencies]]] = {
 
 SOURCES = {"": "src/transformers/modeling_rope_utils.py"}
 INSTALLED = ".".join(version("transformers").split(".")[:2])
-READER_5 = Reader(engine="transformers", version=INSTALLED, how="run", sources=SOURCES, read=read_5)
-READER_4 = Reader(engine="transformers", version="4.57", how="run", sources=SOURCES, read=read_4)
-ASKED = replace(READER_5, read=read_installed)
+READER_5 = Reader(engine="transformers", version=INSTALLED, how="read", sources=SOURCES, read=read_5)
+READER_4 = Reader(engine="transformers", version="4.57", how="read", sources=SOURCES, read=read_4)
+ASKED = replace(READER_5, how="run", read=read_installed)
 "the same, by the installed code itself"

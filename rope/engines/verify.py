@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..analysis import angle_error, frequency_error
 from ..families import FULL
-from ..fields import wrong_fields
-from ..folder import fetching
 from ..scheme import RopeError
-from .faults import config_faults, cure, theta_faults, tokenizer_faults, type_faults, written
+from .faults import beside_faults, config_faults, cure, inexpressible, theta_faults, written
 from .reader import CannotRead, Config, Question, Reader, Reading
 from .serving import ENGINES, READERS, judge, serving_of, started
+from .texts import Texts, read_texts
 from .trained import Trained, trained_by_config, trained_by_us
 from .transformers import ASKED
+from .weights import Weights, misfits, read_weights
 
 IN_FOLDERS = (ASKED, *READERS[1:])
 "the readers, of which the installed transformers is really run"
@@ -74,6 +73,8 @@ class FolderReport:
     target_length: int | None
     engines: tuple[str, ...] = ()
     "engines that were named: their readers must compute what was trained"
+    notes: tuple[str, ...] = ()
+    "what was not looked at"
 
     @property
     def verified(self) -> bool:
@@ -101,37 +102,38 @@ class FolderReport:
 def verify_folder(
     folder: Path, *, engines: Sequence[str] = (), target_length: int | None = None
 ) -> FolderReport:
-    """Read the texts of a folder as every reader does (or those of the named engines); load no weights."""
+    """Read a folder's texts as every reader does (or the named engines'), and the headers of its weights."""
     unknown = [engine for engine in engines if engine not in ENGINES]
     if unknown:
         raise RopeError(f"engine: must be one of {', '.join(ENGINES)}, got {unknown[0]}; name one of them")
-    config = _read(folder, "config.json")
-    if config is None:
-        raise RopeError(
-            f"{folder}: must be a Hugging Face folder, got no config.json in it; name the folder of one"
-            f"{fetching(folder)}"
-        )
-    tokenizer = _read(folder, "tokenizer_config.json")
-    trained, faults = _trained(config, tokenizer, _read(folder, "ropewalk.json"))
-    length = (tokenizer or {}).get("model_max_length") if trained else None
-    # A reader would build lists as long as a number says.
-    askable = () if any(wrong_fields(config)) else IN_FOLDERS
-    rows = tuple(
-        _row(reader, config, Question(layer_type=layer_type, tokenizer_length=length), trained, target_length)
-        for reader in askable
-        if not engines or reader.engine in engines
-        for layer_type in (trained.bases if trained else (FULL,))
-    )
+    texts, weights = read_texts(folder), read_weights(folder)
+    faults, trained, rows = list(texts.faults()), None, ()
+    if not faults:
+        trained, faults = _trained(texts)
+        readers = [reader for reader in IN_FOLDERS if not engines or reader.engine in engines]
+        rows = tuple(_rows(readers, texts, trained, target_length))
+        faults += misfits(weights, texts.config)
     if trained is not None:
-        faults += [*_too_long(trained, target_length), *_curable(rows, config, trained)]
+        faults += [*_too_long(trained, target_length), *_curable(rows, texts.config, trained)]
+    faults += _unread(rows, faults)
     return FolderReport(
         folder=str(folder),
         rows=rows,
-        faults=tuple(dict.fromkeys(faults)),
+        faults=tuple(dict.fromkeys([*faults, *weights.faults])),
         trained=trained,
         target_length=target_length or (trained.target_length if trained else None),
         engines=tuple(engines),
+        notes=tuple(_notes(weights)),
     )
+
+
+def _notes(weights: Weights) -> Iterator[str]:
+    """Say which weights are there and were not looked at."""
+    if weights.pickles:
+        yield (
+            f"weights: {', '.join(weights.pickles)} is a pickle, which is not opened here; save the model as "
+            "safetensors to have its weights checked"
+        )
 
 
 def _too_long(trained: Trained, target_length: int | None) -> Iterator[str]:
@@ -143,53 +145,48 @@ def _too_long(trained: Trained, target_length: int | None) -> Iterator[str]:
         )
 
 
-def _read(folder: Path, name: str) -> dict[str, Any] | None:
-    try:
-        values = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise RopeError(f"{folder / name}: must be JSON, got {error}; repair it") from error
-    if not isinstance(values, dict):
-        raise RopeError(f"{folder / name}: must hold an object, got {type(values).__name__}; repair it")
-    return values
-
-
-def _trained(
-    config: Config, tokenizer: Config | None, ours: Mapping[str, Any] | None
-) -> tuple[Trained | None, list[str]]:
+def _trained(texts: Texts) -> tuple[Trained | None, list[str]]:
     """Return what the weights were trained with, and what is wrong before any reader is asked."""
-    faults = list(type_faults(config, tokenizer))
-    if faults:
-        return None, faults
+    config, faults = texts.config, []
     trained = None
     try:
         trained = trained_by_config(config)
     except RopeError as error:
         faults += str(error).splitlines()
-    except (TypeError, ValueError) as error:
-        faults.append(f"config.json: must hold values of the usual types, got {error}; repair its rope")
-    if ours is not None:
-        trained, doubts = _ours(config, ours)
+    if texts.ours is not None:
+        trained, doubts = _ours(config, texts.ours)
         faults += doubts
     elif lost := list(theta_faults(config)):
         trained, faults = None, faults + lost
     window = trained.target_length if trained else config.get("max_position_embeddings")
-    return trained, [*faults, *config_faults(config, trained), *tokenizer_faults(tokenizer, window or 0)]
+    beside = beside_faults(texts.tokenizer, texts.generation, window or 0)
+    return trained, [*faults, *config_faults(config, trained), *beside]
 
 
 def _ours(config: Config, ours: Mapping[str, Any]) -> tuple[Trained | None, list[str]]:
-    """Return what `ropewalk.json` says, and whether it belongs to itself."""
+    """Return what `ropewalk.json` says, and what is wrong with it."""
     try:
         trained = trained_by_us(config, ours)
-    except (RopeError, KeyError, TypeError) as error:
+    except RopeError as error:
         return None, [f"ropewalk.json: must say what was trained, got {error}; take the one of the run"]
-    if trained.fingerprint == trained.kept_fingerprint:
-        return trained, []
-    return trained, [
-        f"ropewalk.json: must keep the fingerprint of its own scheme, {trained.fingerprint[:12]}, got "
-        f"{str(trained.kept_fingerprint)[:12]}; take the file of the run that trained these weights"
-    ]
+    doubts = list(inexpressible(ours))
+    if trained.fingerprint != trained.kept_fingerprint:
+        doubts.append(
+            f"ropewalk.json: must keep the fingerprint of its own scheme, {trained.fingerprint[:12]}, got "
+            f"{str(trained.kept_fingerprint)[:12]}; take the file of the run that trained these weights"
+        )
+    return trained, doubts
+
+
+def _rows(
+    readers: Iterable[Reader], texts: Texts, trained: Trained | None, target_length: int | None
+) -> Iterator[Row]:
+    """Ask each reader about each kind of layer."""
+    length = (texts.tokenizer or {}).get("model_max_length") if trained else None
+    for reader in readers:
+        for layer_type in trained.bases if trained else (FULL,):
+            question = Question(layer_type=layer_type, tokenizer_length=length)
+            yield _row(reader, texts.config, question, trained, target_length)
 
 
 def _row(
@@ -230,6 +227,13 @@ def _curable(rows: Sequence[Row], config: Config, trained: Trained) -> Iterator[
             got = "; ".join([*_lost(row, could.config["rope_parameters"]), now.why])
             if changes:
                 yield f"{row.reader.name}: must compute what was trained, got {got}; write {written(changes)}"
+
+
+def _unread(rows: Sequence[Row], faults: Sequence[str]) -> Iterator[str]:
+    """Yield it if the installed transformers stops, and no other fault says what to write."""
+    for row in rows:
+        if row.reader is ASKED and row.reading is None and not any(f.startswith(ASKED.name) for f in faults):
+            yield f"{ASKED.name}: must be able to read config.json, got {row.why}; repair what it names"
 
 
 def _lost(row: Row, wanted: Mapping[str, Any]) -> Iterator[str]:

@@ -99,8 +99,11 @@ class Yarn(Factored):
             return static_container(base, self.frequencies(base, target_length=target_length), target_length)
         factor, (fast, slow) = self.factor_for(base, target_length), self.betas(base)
         scale = self.scale_for(factor)
-        # SGLang reads no attention_factor, but multiplies the paper's scale by this.
+        # Of an attention_factor SGLang and TensorRT-LLM know nothing: one multiplies the paper's scale, the
+        # other multiplies its logarithm.
         beside = {} if scale == scale_at(factor) else {"attn_factor": scale / scale_at(factor)}
+        if beside and factor > 1:
+            beside["mscale"] = (scale - 1) / (scale_at(factor) - 1)
         return self.written(
             base,
             **beside,

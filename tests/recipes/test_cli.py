@@ -235,6 +235,30 @@ def test_evaluate_plans_and_refuses_another_vocabulary(
     assert "vocabulary" in result.stderr
 
 
+@pytest.mark.parametrize("verb", ["extend", "check", "evaluate", "convert", "verify"])
+def test_weights_that_are_cut_off_are_named_before_anything_is_loaded(
+    run: Run, made: Path, recipe_file: Path, tmp_path: Path, verb: str
+):
+    folder = shutil.copytree(made / "model", tmp_path / "cut")
+    os.truncate(folder / "model.safetensors", 5000)
+    (folder / "ropewalk.json").write_text(json.dumps({"format": 1, "rope": {}}))
+    command = {
+        "extend": ("extend", recipe_file, f"model.path={folder}"),
+        "check": ("recipes", "check", recipe_file, f"model.path={folder}"),
+        "evaluate": ("evaluate", folder, "--recipe", recipe_file, "--dry-run"),
+        "convert": ("convert", folder, tmp_path / "out"),
+        "verify": ("verify", folder),
+    }[verb]
+    if verb == "convert":
+        told = {"scheme": "default", "knobs": {}, "theta": 1e4, "original_length": 64, "target_length": 64}
+        told = {"format": 1, "rope": told | {"fingerprint": ""}}
+        (folder / "ropewalk.json").write_text(json.dumps(told))
+    ended = run(*command)
+    said = " ".join(f"{ended.stdout} {ended.stderr}".split())
+    assert ended.exit_code == (1 if verb == "verify" else 2), said
+    assert "model.safetensors: must be a whole safetensors file, got 5,000 bytes" in said
+
+
 def test_convert_reports_its_checks(run: Run, run_json: RunJson, made: Path, tmp_path: Path):
     checkpoint = shutil.copytree(made / "model", tmp_path / "checkpoint")
     config = json.loads((checkpoint / "config.json").read_text())

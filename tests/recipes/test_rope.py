@@ -83,7 +83,7 @@ def test_show_tells_what_yarn_does(run: Run, run_json: RunJson):
     shown = " ".join(run("rope", "show", "yarn", *LLAMA2).stdout.split())
     assert "{} kept, {} blended, {} interpolated; none".format(*counts) in shown
     assert "92 of 128: pairs 46 to 63" in shown
-    assert "transformers, vllm, sglang, llama.cpp: served exactly" in shown
+    assert f"{', '.join(ENGINES)}: served exactly" in shown
 
 
 def test_show_tells_who_serves_it(run_json: RunJson, made: Path):

@@ -12,6 +12,8 @@ from house.commands import Block, blocks
 from house.numbers import ROOT
 from world.command_line import Ended
 
+from ropewalk.rope.engines import ENGINES
+
 PAGE = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
 TINY = ROOT / "recipes/library/assets/tiny-base"
 FAULTY = [block for block in blocks(PAGE) if block.commands[0].startswith("mkdir")]
@@ -26,7 +28,7 @@ def test_the_shipped_base_is_verified(run: Callable[..., Ended], run_json: Calla
     assert told["trained"]["told_by"] == "ropewalk.json"
     assert told["checks"]["trained_frequencies"] is True
     assert told["checks"]["window"] == 512
-    assert {row["reader"] for row in told["readers"]} == {"transformers", "vllm", "sglang", "llama.cpp"}
+    assert {row["reader"] for row in told["readers"]} == set(ENGINES)
     assert all(row["verdict"] == "exact" and row["source"] for row in told["readers"])
 
 
@@ -38,13 +40,33 @@ def test_one_engine_and_a_target_length(run_json: Callable[..., Any]) -> None:
 
 
 def test_a_user_error(run: Callable[..., Ended], tmp_path: Path) -> None:
-    for arguments, word in (((tmp_path,), "config.json"), ((TINY, "--engine", "ollama"), "llama.cpp")):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    (tmp_path / "odd" / "config.json").mkdir(parents=True)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
+    for arguments, word in (
+        ((tmp_path,), "config.json"),
+        ((tmp_path / "absent",), "config.json"),
+        ((tmp_path / "m.gguf",), "folder it was made from"),
+        ((tmp_path / "odd",), "directory"),
+        ((tmp_path / "deep",), "JSON"),
+        ((TINY, "--engine", "ollama"), "llama.cpp"),
+    ):
         result = run("verify", *arguments)
-        assert (result.exit_code, word in result.stderr) == (2, True)
+        assert (result.exit_code, word in result.stderr) == (2, True), result.stderr
 
 
-def test_the_page_shows_five_faulty_folders() -> None:
-    assert len(FAULTY) == 5
+def test_what_no_reader_is_asked_about_is_printed(run: Callable[..., Ended], tmp_path: Path) -> None:
+    config = {"model_type": "llama", "rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": "4"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    result = run("verify", tmp_path)
+    assert result.exit_code == 1
+    assert "no reader is asked" in result.stdout
+    assert "FAULT config.rope_scaling.factor" in result.stdout
+
+
+def test_the_page_shows_four_faulty_folders() -> None:
+    assert len(FAULTY) == 4
 
 
 @pytest.mark.parametrize("block", FAULTY, ids=lambda block: block.commands[-1].split()[2])

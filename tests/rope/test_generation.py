@@ -164,6 +164,41 @@ def test_a_cache_is_known_by_the_name_of_today_and_the_one_before(make, knobs, n
     torch.testing.assert_close(got, slow_logits(model, ids)[:, 30:], rtol=0, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:.*past_key_values.*:FutureWarning")
+@pytest.mark.parametrize("name", sorted({CACHE, "past_key_values"}))
+@pytest.mark.parametrize("knobs", DEPENDENT, ids=lambda knobs: knobs["kind"])
+def test_generate_takes_a_cache_by_either_name(make, knobs, name):
+    """Across the switch: what was cached under the short factors is run again."""
+    model, ids = make(knobs), tokens(1, 30)
+    common = {"max_new_tokens": 10, "do_sample": False, "pad_token_id": 0}
+    want = model.generate(ids, **common)
+    cache = filled(model, ids[:, :20])
+    assert torch.equal(model.generate(ids, **{name: cache}, **common), want)
+    assert cache.get_seq_length() == 39
+
+
+@pytest.mark.skipif(CACHE == "past_key_values", reason="before transformers 5.24 there is one name")
+@pytest.mark.filterwarnings("ignore:.*past_key_values.*:FutureWarning")
+@pytest.mark.parametrize("other", [None, 5], ids=["none", "shorter"])
+@pytest.mark.parametrize("part", ["model", "decoder", "generate"])
+def test_of_two_caches_the_one_by_todays_name_counts(make, part, other):
+    """As in transformers itself, which warns and takes no notice of the other."""
+    model, ids = make(SWITCH), tokens(1, 40)
+    cache, other = filled(model, ids[:, :30]), None if other is None else filled(model, ids[:, :other])
+    both = {"cache": cache, "past_key_values": other, "use_cache": True}
+    with torch.no_grad():
+        if part == "generate":
+            both |= {"max_new_tokens": 1, "do_sample": False, "pad_token_id": 0}
+            got, want = model.generate(ids, **both)[:, -1], slow_logits(model, ids)[:, -1].argmax(-1)
+        elif part == "model":
+            got, want = model(ids[:, 30:], **both).logits, slow_logits(model, ids)[:, 30:]
+        else:
+            states = model.model(ids[:, 30:], **both).last_hidden_state
+            got, want = model.lm_head(states), slow_logits(model, ids)[:, 30:]
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
+    assert (cache.get_seq_length(), other and other.get_seq_length()) == (40, other and 5)
+
+
 def test_what_a_decoder_is_given_by_place_counts(make):
     model, ids = make(SWITCH), tokens(2, 40)
     mask = padded(ids, (0, 9))

@@ -38,6 +38,7 @@ def test_resumed_frequencies_are_those_of_the_start(name: str, tmp_path: Path) -
 
 def test_a_scheme_that_no_config_can_say_is_read_from_its_own_file(tmp_path: Path) -> None:
     rope = {"scheme": "harpe", "knobs": {"bases": [1e4, 2e4]}, "target_length": 64, "not_expressible": "why"}
+    rope |= {"theta": 1e4, "original_length": 32, "fingerprint": "0"}
     assert own_scheme(tmp_path) is None
     write_json(tmp_path / "ropewalk.json", {"format": 1, "rope": rope | {"not_expressible": None}})
     assert own_scheme(tmp_path) is None

@@ -105,10 +105,15 @@ def test_bad_input(straight: Any, tmp_path: Path, change: dict[str, Any], key: s
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 
 
-def test_a_pointer_to_nothing_lists_what_is_there(straight: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "got"), [(b"step-000099\n", "step-000099"), (b"", "nothing"), (b"\xff", "\ufffd")]
+)
+def test_a_pointer_to_nothing_lists_what_is_there(
+    straight: Any, tmp_path: Path, name: bytes, got: str
+) -> None:
     shutil.copytree(straight[0], tmp_path / "run")
-    (tmp_path / "run" / "latest").write_text("step-000099\n")
-    with pytest.raises(TrainError, match="got step-000099") as caught:
+    (tmp_path / "run" / "latest").write_bytes(name)
+    with pytest.raises(TrainError, match=f"got {got};") as caught:
         latest_checkpoint(tmp_path / "run")
     assert "step-000004" in str(caught.value)
 

@@ -3,12 +3,14 @@
 import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 
 from ropewalk.train import TrainError
+from ropewalk.train.checkpoint import read_provenance
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.shards import ShardWriter, atomic_folder, name_as_hugging_face, shard_index
 from ropewalk.train.storage import read_json, write_bytes, write_json
@@ -94,3 +96,32 @@ def test_shards_hold_every_tensor_once(tmp_path: Path, limit: int, files: list[s
         with safe_open(path, "pt") as file:
             assert torch.equal(file.get_tensor(name), wanted.pop(name))
     assert not wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "got", "cure"),
+    [
+        (None, "No such file", "of the run"),
+        (b"{", "JSON", "of the run"),
+        (b"\xff", "JSON", "of the run"),
+        (b"[" * 100_000, "JSON", "of the run"),
+        (b"[1]", "[1]", "of the run"),
+        (b"{}", "None", "ropewalk that wrote"),
+    ],
+)
+def test_a_file_of_ours_that_is_none(tmp_path: Path, text: bytes | None, got: str, cure: str) -> None:
+    if text is not None:
+        (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(TrainError) as caught:
+        read_json(tmp_path / "x.json")
+    assert all(word in str(caught.value) for word in ("x.json", got, cure))
+
+
+@pytest.mark.parametrize(
+    ("about", "missing"),
+    [({"format": 1}, "rope"), ({"format": 1, "rope": {}}, "rope.scheme"), ({"format": 1}, "progress")],
+)
+def test_a_checkpoint_says_all_that_is_needed(tmp_path: Path, about: Any, missing: str) -> None:
+    (tmp_path / "ropewalk.json").write_text(json.dumps(about))
+    with pytest.raises(TrainError, match=missing):
+        read_provenance(tmp_path, "progress")

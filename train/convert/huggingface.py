@@ -1,6 +1,6 @@
 """Turn a checkpoint into a Hugging Face folder that all read alike, and prove it before it gets its name."""
 
-import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -9,18 +9,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
 from ...rope.analysis import angle_error, frequency_error, scale_error
+from ...rope.engines import missing_weights, read_texts, verify_folder, weight_problems
+from ...rope.engines.faults import inexpressible
+from ...rope.engines.weights import read_weights
 from ...rope.folder import fetching
-from ..checkpoint import TOKENIZER_FILES, latest_checkpoint
+from ..checkpoint import TOKENIZER_FILES, latest_checkpoint, read_provenance
 from ..errors import TrainError
 from ..loss import hidden_states
 from ..mesh import Mesh
 from ..model import DTYPES, load_model
 from ..shards import ShardWriter, atomic_folder, name_as_hugging_face, read_tensor, shard_index
-from ..storage import read_json, write_json
+from ..storage import write_json
 
 TOLERANCE = 1e-4
 """Largest difference of float32 logits between plain transformers on the result and ropewalk on the source,
@@ -46,12 +49,7 @@ def convert(source: Path, target: Path, *, dtype: str | None = None) -> ConvertR
     `dtype` casts the weights. The folder appears only after its checks have passed.
     """
     folder = checkpoint_of(source)
-    reason = read_json(folder / "ropewalk.json")["rope"].get("not_expressible")
-    if reason:
-        raise TrainError(
-            f"{folder}: the scheme must be one that a Hugging Face config can say, got {reason}; load the "
-            "checkpoint itself with ropewalk (evaluate, rope.install), which reads its ropewalk.json"
-        )
+    check_source(folder)
     if target.exists():
         raise TrainError(
             f"{target}: must not exist yet, got a {'folder' if target.is_dir() else 'file'}; name a new one"
@@ -59,6 +57,10 @@ def convert(source: Path, target: Path, *, dtype: str | None = None) -> ConvertR
     with atomic_folder(target, Mesh.alone()) as writing:
         names = copy_weights(folder, writing, DTYPES[dtype] if dtype else None)
         copy_texts(folder, writing, dtype)
+        if faults := verify_folder(writing).faults:
+            raise TrainError(
+                "\n".join([f"{target}: must be right for every reader; nothing was written, got:", *faults])
+            )
         report = verify_against(folder, writing, names)
         if not report.verified:
             raise TrainError(
@@ -83,11 +85,30 @@ def checkpoint_of(source: Path) -> Path:
     return folder
 
 
+def check_source(folder: Path) -> None:
+    """Refuse, before anything is loaded, what cannot be converted."""
+    texts = read_texts(folder)
+    weights = [*missing_weights(folder), *weight_problems(folder)]
+    problems = [*texts.faults()] or [*inexpressible(texts.ours), *weights]
+    if pickles := read_weights(folder).pickles:
+        problems.append(
+            f"weights: must be safetensors, got {', '.join(pickles)}, which only unpickling reads; save the "
+            "model with transformers, which writes safetensors"
+        )
+    if problems:
+        raise TrainError("\n".join(f"{folder}: {problem}" for problem in problems))
+
+
 def copy_weights(source: Path, target: Path, dtype: torch.dtype | None) -> list[str]:
     """Stream the weights, one tensor in memory at a time beyond the open shard."""
     writer = ShardWriter(target, "weights")
     names = []
     for name, tensor in tensors(source):
+        if not tensor.isfinite().all():
+            raise TrainError(
+                f"{source}: every weight must be a finite number, got NaN or infinity in {name}; take an "
+                "earlier checkpoint"
+            )
         writer.add(name, tensor.to(dtype or tensor.dtype))
         names.append(name)
     writer.flush()
@@ -102,20 +123,20 @@ def tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def copy_texts(source: Path, target: Path, dtype: str | None) -> None:
-    """Copy config, tokenizer and provenance; the tokenizer learns the window too, or it would cut prompts."""
-    about = read_json(source / "ropewalk.json")
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    if dtype:
-        config["dtype"] = dtype
+    """Copy config, tokenizer and provenance; what may cut prompts or answers learns the window."""
+    about = read_provenance(source)
+    texts, window = read_texts(source), about["rope"]["target_length"]
+    config = {**texts.config, "dtype": dtype} if dtype else texts.config
     write_json(target / "config.json", config, sort_keys=True)
-    for pattern in (*TOKENIZER_FILES, "generation_config.json"):
+    for pattern in TOKENIZER_FILES:
         for file in source.glob(pattern):
             shutil.copy(file, target / file.name)
-    settings = target / "tokenizer_config.json"
-    if settings.exists():
-        values = json.loads(settings.read_text(encoding="utf-8"))
-        values["model_max_length"] = about["rope"]["target_length"]
-        write_json(settings, values, sort_keys=True)
+    if texts.tokenizer is not None:
+        values = {**texts.tokenizer, "model_max_length": window}
+        write_json(target / "tokenizer_config.json", values, sort_keys=True)
+    if texts.generation is not None:
+        longest = {"max_length": window} if "max_length" in texts.generation else {}
+        write_json(target / "generation_config.json", {**texts.generation, **longest}, sort_keys=True)
     write_json(target / "ropewalk.json", about)
 
 
@@ -126,10 +147,10 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     Readers compute angles in float32, which drift with the position by themselves and not by the export. So
     logits are compared at the reader's own angles, its frequencies with the trained ones; its drift is told.
     """
-    rope = read_json(source / "ropewalk.json")["rope"]
+    rope = read_provenance(source)["rope"]
     scheme = make_scheme(rope["scheme"], **rope["knobs"])
     lengths = {"target_length": rope["target_length"], "original_length": rope["original_length"]}
-    stock = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32, local_files_only=True).eval()
+    stock = load_model(target).eval()
     source_model = load_model(source, config=before_scheme(source, rope["theta"]))
     ours = install(source_model.eval(), scheme, replace=True, **lengths)
     length = min(rope["target_length"], PROBE_TOKENS)
@@ -164,7 +185,7 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     )
     return ConvertReport(
         folder=str(target),
-        verified=bool(sound and (cast or difference <= TOLERANCE)),
+        verified=bool(sound and math.isfinite(difference) and (cast or difference <= TOLERANCE)),
         max_logit_difference=difference,
         checks=checks,
     )

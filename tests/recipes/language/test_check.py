@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from world.recipes import CONFIG, recipe
 
 from ropewalk.recipes.language.check import check, missing_files, model_facts, problems_of
@@ -97,6 +99,7 @@ def test_check_lists_all_problems_and_passes_a_sound_recipe(tmp_path: Path):
     assert problems_of(recipe({"train": {"sequence": 4}}), 4) == []
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text(json.dumps({"model_type": "llama"} | CONFIG))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     check(recipe({"model": {"path": str(tmp_path)}}), 1)
     wrong = recipe(
         {"target_length": 64, "train": {"batch_tokens": 100, "sequence": 3, "schedule": {"warmup": 99}}}
@@ -144,4 +147,8 @@ def test_missing_files_are_for_real_runs(tmp_path: Path):
     assert [line.partition(":")[0] for line in found] == ["model.path", "model.tokenizer"]
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text("{}")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     assert missing_files(recipe({"model": {"path": str(tmp_path)}})) == []
+    (tmp_path / "model.safetensors").unlink()
+    [line] = missing_files(recipe({"model": {"path": str(tmp_path)}}))
+    assert "weights: must be in model.safetensors" in line

@@ -1,10 +1,10 @@
 """What readers compute: against transformers itself, and against the rules in the engines' source."""
 
+import copy
 import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ropewalk.rope import SCHEMES, RopeError, make_scheme
-from ropewalk.rope.engines import ENGINES, READERS, CannotRead, Question, serving, serving_warnings
+from ropewalk.rope.engines import (
+    READERS,
+    CannotRead,
+    Question,
+    verify_folder,
+)
 from ropewalk.rope.engines.transformers import ASKED, READER_5
 from ropewalk.rope.engines.transformers import READER_4 as OLD
 
@@ -39,6 +43,10 @@ GEMMA3 = LLAMA | {"model_type": "gemma3_text", "head_dim": 64, "num_hidden_layer
 
 def scaled(stated: dict[str, Any], **more: Any) -> dict[str, Any]:
     return LLAMA | {"rope_scaling": stated} | more
+
+
+def tidy(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if value is not None}
 
 
 # every layout that a reader of transformers configs meets, by name
@@ -66,12 +74,24 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma3": GEMMA3 | {"rope_scaling": {"rope_type": "linear", "factor": 8.0}},
     "phi3": PHI3 | {"rope_scaling": PHI},
     "phi3, four keys": PHI3 | {"rope_scaling": PHI | {"attention_factor": 1.2}},
+    "phi3, su": PHI3 | {"rope_scaling": PHI | {"type": "su"}},
+    "phi3, su, original inside": PHI3
+    | {"rope_scaling": PHI | {"type": "su", "original_max_position_embeddings": 512}},
+    "phi3, yarn for longrope": PHI3 | {"rope_scaling": PHI | {"type": "yarn"}},
+    "phi3, linear": PHI3 | {"rope_scaling": PHI | {"type": "linear"}},
+    "llama, su": scaled(PHI | {"type": "su"}),
+    "gemma3, flat": tidy(GEMMA3 | {"rope_theta": None, "rope_parameters": LINEAR | {"rope_theta": 5e5}}),
+    "gemma3, both layouts": GEMMA3
+    | {"rope_parameters": {"full_attention": LINEAR | {"rope_theta": 5e5}}, "rope_local_base_freq": 2e4},
+    "nested for llama": LLAMA | {"rope_parameters": {"full_attention": LINEAR | {"rope_theta": 3e4}}},
+    "nested for qwen2": LLAMA | {"model_type": "qwen2", "rope_scaling": {"full_attention": LINEAR}},
+    "nested for mistral": LLAMA
+    | {"model_type": "mistral", "head_dim": 64, "rope_scaling": {"full_attention": DYNAMIC}},
+    "qwen2, a window that is off": LLAMA | {"model_type": "qwen2", "sliding_window": 64},
 }
 LENGTHS = (512, 2048, 4096)
-
-
-def tidy(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if value is not None}
+LEFT_OUT = ("max_position_embeddings", "num_attention_heads", "num_key_value_heads")
+READERS_NAMES = [reader.name for reader in READERS]
 
 
 def reader(name: str) -> Any:
@@ -82,27 +102,50 @@ def ask(name: str, config: dict[str, Any], **question: Any) -> Any:
     return reader(name).ask(tidy(config), Question(**question))
 
 
-@pytest.mark.parametrize(
-    "name", ["default", "only the new layout", "linear", "dynamic", "yarn", "phi3", "gemma3"]
-)
-@pytest.mark.parametrize("length", LENGTHS)
-def test_transformers_5_is_what_its_own_module_computes(name: str, length: int) -> None:
-    config: dict[str, Any] = tidy(CONFIGS[name]) | {
-        "num_hidden_layers": 6,
-        "vocab_size": 8,
-        "intermediate_size": 8,
-    }
-    config |= {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+SMALL: dict[str, Any] = {"num_hidden_layers": 6, "vocab_size": 8, "intermediate_size": 8}
+SMALL |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
+
+
+def by_its_own_model(config: dict[str, Any], layer_type: str, length: int) -> tuple[Any, float]:
+    """Return frequencies and scale of the rotary module in a model that transformers makes of a config."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**copy.deepcopy({**config, **SMALL})))
     module = type(model.model.rotary_emb)(model.config)
-    layers = {"layer_type": "full_attention"} if name == "gemma3" else {}
-    module(torch.zeros(1), torch.arange(length)[None], **layers)
-    prefix = "full_attention_" if layers else ""
-    read = ask("transformers 5", CONFIGS[name]).at(length)
-    want = getattr(module, f"{prefix}inv_freq").double()
-    np.testing.assert_allclose(read.inv_freq[0], want, rtol=1e-6)
-    assert read.attention_scale == pytest.approx(getattr(module, f"{prefix}attention_scaling"))
+    gemma = config["model_type"] == "gemma3_text"
+    module(torch.zeros(1), torch.arange(length)[None], **({"layer_type": layer_type} if gemma else {}))
+    prefix = f"{layer_type}_" if gemma else ""
+    return getattr(module, f"{prefix}inv_freq").double(), getattr(module, f"{prefix}attention_scaling")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_row_marked_run_is_what_the_installed_model_computes(name: str, tmp_path: Path) -> None:
+    config = tidy(CONFIGS[name])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked = [row for row in verify_folder(tmp_path).rows if row.reader.how == "run"]
+    assert {row.layer_type for row in asked} >= {"full_attention"}
+    for row in asked:
+        for length in LENGTHS:
+            if row.reading is None:
+                with pytest.raises((KeyError, ValueError, RuntimeError)):
+                    by_its_own_model(config, row.layer_type, length)
+                continue
+            inv_freq, scale = by_its_own_model(config, row.layer_type, length)
+            read = row.reading.at(length)
+            np.testing.assert_allclose(read.inv_freq[0], inv_freq, rtol=1e-6)
+            assert read.attention_scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize("name", READERS_NAMES)
+def test_a_model_that_sees_images_is_read_by_its_language_part(name: str, tmp_path: Path) -> None:
+    """A published Gemma 3 leaves heads and window to its config class."""
+    inside = {key: value for key, value in CONFIGS["gemma3"].items() if key not in LEFT_OUT}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": inside}))
+    [row] = [row for row in verify_folder(tmp_path).rows if row.reader.name.startswith(name)]
+    full = {"max_position_embeddings": 131072, "num_attention_heads": 8, "num_key_value_heads": 4}
+    want = ask(name, inside | full)
+    assert row.reading is not None
+    np.testing.assert_allclose(row.reading.at(2048).inv_freq, want.at(2048).inv_freq, rtol=1e-6)
+    assert row.reading.window == want.window
 
 
 @pytest.mark.parametrize("layer_type", ["full_attention", "sliding_attention"])
@@ -171,6 +214,8 @@ def test_transformers_4_is_what_it_computes(tmp_path: Path) -> None:
 
 
 SU, SU_2048 = (math.sqrt(1 + math.log(4) / math.log(length)) for length in (512, 2048))
+SU_1024 = math.sqrt(1 + math.log(2) / math.log(1024))
+NO_LENGTH = {key: value for key, value in LONG.items() if key != "original_max_position_embeddings"}
 YARN_SCALE = 0.1 * math.log(4) + 1
 
 
@@ -203,6 +248,20 @@ RULES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[float, float, int]]
     ("sglang", CONFIGS["dynamic"], {}, (slowest(NTK), 1, 8192)),
     ("sglang", CONFIGS["longrope, written out"], {}, (slowest(5e5, LONG_END), SU, 2048)),
     ("sglang", CONFIGS["gemma3"], {}, (slowest(5e5, 8), 1, 2048)),
+    ("tensorrt-llm", CONFIGS["only the new layout"], {}, (slowest(1e4), 1, 2048)),
+    ("tensorrt-llm", CONFIGS["linear"], {}, (slowest(5e5, 4), 1, 8192)),
+    ("tensorrt-llm", CONFIGS["dynamic"], {}, (slowest(5e5), 1, 8192)),
+    ("tensorrt-llm", scaled(DYNAMIC | {"alpha": 13.0}), {}, (slowest(NTK), 1, 8192)),
+    ("tensorrt-llm", CONFIGS["yarn, written out"], {}, (slowest(5e5, 4), YARN_SCALE, 2048)),
+    ("tensorrt-llm", scaled(YARN | {"mscale": 2.0}), {}, (slowest(5e5, 4), 2 * YARN_SCALE - 1, 2048)),
+    ("tensorrt-llm", scaled(LLAMA3), {}, (slowest(5e5, 8), 1, 2048)),
+    ("tensorrt-llm", CONFIGS["longrope, written out"], {}, (slowest(5e5, LONG_END), SU, 2048)),
+    ("tensorrt-llm", CONFIGS["longrope"], {"max_length": 512}, (slowest(5e5, SHORT_END), SU, 512)),
+    ("tensorrt-llm", scaled(NO_LENGTH), {}, (slowest(5e5, LONG_END), SU_1024, 2048)),
+    ("tensorrt-llm", CONFIGS["gemma3"], {}, (slowest(5e5, 8), 1, 16384)),
+    ("tensorrt-llm", CONFIGS["gemma3"], {"layer_type": "sliding_attention"}, (slowest(1e4), 1, 2048)),
+    ("tensorrt-llm", CONFIGS["two names"], {}, (slowest(5e5, 4), 1, 8192)),
+    ("transformers 4", CONFIGS["nested for llama"], {}, (slowest(5e5), 1, 2048)),
     ("llama.cpp", CONFIGS["linear"], {}, (slowest(5e5, 4), 1, 2048)),
     ("llama.cpp", CONFIGS["yarn, written out"], {}, (slowest(5e5, 4), YARN_SCALE, 2048)),
     ("llama.cpp", CONFIGS["llama3"], {}, (slowest(5e5, 8), 1, 2048)),
@@ -253,6 +312,10 @@ REFUSES = [
     ("transformers 5", LLAMA | {"rope_scaling": LONG | {"long_factor": [1.0] * 31}}, "31"),
     ("transformers 4", CONFIGS["mistral"], "NoneType"),
     ("transformers 4", CONFIGS["phi3, four keys"], "three fields"),
+    ("transformers 4", CONFIGS["phi3, linear"], "must be longrope"),
+    ("vllm", CONFIGS["phi3, su"], "original_max_position_embeddings"),
+    ("tensorrt-llm", CONFIGS["unknown"], "Unsupported"),
+    ("tensorrt-llm", scaled({"rope_type": "default"}), "Unsupported"),
     ("vllm", CONFIGS["two names"], "conflicts"),
     ("vllm", LLAMA | {"rope_scaling": {"type": "linear", "factor": 4}}, "factor 4, not 4.0"),
     ("sglang", LLAMA | {"rope_scaling": {"type": "linear", "factor": 4}}, "factor 4, not 4.0"),
@@ -267,84 +330,6 @@ def test_what_a_reader_refuses(name: str, config: dict[str, Any], word: str) -> 
 
 
 def test_an_engine_refuses_more_than_the_config_allows() -> None:
-    for name in ("vllm", "sglang"):
+    for name in ("vllm", "sglang", "tensorrt-llm"):
         with pytest.raises(CannotRead, match="2048"):
             ask(name, CONFIGS["yarn"], max_length=4096)
-
-
-SHORT = {"factors": LONG["long_factor"], "short_factors": LONG["short_factor"]}
-MATRIX = [
-    ("default", {}, dict.fromkeys(ENGINES, "exact")),
-    ("linear", {}, dict.fromkeys(ENGINES, "exact")),
-    ("ntk", {}, dict.fromkeys(ENGINES, "exact")),
-    ("abf", {}, dict.fromkeys(ENGINES, "exact")),
-    ("yarn", {}, dict.fromkeys(ENGINES, "exact")),
-    ("yarn", {"attention_scale": 1.3, "truncate": False}, dict.fromkeys(ENGINES, "exact")),
-    ("llama3", {}, dict.fromkeys(ENGINES, "exact")),
-    ("longrope", {"attention_scale": 1.3}, dict.fromkeys(ENGINES, "exact")),
-    ("resonance", {}, dict.fromkeys(ENGINES, "exact")),
-    ("longrope", SHORT, dict.fromkeys(ENGINES, "difference")),
-    ("dynamic", {}, dict.fromkeys(ENGINES, "difference")),
-    ("harpe", {}, dict.fromkeys(ENGINES, "no")),
-    ("self-extend", {}, dict.fromkeys(ENGINES, "no")),
-    ("dca", {}, dict.fromkeys(ENGINES, "no")),
-]
-
-
-@pytest.mark.parametrize(("name", "knobs", "want"), MATRIX)
-def test_who_serves_what(make_base: Callable[..., Any], name: str, knobs: Any, want: dict[str, str]) -> None:
-    base = make_base(original_length=512)
-    length = 512 if name == "default" else 4096
-    found = {e: serving(make_scheme(name, **knobs), base, target_length=length, engine=e) for e in ENGINES}
-    assert {engine: one.verdict for engine, one in found.items()} == want
-    assert all(bool(one.why) == (one.verdict != "exact") for one in found.values())
-    assert all((one.config is None) == (one.verdict == "no") for one in found.values())
-
-
-def test_every_scheme_is_in_the_matrix() -> None:
-    assert {name for name, _, _ in MATRIX} == set(SCHEMES)
-
-
-def test_the_universal_container_is_what_each_engine_wants(make_base: Callable[..., Any]) -> None:
-    scheme, base = make_scheme("longrope", attention_scale=1.3), make_base(original_length=512)
-    configs = {e: serving(scheme, base, target_length=4096, engine=e).config or {} for e in ENGINES}
-    divisors = (base.unscaled() / scheme.frequencies(base, target_length=4096).inv_freq[0]).tolist()
-    for engine in ("transformers", "vllm", "sglang"):
-        stated = configs[engine]["rope_parameters"]
-        assert stated["short_factor"] == stated["long_factor"] == pytest.approx(divisors)
-        assert stated["attention_factor"] == 1.3
-    assert configs["vllm"]["rope_parameters"]["long_mscale"] == 1.3
-    gguf = configs["llama.cpp"]["gguf"]
-    assert gguf["tensors"]["rope_freqs.weight"] == pytest.approx(divisors)
-    assert gguf["metadata"]["llama.rope.scaling.attn_factor"] == 1.3
-
-
-def test_llama_cpp_loads_divisors_for_some_models_only(make_base: Callable[..., Any]) -> None:
-    scheme, base = make_scheme("longrope"), make_base(original_length=512)
-    answer = serving(scheme, base, target_length=4096, engine="llama.cpp", model_type="qwen3")
-    assert answer.verdict == "difference"
-
-
-def test_an_old_version_that_fails_is_a_difference(make_base: Callable[..., Any]) -> None:
-    scheme, base = make_scheme("longrope", attention_scale=1.5), make_base(original_length=512)
-    found = serving(scheme, base, target_length=4096, engine="transformers", model_type="phi3")
-    assert (found.verdict, "only transformers 4.57" in found.why) == ("difference", True)
-    assert found.config is not None
-    assert found.config["rope_scaling"]["attention_factor"] == 1.5
-
-
-def test_a_server_is_started_for_the_window(make_base: Callable[..., Any]) -> None:
-    found = serving(make_scheme("linear"), make_base(original_length=512), target_length=2048, engine="vllm")
-    assert found.flags == ("--max-model-len 2048",)
-
-
-def test_warnings_before_training(make_base: Callable[..., Any]) -> None:
-    bases = {"full_attention": make_base(original_length=512)}
-    assert serving_warnings(make_scheme("yarn"), bases, 2048, ENGINES) == []
-    [line] = serving_warnings(make_scheme("harpe"), bases, 2048, ["vllm"])
-    assert line.startswith("serve: vllm cannot serve")
-
-
-def test_an_unknown_engine(make_base: Callable[..., Any]) -> None:
-    with pytest.raises(RopeError, match=r"engine: .*'ollama'; name one"):
-        serving(make_scheme("yarn"), make_base(), target_length=65536, engine="ollama")

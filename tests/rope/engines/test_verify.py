@@ -5,56 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from world.folders import HEALTHY, LINEAR8, LLAMA, LONG, ORIGINAL, YARN, scaled, trained, write
 
-from ropewalk.rope import Installed, RopeError, config_fields, make_scheme, read_base
+from ropewalk.rope import RopeError
 from ropewalk.rope.engines import Question, verify_folder
 from ropewalk.rope.engines.faults import cure
-
-HEADS = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
-LLAMA: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 2048, "rope_theta": 5e5, **HEADS}
-ORIGINAL = {"original_max_position_embeddings": 512}
-YARN = {"rope_type": "yarn", "factor": 4.0, **ORIGINAL}
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-DIVISORS = [1 + pair / 4 for pair in range(32)]
-LONG = {"rope_type": "longrope", "factor": 4.0, "short_factor": DIVISORS, "long_factor": DIVISORS, **ORIGINAL}
-LINEAR8 = {"rope_type": "linear", "factor": 8.0}
-
-
-def scaled(stated: Any, **more: Any) -> dict[str, Any]:
-    return LLAMA | {"rope_scaling": stated} | more
-
-
-def write(folder: Path, config: dict[str, Any], tokenizer: Any = None, ours: Any = None) -> Path:
-    files = {"config.json": config, "tokenizer_config.json": tokenizer, "ropewalk.json": ours}
-    for name, values in files.items():
-        if values is not None:
-            (folder / name).write_text(json.dumps(values))
-    return folder
-
-
-def trained(name: str, target_length: int, **knobs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return config.json and ropewalk.json as a run writes them."""
-    bases, scheme = read_base(LLAMA), make_scheme(name, **knobs)
-    base = bases["full_attention"]
-    frequencies = {"full_attention": scheme.frequencies(base, target_length=target_length)}
-    installed = Installed(scheme=scheme, target_length=target_length, bases=bases, frequencies=frequencies)
-    rope = {"scheme": name, "knobs": json.loads(json.dumps(scheme.knobs)), "theta": base.theta}
-    rope |= {"original_length": base.original_length, "target_length": target_length}
-    written = config_fields(LLAMA, bases, scheme, target_length=target_length)
-    return written, {"format": 1, "rope": rope | {"fingerprint": installed.fingerprint}}
-
-
-HEALTHY = {
-    "llama 2": {key: value for key, value in LLAMA.items() if key != "rope_theta"},
-    "llama 3.1": scaled(
-        LLAMA3 | {"original_max_position_embeddings": 8192}, max_position_embeddings=131072
-    ),
-    "qwen 3 with yarn": scaled(YARN, model_type="qwen3", head_dim=64),
-    "gemma 3": scaled(
-        LINEAR8, model_type="gemma3_text", head_dim=64, num_hidden_layers=6, sliding_window=64,
-        rope_local_base_freq=1e4,
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -75,6 +30,9 @@ def test_transformers_reads_our_own(tmp_path: Path, name: str) -> None:
     assert report.verified == (name != "dynamic")
     assert report.checks()["trained_frequencies"] is True
     assert report.checks()["frequency_error"] < 1e-6
+
+
+PHI3 = LLAMA | {"model_type": "phi3", "partial_rotary_factor": 0.75, "pad_token_id": 0, **ORIGINAL}
 
 
 def ours(**changes: Any) -> dict[str, Any]:
@@ -144,6 +102,21 @@ FAULTY: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
         of(scaled(YARN, model_type="mistral", sliding_window=4096)),
         ("transformers 4.57", "NoneType", "head_dim = 64"),
     ),
+    "an older name of phi3": (
+        of(PHI3 | {"rope_scaling": {"type": "su", "short_factor": [1.0] * 24, "long_factor": [2.0] * 24}}),
+        ("sglang", "original_max_position_embeddings", 'rope_scaling.type = "longrope"'),
+    ),
+    "gemma 3 with one set for all layers": (
+        of(
+            {key: value for key, value in HEALTHY["gemma 3"].items() if "rope" not in key}
+            | {"rope_parameters": LINEAR8 | {"rope_theta": 1e6}}
+        ),
+        ("config.rope_parameters", "factor", "where they were trained"),
+    ),
+    "generation stops early": (
+        {"config": LLAMA, "generation": {"max_length": 512}},
+        ("generation_config.json", "512", "write 2048"),
+    ),
     "unknown type": (
         of(scaled(YARN | {"rope_type": "ntk"})),
         ("config.rope_type", "'ntk'", "without it"),
@@ -173,7 +146,7 @@ def test_faults(tmp_path: Path, name: str) -> None:
 WRITTEN = "must compute what was trained"
 CURABLE = [
     *("theta is read by version 5 only", "an engine drops the scale", "an engine makes a scale of its own"),
-    *("a whole number", "mistral without head_dim", "scaling of ours is gone"),
+    *("a whole number", "mistral without head_dim", "scaling of ours is gone", "an older name of phi3"),
 ]
 
 

@@ -1,7 +1,9 @@
 """A converted checkpoint is the model that was trained, and nothing else is given a name."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
-from world.packs import VOCABULARY, MemoryPlan
+from world.packs import MemoryPlan
 from world.training import run
 
+from ropewalk.rope import RopeError
+from ropewalk.rope.engines import verify_folder
 from ropewalk.train import TrainError
 from ropewalk.train.convert.huggingface import convert
 
@@ -56,33 +60,96 @@ def test_a_theta_that_was_derived_is_not_raised_again(
     assert convert(tmp_path / "run", tmp_path / "out").checks["trained_frequencies"]
 
 
-def broken(trained: Path, tmp_path: Path, change: str) -> Path:
-    """Copy the last checkpoint and spoil one thing."""
-    folder = tmp_path / "broken"
+def spoil(folder: Path, name: str, **fields: Any) -> None:
+    """Write other fields into a text of a checkpoint; `rope` is merged into what stands there."""
+    file = folder / name
+    values = json.loads(file.read_text()) if file.exists() else {}
+    nested = {key: values[key] | value for key, value in fields.items() if isinstance(value, dict)}
+    file.write_text(json.dumps(values | fields | nested))
+
+
+def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def scale_of(value: float) -> dict[str, Any]:
+    stated = {"attention_factor": value}
+    return {"rope_parameters": stated, "rope_scaling": stated}
+
+
+# what is done to a checkpoint
+SPOILT: dict[str, Callable[[Path], Any]] = {
+    "theta on top": lambda folder: spoil(folder, "config.json", rope_theta=77.0),
+    "theta": lambda folder: spoil(
+        folder, "config.json", rope_theta=5e5, rope_parameters={"rope_theta": 5e5}, rope_scaling={}
+    ),
+    "attention scale": lambda folder: spoil(folder, "config.json", **scale_of(1.0)),
+    "window": lambda folder: spoil(folder, "config.json", max_position_embeddings=32),
+    "text elsewhere": lambda folder: spoil(folder, "config.json", attention_dropout="x"),
+    "text for a number": lambda folder: spoil(folder, "config.json", rope_scaling={"factor": "2"}),
+    "format": lambda folder: spoil(folder, "ropewalk.json", format=9),
+    "our theta": lambda folder: spoil(folder, "ropewalk.json", rope={"theta": "x"}),
+    "our fingerprint": lambda folder: spoil(folder, "ropewalk.json", rope={"fingerprint": "0"}),
+    "a scheme of our own": lambda folder: spoil(folder, "ropewalk.json", rope={"not_expressible": "heads"}),
+    "no JSON": lambda folder: (folder / "config.json").write_text("{"),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "half a file": lambda folder: os.truncate(folder / "model.safetensors", 5000),
+    "an empty tensor": lambda folder: weights(folder, lambda held: held.update(more=torch.zeros(0, 2))),
+    "a missing tensor": lambda folder: weights(folder, lambda held: held.pop("model.norm.weight")),
+    "another shape": lambda folder: weights(
+        folder, lambda held: held.update({"model.embed_tokens.weight": torch.zeros(3, 2)})
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_verify_refuses_gets_no_name(trained: Path, tmp_path: Path, name: str) -> None:
+    """In the same words; nothing is left behind."""
+    folder = tmp_path / "spoilt"
     shutil.copytree(trained / "checkpoints" / "step-000004", folder)
-    config = json.loads((folder / "config.json").read_text())
-    if change == "theta":
-        config["rope_theta"] = config["rope_parameters"]["rope_theta"] = 5e5
-    if change == "attention scale":
-        config["rope_parameters"]["attention_factor"] = config["rope_scaling"]["attention_factor"] = 1.0
-    if change == "window":
-        config["max_position_embeddings"] = 32
-    (folder / "config.json").write_text(json.dumps(config))
-    if change == "format":
-        (folder / "ropewalk.json").write_text(json.dumps({"format": 9}))
-    if change == "empty tensor":
-        weights = load_file(folder / "model.safetensors")
-        weights["model.extra.weight"] = torch.zeros(0, VOCABULARY)
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    SPOILT[name](folder)
+    with pytest.raises(ValueError, match=r".") as caught:
+        convert(folder, tmp_path / "out")
+    assert isinstance(caught.value, TrainError | RopeError)
+    try:
+        faults = verify_folder(folder).faults
+    except RopeError as error:
+        faults = (str(error),)
+    # Texts alone are a folder that can be verified.
+    assert faults or name == "no weights"
+    assert all(fault in str(caught.value) for fault in faults), (faults, str(caught.value))
+    assert [p.name for p in tmp_path.iterdir()] == ["spoilt"]
 
 
-@pytest.mark.parametrize("change", ["theta", "attention scale", "window", "format", "empty tensor"])
-def test_a_spoilt_checkpoint_gets_no_name(trained: Path, tmp_path: Path, change: str) -> None:
-    with pytest.raises(TrainError) as caught:
-        convert(broken(trained, tmp_path, change), tmp_path / "out")
-    assert ("format" if change == "format" else "nothing was written") in str(caught.value)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken"]
+def test_what_transformers_cannot_load_is_named(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "spoilt"
+    shutil.copytree(trained / "checkpoints" / "step-000004", folder)
+    spoil(folder, "config.json", hidden_act="none")
+    with pytest.raises(TrainError, match=r"must load .*KeyError: 'none'; repair"):
+        convert(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_weight_that_is_no_number_is_named(trained: Path, tmp_path: Path, dtype: str | None) -> None:
+    """No header tells it, so verify cannot."""
+    folder = tmp_path / "spoilt"
+    shutil.copytree(trained / "checkpoints" / "step-000004", folder)
+    weights(folder, lambda held: held["model.norm.weight"].fill_(float("nan")))
+    with pytest.raises(TrainError, match=r"NaN or infinity in model.norm.weight; take an earlier"):
+        convert(folder, tmp_path / "out", dtype=dtype)
+    assert [p.name for p in tmp_path.iterdir()] == ["spoilt"]
+
+
+def test_what_stands_beside_the_config_learns_the_window(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(trained / "checkpoints" / "step-000004", folder)
+    spoil(folder, "generation_config.json", max_length=32)
+    convert(folder, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["max_length"] == 64
+    assert verify_folder(tmp_path / "out").faults == ()
 
 
 def test_bad_input(trained: Path, tmp_path: Path) -> None:

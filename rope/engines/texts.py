@@ -1,0 +1,116 @@
+"""What do the texts of a model folder say? JSON objects, each read once, or refused by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ..fields import Values, wrong_fields, wrong_values
+from ..folder import fetching
+from ..knobs import LARGEST, Theta, Tokens
+from ..scheme import RopeError
+from .reader import Config
+
+Length = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+"tokens; tokenizers write 1e30 for no end"
+
+
+class _Tokenizer(Values):
+    model_max_length: Length | None = None
+
+
+class _Generation(Values):
+    max_length: Length | None = None
+
+
+class _Rope(Values):
+    scheme: str
+    knobs: dict[str, Any]
+    theta: Theta
+    original_length: Tokens
+    target_length: Tokens
+    fingerprint: str
+
+
+class _Ours(Values):
+    rope: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The texts of a folder that say how a model is run; None where there is no such file."""
+
+    config: Config
+    "of the language model, where the folder's model has other parts too"
+    tokenizer: Config | None
+    generation: Config | None
+    ours: Config | None
+    "ropewalk.json: what the weights were trained with"
+
+    def faults(self) -> Iterator[str]:
+        """Yield what is wrong with single values: nothing can be computed from them."""
+        yield from wrong_fields(self.config)
+        yield from wrong_values(_Tokenizer, self.tokenizer or {}, "tokenizer_config.json ")
+        yield from wrong_values(_Generation, self.generation or {}, "generation_config.json ")
+        yield from our_faults(self.ours) if self.ours is not None else ()
+
+
+def our_faults(ours: Config) -> Iterator[str]:
+    """Yield what is wrong with single values of ropewalk.json, all of which must be there."""
+    if ours.get("format") != 1:
+        yield (
+            f"ropewalk.json: format must be 1, got {ours.get('format')!r}; read it with the ropewalk that "
+            "wrote it"
+        )
+        return
+    wrong = list(wrong_values(_Ours, ours, "ropewalk.json "))
+    yield from wrong or wrong_values(_Rope, ours["rope"], "ropewalk.json rope.")
+
+
+def read_texts(folder: Path) -> Texts:
+    """Read the texts of a Hugging Face folder."""
+    if folder.is_file():
+        raise RopeError(
+            f"{folder}: must be a Hugging Face folder, got a file; name the folder it was made from (the row "
+            "llama.cpp tells what its converter makes of that one)"
+        )
+    config = _read(folder, "config.json")
+    if config is None:
+        raise RopeError(
+            f"{folder}: must be a Hugging Face folder, got no config.json in it; name the folder of one"
+            f"{fetching(folder)}"
+        )
+    return Texts(
+        config=language_part(config),
+        tokenizer=_read(folder, "tokenizer_config.json"),
+        generation=_read(folder, "generation_config.json"),
+        ours=_read(folder, "ropewalk.json"),
+    )
+
+
+def language_part(config: Config) -> Config:
+    """Return the config of the language model; one that sees images too has it inside."""
+    inside = config.get("text_config")
+    return inside if isinstance(inside, Mapping) and "model_type" in inside else config
+
+
+def _read(folder: Path, name: str) -> dict[str, Any] | None:
+    file = folder / name
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RopeError(
+            f"{file}: must be a file that can be read, got {error.strerror}; repair it"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RopeError(f"{file}: must be JSON, got {error}; repair it") from error
+    if not isinstance(values, dict):
+        raise RopeError(f"{file}: must hold an object, got {type(values).__name__}; repair it")
+    return values

@@ -1,0 +1,138 @@
+"""What the headers of weight files tell, before any tensor is read."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ropewalk.rope.engines import missing_weights, verify_folder, weight_problems
+
+TINY = Path(__file__).parents[3] / "recipes/library/assets/tiny-base"
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    return load_file(TINY / "model.safetensors")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("config.json", "ropewalk.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((TINY / name).read_bytes())
+    return tmp_path
+
+
+def test_whole_weights_have_no_problem(folder: Path) -> None:
+    assert weight_problems(folder) == []
+    assert verify_folder(folder).verified
+
+
+def without(*names: str, **more: Any) -> Callable[[Path, dict[str, torch.Tensor]], None]:
+    """Return what saves all tensors but some, and more."""
+
+    def change(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+        kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(names or "\0")}
+        save_file(kept | more, folder / "model.safetensors")
+
+    return change
+
+
+def config(**fields: Any) -> Callable[[Path, dict[str, torch.Tensor]], None]:
+    """Return what writes other fields into the config."""
+
+    def change(folder: Path, _: dict[str, torch.Tensor]) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+    return change
+
+
+def bytes_of(content: Callable[[bytes], bytes]) -> Callable[[Path, dict[str, torch.Tensor]], None]:
+    def change(folder: Path, _: dict[str, torch.Tensor]) -> None:
+        file = folder / "model.safetensors"
+        file.write_bytes(content(file.read_bytes()))
+
+    return change
+
+
+def in_parts(index: Any, *files: str) -> Callable[[Path, dict[str, torch.Tensor]], None]:
+    """Return what puts an index in the place of the one file, and that file under other names."""
+
+    def change(folder: Path, _: dict[str, torch.Tensor]) -> None:
+        whole = (folder / "model.safetensors").rename(folder / "whole")
+        for name in files:
+            shutil.copy(whole, folder / name)
+        (folder / INDEX).write_text(json.dumps(index))
+
+    return change
+
+
+NORM = "model.norm.weight"
+LAYER = "layers.1.self_attn.k_proj.weight"
+ENDS = (
+    *("input_layernorm.weight", "post_attention_layernorm.weight"),
+    *(f"self_attn.{part}_proj.weight" for part in "qkvo"),
+    *(f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")),
+)
+# what is done to a whole folder, where that is found, and a word of what is said
+SPOILT: dict[str, tuple[Any, str, str]] = {
+    "cut off": (bytes_of(lambda whole: whole[:-1000]), "model.safetensors", "fetch"),
+    "longer than told": (bytes_of(lambda whole: whole + b"0"), "model.safetensors", "fetch"),
+    "a pointer": (bytes_of(lambda _: b"version https://git-lfs.github.com/spec/v1\n"), "model.safe", "lfs"),
+    "nothing in it": (bytes_of(lambda _: b""), "model.safetensors", "0 bytes"),
+    "a header without end": (bytes_of(lambda _: b"\xff" * 64), "model.safetensors", "header"),
+    "no tensors": (bytes_of(lambda _: b"\x02" + bytes(7) + b"{}"), "weights", "neither"),
+    "an empty tensor": (without(empty=torch.zeros(0, 3)), "weights", "empty"),
+    "a layer lacks a tensor": (without(LAYER), "weights", LAYER),
+    "of two layers one": (
+        lambda folder, tensors: (
+            config(num_hidden_layers=2)(folder, tensors),
+            without(LAYER, *(f"layers.2.{name}" for name in ENDS))(folder, tensors),
+        ),
+        *("weights: every layer", LAYER),
+    ),
+    "no norm": (without(NORM), "weights: must hold norm.weight", "random"),
+    "more layers": (config(num_hidden_layers=4), "weights", "config.num_hidden_layers = 4"),
+    "another vocabulary": (config(vocab_size=1000), "weights: embed_tokens", "1000 x 256"),
+    "another head": (config(head_dim=64), "weights: self_attn.q_proj", "512 x 256"),
+    "other kv heads": (config(num_key_value_heads=2), "weights: self_attn.k_proj", "64 x 256"),
+    "not tied": (config(tie_word_embeddings=False), "weights: must hold lm_head.weight", "random"),
+    "an index to nothing": (in_parts({"weight_map": {NORM: "a.safetensors"}}), "a.safetensors", "no file"),
+    "a wrong index": (in_parts({"weight_map": {"x": "a"}}, "a"), "a: must hold", "got no x"),
+    "an index of a list": (in_parts([]), INDEX, "JSON"),
+    "an index of numbers": (in_parts({"weight_map": {"x": 5}}), "5", "no file"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_spoilt_weights(folder: Path, tensors: dict[str, torch.Tensor], name: str) -> None:
+    """A fault of the folder, and a problem of whoever would load it."""
+    change, where, word = SPOILT[name]
+    change(folder, tensors)
+    problems = [*weight_problems(folder), *missing_weights(folder)]
+    assert any(problem.startswith(where) and word in problem for problem in problems), problems
+    report = verify_folder(folder)
+    assert set(weight_problems(folder)) <= set(report.faults)
+    assert report.verified == (word == "neither")  # a folder of texts alone can be verified
+
+
+def test_pickles_are_named_and_not_opened(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    report = verify_folder(folder)
+    assert (report.verified, weight_problems(folder)) == (True, [])
+    assert "pytorch_model.bin" in report.notes[0]
+
+
+def test_what_a_quantised_or_unknown_model_holds_is_its_own(folder: Path, tensors: Any) -> None:
+    without(NORM, "q_proj.weight")(folder, tensors)
+    for fields in ({"quantization_config": {"bits": 4}}, {"model_type": "mine"}):
+        config(quantization_config=None)(folder, tensors)
+        config(**fields)(folder, tensors)
+        assert weight_problems(folder) == []
