@@ -17,7 +17,8 @@ from .mixing import scorers as _scorers  # noqa: F401 so that a recipe may name 
 from .mixing import transforms as _transforms  # noqa: F401
 from .mixing.scorer import ScoreSection
 from .mixing.transform import TransformSection
-from .sources import SECTIONS
+from .sources import SECTIONS, open_reader
+from .sources.paths import missing_of
 from .sources.source import Reading, Section
 
 
@@ -293,6 +294,18 @@ def reading_of(source: ReadSource) -> dict[str, object]:
     """Give what of a source decides its tokens, in JSON values."""
     section = next(section for section in SECTIONS.values() if isinstance(source, section))
     return source.model_dump(mode="json", include={"kind", *section.model_fields})
+
+
+def missing_paths(spec: DataSpec) -> list[str]:
+    """Say of each path of a recipe that names nothing on this machine so, by its key; nothing is listed, and
+    no server is asked."""
+    return [
+        problem
+        for name, source in spec.read.items()
+        for problem in missing_of(
+            open_reader(source, where=f"data.sources.{name}").paths, f"data.sources.{name}"
+        )
+    ]
 
 
 def refuse_no_repeat(long: LongShare, repeat: float) -> None:

@@ -24,7 +24,7 @@ from ..encoding.encoder import Encoder, load_encoder
 from ..errors import DataError
 from ..sources import open_reader
 from ..sources.source import Input, Reader, Reading
-from ..spec import DataSpec, reading_of
+from ..spec import DataSpec, missing_paths, reading_of
 from ..whole import write_json
 from .manifest import differences, fingerprint
 from .tokenise import Job, read_record, tokenise_unit
@@ -108,6 +108,8 @@ class Work:
 
 def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
     """List and cut all inputs; what is wrong with any source is said before anything is written."""
+    if missing := missing_paths(spec):
+        raise DataError("\n".join(missing))
     readers = {name: _reader(source, name) for name, source in spec.read.items()}
     inputs = {name: reader.inputs() for name, reader in readers.items()}
     identity = identity_of(spec, encoder, inputs)

@@ -39,6 +39,8 @@ def list_inputs(
     From folders files with these suffixes, or so named, are taken, globs and single files as they are. A name
     starts with the folder's own name and never with its place on this machine, since selection hashes it.
     """
+    if missing := missing_of(paths, where):
+        raise DataError("\n".join(missing))
     inputs: dict[str, Input] = {}
     seen: set[str] = set()
     for entry in paths:
@@ -60,6 +62,23 @@ def list_inputs(
                 "check the path, suffixes and exclude"
             )
     return list(inputs.values())
+
+
+def missing_of(paths: Sequence[str], where: str) -> list[str]:
+    """Say of each path that names nothing on this machine so; URLs are found to be there when they are
+    listed."""
+    problems = []
+    for entry in paths:
+        if entry.startswith(PYTHON):
+            if _python_folder(label := entry.removeprefix(PYTHON)) is None:
+                problems.append(
+                    f"{where}.paths: {entry} must be installed here, got no such package; pip install {label}"
+                )
+        elif not _is_url(entry):
+            path = _local_path(entry)
+            if not path.exists() and not glob.glob(str(path), recursive=True):
+                problems.append(_nothing_there(entry, where))
+    return problems
 
 
 def compression(name: str) -> str | None:
@@ -112,9 +131,9 @@ def _local(
 ) -> Iterator[tuple[Input, str]]:
     if entry.startswith(PYTHON):
         label = entry.removeprefix(PYTHON)
-        root = _python_folder(label, where)
+        root = cast(Path, _python_folder(label))
     else:
-        root = Path(entry.removeprefix("file://")).expanduser()
+        root = _local_path(entry)
         label = root.resolve().name
     if root.is_dir():
         named = [(f"{label}/{below.as_posix()}", root / below) for below in _walk(root, suffixes, exclude)]
@@ -123,8 +142,6 @@ def _local(
     else:
         fixed = Path(_fixed_folder(str(root)) or root.anchor)
         matches = sorted(Path(match) for match in glob.glob(str(root), recursive=True))
-        if not matches:
-            raise _nothing_there(entry, where)
         named = [
             (f"{fixed.resolve().name}/{path.relative_to(fixed).as_posix()}", path)
             for path in matches
@@ -168,7 +185,7 @@ def _remote(
             "install what the protocol needs and check the path and your access"
         ) from error
     if not infos:
-        raise _nothing_there(entry, where)
+        raise DataError(_nothing_there(entry, where))
     label = fixed.rpartition("/")[2]
     for path, info in sorted(infos.items(), key=lambda item: item[0].split("/")):
         below = PurePosixPath(path.removeprefix(fixed).strip("/"))
@@ -204,21 +221,24 @@ def _fixed_folder(pattern: str) -> str:
     return pattern
 
 
-def _python_folder(name: str, where: str) -> Path:
+def _local_path(entry: str) -> Path:
+    return Path(entry.removeprefix("file://")).expanduser()
+
+
+def _python_folder(name: str) -> Path | None:
+    """Find the interpreter's library or an installed package; None where there is none."""
     if name == "stdlib":
         return Path(sysconfig.get_path("stdlib"))
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None:
-        raise DataError(
-            f"{where}.paths: {PYTHON}{name} must be installed here, got no such package; pip install it"
-        )
+        return None
     if spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations)))
     return Path(str(spec.origin))
 
 
-def _nothing_there(entry: str, where: str) -> DataError:
-    return DataError(f"{where}.paths: must be an existing file, folder or glob, got {entry}; check the path")
+def _nothing_there(entry: str, where: str) -> str:
+    return f"{where}.paths: must be an existing file, folder or glob, got {entry}; check the path"
 
 
 def _raw(url: str) -> BinaryIO:

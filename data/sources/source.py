@@ -130,6 +130,11 @@ class SourceReader(Reader):
     where: str
     """Its key in the recipe, for messages."""
 
+    @property
+    def paths(self) -> Sequence[str]:
+        """What is looked for: the recipe's paths, or what they stand for."""
+        return self.source.paths
+
     def pieces(self, input: Input, size: int) -> Iterable[Piece]:
         """Cut one input where it may be cut, into pieces of at most about `size` stored bytes."""
         raise NotImplementedError

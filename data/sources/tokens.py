@@ -108,10 +108,13 @@ class MegatronReader(FlatReader):
 
     source: MegatronReading
 
+    @property
+    def paths(self) -> list[str]:
+        return [_index_of(path) for path in self.source.paths]
+
     def inputs(self) -> list[Input]:
         """One input a pair, called after its `.bin`."""
-        paths = [_index_of(path) for path in self.source.paths]
-        indices = list_inputs(paths, where=self.where, suffixes=(".idx",))
+        indices = list_inputs(self.paths, where=self.where, suffixes=(".idx",))
         return [_pair(index) for index in indices if index.name.endswith(".idx")]
 
     def index(self, input: Input) -> Runs:

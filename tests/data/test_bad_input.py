@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from ropewalk.data import DataError, DataSpec, open_documents, open_plan, prepare, train_tokenizer
+from ropewalk.data.spec import missing_paths
 
 Spec = Callable[..., DataSpec]
 FACTS = {"kind": "facts", "text": "code", "weight": 0.5}
@@ -161,3 +162,29 @@ def test_nothing_prepared(tmp_path: Path):
     for open_it in (open_plan, open_documents):
         with pytest.raises(DataError, match=r"prepared.*run prepare"):
             open_it(tmp_path)
+
+
+def test_all_paths_that_name_nothing_are_said_at_once(
+    spec: Spec, text: Path, tokenizer: Path, tmp_path: Path
+):
+    (tmp_path / "t.bin").touch()
+    sources = {
+        "web": {"kind": "jsonl", "paths": ["/no/a", str(text), "/no/*.b", "s3://bucket/c"], "weight": 0},
+        "made": {
+            "kind": "megatron",
+            "paths": [str(tmp_path / "t")],
+            "tokenizer": str(tokenizer),
+            "weight": 0,
+        },
+        "packages": {"kind": "files", "paths": ["python:stdlib", "python:none_such"], "weight": 0},
+    }
+    missing = missing_paths(spec(sources=sources))
+    said = [
+        ("web.paths", "/no/a"),
+        ("web.paths", "/no/*.b"),
+        ("made.paths", "/t;"),
+        ("packages", "none_such"),
+    ]
+    assert all(key in line and got in line for line, (key, got) in zip(missing, said, strict=True))
+    with pytest.raises(DataError, match=r"/no/a(.|\n)*none_such"):
+        prepare(spec(sources=sources), tokenizer_path=tokenizer, length=128, folder=tmp_path)
