@@ -1,16 +1,19 @@
 """How does a recipe file become a Recipe? Bases below, the file over them, `key=value` on top, then types."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue import LIBRARY, find, shipped
 from .errors import RecipeError
-from .schema import Recipe, merge, parse
+from .layers import merge
+from .schema import Recipe, parse
 from .yaml_text import parse_yaml, read_yaml
 
 PLACES = {"assets": str(LIBRARY / "assets"), "corpora": "corpora"}
@@ -35,12 +38,39 @@ def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     `${assets}` is the folder of the shipped assets, wherever the package lies; `${corpora}` is `corpora`, or
     what `corpora=FOLDER` says; a relative path is relative to the working directory. `${KEY}` takes another
     key's value. A stage may have bases too.
+
+    The order of overrides decides only between those of one key: a mapping comes before what it holds, and a
+    kind before its knobs.
     """
     file = find(recipe)
     values = _with_bases(file, [])
-    for override in overrides:
-        values = merge(values, _override(values, override))
+    for override in sorted(map(Override.read, overrides), key=Override.depth):
+        values = merge(values, _nested(override.parts, override.value, values, override.text))
     return _resolved(values, str(recipe))
+
+
+class Override(NamedTuple):
+    """One `train.steps=10` or `stages[0].train.steps=10` of a command line."""
+
+    text: str
+    parts: list[int | str]
+    value: Any
+
+    @classmethod
+    def read(cls, text: str) -> Override:
+        key, sign, value = text.partition("=")
+        if not sign or not KEY.fullmatch(key):
+            raise RecipeError(f"{text}: an override must be key=value, got {text!r}; write train.steps=10")
+        if not value.strip():
+            raise RecipeError(
+                f"{text}: an override must have a value, got none; write {key}=null to remove the key, or "
+                f"{key}='\"\"' for an empty text"
+            )
+        parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
+        return cls(text, parts, parse_yaml(value, where=text))
+
+    def depth(self) -> tuple[int, bool]:
+        return len(self.parts), self.parts[-1] != "kind"
 
 
 def _with_bases(file: Path, below: Iterable[Path]) -> dict[str, Any]:
@@ -80,18 +110,6 @@ def _find_base(name: str, file: Path) -> Path:
     raise RecipeError(
         f"{file}: base: must name a file beside it or in {LIBRARY}, got {name}; correct the name"
     )
-
-
-def _override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
-    """Read `train.steps=10` or `stages[0].train.steps=10` as a mapping to lay over the values."""
-    key, sign, text = override.partition("=")
-    if not sign or not KEY.fullmatch(key):
-        raise RecipeError(
-            f"{override}: an override must be key=value, got {override!r}; write train.steps=10"
-        )
-    value = parse_yaml(text, where=override)
-    parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
-    return _nested(parts, value, values, override)
 
 
 def _nested(parts: list[int | str], value: Any, below: Any, override: str) -> Any:

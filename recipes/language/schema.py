@@ -16,6 +16,7 @@ from ...rope.scheme import RopeError, Scheme, validate_scheme
 from ...train.errors import shown
 from ...train.settings import ModelSection, Positive, Section, Stage, TrainSection
 from .errors import raise_all
+from .layers import merge
 from .problems import problems
 
 LAYOUT_AND_MEMORY = (
@@ -136,22 +137,6 @@ def parse(values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
 def stages(recipe: Recipe) -> list[Recipe]:
     """Resolve the differences in order, each on top of the one before; a recipe without any is one stage."""
     return [Recipe.model_validate(values) for values in _stage_values(recipe)]
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a mapping over another: mappings merge, all else replaces; a new `rope.kind` drops old knobs.
-
-    The one rule for bases, overrides and stages.
-    """
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        if isinstance(under, Mapping) and isinstance(value, Mapping):
-            if key == "rope" and value.get("kind", under.get("kind")) != under.get("kind"):
-                under = {name: under[name] for name in ("kind", "replace") if name in under}
-            value = merge(under, value)
-        merged[key] = value
-    return merged
 
 
 def numbers(recipe: Recipe) -> dict[str, Any]:

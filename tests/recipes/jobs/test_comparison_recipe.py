@@ -78,7 +78,8 @@ BAD_INPUT = [
     ("compare.stretch=same", "'same'", "equal"),
     ("stages=[{train: {steps: 2}}]", "got 1", "remove"),
     ("train.batch_tokens=300", "got 300", "use 256"),
-    ("eval.tasks=null", "got None", "mapping"),
+    ("eval.tasks=null", "got none", "position_loss"),
+    ("eval.tasks={}", "got none", "position_loss"),
     ("model.path=gone", "got gone", "correct the path"),
 ]
 
