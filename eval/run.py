@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from ..train.mesh import Mesh
 from .errors import EvalError
 from .forwards import Forwards
 from .result import Evaluation
-from .task import Context, Progress, Subject, Task, silent
+from .task import NAME, Context, Progress, Subject, Task, silent
 
 
 def evaluate(
@@ -86,7 +85,7 @@ def check(subject: Subject, tasks: Mapping[str, Task], context: Context) -> None
     """Refuse before any forward what the documents cannot give, all tasks at once."""
     problems = []
     for name, task in tasks.items():
-        if not re.fullmatch(r"[\w-]+", name):
+        if not NAME.fullmatch(name):
             problems.append(
                 f"eval.tasks: a name must be letters, digits, -, _ (it names a file), got {name!r}; rename it"
             )

@@ -7,6 +7,7 @@ model: so every model meets the same items, and differences are formed item by i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -22,6 +23,8 @@ from .result import Cell, Result, Words, fingerprint_rows
 if TYPE_CHECKING:  # heavy, and of a model nothing but the name is needed to define a task
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+NAME = re.compile(r"[\w-]+")
+"""What a recipe may call a task: it names files."""
 V = TypeVar("V")
 Keep = Callable[[int, NDArray[np.float64], NDArray[np.bool_]], V]
 Progress = Callable[[str, int, int], None]
@@ -80,6 +83,11 @@ class Task:
 
     def protocol(self) -> str:
         """Say in one or two sentences how the number comes about; it stands in the report."""
+        raise NotImplementedError
+
+    @property
+    def longest(self) -> int:
+        """Give the tokens of the longest row that a model is given."""
         raise NotImplementedError
 
     def tokens_scored(self) -> int:

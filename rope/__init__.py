@@ -8,6 +8,7 @@
     hf.py            Hugging Face's configs: `read_base` in, `config_fields` out
     analysis.py      what a scheme does to a model's frequencies, in numbers; `at_stretch`
     record.py        what a model was given, and its fingerprint
+    admission.py     may a model be given a scheme?
     search/          factors found by measuring: spaces, ledger, the published search and ours
     engines/         what transformers, vLLM, SGLang and llama.cpp compute from a folder
 
@@ -27,6 +28,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import schemes
+from .admission import refusals
 from .analysis import (
     Analysis,
     analyse,
@@ -94,6 +96,7 @@ __all__ = [
     "make_scheme",
     "read_base",
     "read_factors",
+    "refusals",
     "rotate",
     "rotation_table",
     "schemes",

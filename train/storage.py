@@ -3,13 +3,23 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import TrainError
 
 FORMAT = 1
+
+
+def place_problems(key: str, folder: str | Path) -> Iterator[str]:
+    """Say why nothing could be written into a folder, which is made where it is missing; touch nothing."""
+    path = Path(folder)
+    there = next((place for place in (path, *path.absolute().parents) if os.path.lexists(place)), Path("/"))
+    if not there.is_dir():
+        yield f"{key}: must be a folder, or a place for a new one, got {path}: {there} is a file; name one"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"{key}: must be writable, got {path}: {there} is not; change its rights or name another"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -43,7 +53,10 @@ def write_json(path: Path, value: Mapping[str, Any], *, sort_keys: bool = False)
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file of ours; a format this version does not know is refused by name."""
-    value = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{path}: must be JSON that ropewalk wrote, got {error}; restore it") from error
     if value.get("format") != FORMAT:
         raise TrainError(
             f"{path}: format must be {FORMAT}, got {value.get('format')!r}; "

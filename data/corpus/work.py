@@ -113,7 +113,7 @@ def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
     readers = {name: _reader(source, name) for name, source in spec.read.items()}
     inputs = {name: reader.inputs() for name, reader in readers.items()}
     identity = identity_of(spec, encoder, inputs)
-    _check_tokenizers(spec, encoder)
+    refuse_other_tokenizers(spec, encoder)
     name = fingerprint(identity)
     folder = store / f"{UNFINISHED}{name[:12]}"
     jobs: list[Job] = []
@@ -255,7 +255,7 @@ def _said(job: Job) -> str:
     return f"unit {job.number} of data.sources.{job.source} ({first.input.name} from {first.start:,})"
 
 
-def _check_tokenizers(spec: DataSpec, encoder: Encoder) -> None:
+def refuse_other_tokenizers(spec: DataSpec, encoder: Encoder) -> None:
     """Refuse token stores of another tokenizer."""
     for name, source in spec.read.items():
         folder = getattr(source, "tokenizer", None)

@@ -73,6 +73,10 @@ class ContextGain(Task):
             "loss with its sliding window less the model's with the whole context; positive is good."
         )
 
+    @property
+    def longest(self) -> int:
+        return self.stop
+
     def tokens_scored(self) -> int:
         return self.documents * self.stop
 

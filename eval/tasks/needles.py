@@ -75,6 +75,10 @@ class Needles(Task):
             "no training document; the wording of the frame may."
         )
 
+    @property
+    def longest(self) -> int:
+        return max(self.lengths)
+
     def tokens_scored(self) -> int:
         return sum(self.lengths) * len(self.depths) * self.per_cell
 

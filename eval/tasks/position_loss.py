@@ -51,6 +51,10 @@ class PositionLoss(Task):
             "Means over tokens."
         )
 
+    @property
+    def longest(self) -> int:
+        return self.length
+
     def tokens_scored(self) -> int:
         return self.documents * self.length
 

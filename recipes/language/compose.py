@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .catalogue import LIBRARY, find, shipped
 from .errors import RecipeError
 from .layers import merge
-from .schema import Recipe, parse
+from .schema import Draft, Recipe, draft, parse
 from .yaml_text import parse_yaml, read_yaml
 
 PLACES = {"assets": str(LIBRARY / "assets"), "corpora": "corpora"}
@@ -23,13 +23,22 @@ KEY = re.compile(r"[A-Za-z_][\w-]*(\[\d+\]|\.[\w-]+)*")
 
 def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Compose, resolve and type a recipe; the error lists every problem with file and key."""
+    return parse(_composed(recipe, overrides), where=str(recipe))
+
+
+def read_draft(recipe: str | Path, overrides: Sequence[str] = ()) -> Draft:
+    """Compose, resolve and type as much of a recipe as can be, beside what is wrong with the rest."""
+    return draft(_composed(recipe, overrides))
+
+
+def _composed(recipe: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     values = compose(recipe, overrides)
     if "compare" in values:
         raise RecipeError(
             f"{recipe}: compare: must be absent from a recipe that is run by itself, got a comparison; "
             f"run ropewalk compare {recipe}"
         )
-    return parse(values, where=str(recipe))
+    return values
 
 
 def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What does it mean to lay one mapping over another? The one rule for bases, stages and overrides.
 
-It is JSON's merge patch (RFC 7396) and two rules more, each for what would else have no effect or be an error:
+It is JSON's merge patch (RFC 7396) with two rules more, for what would else have no effect or be an error:
 
 - mappings merge key by key; anything else, a list too, replaces what was there;
 - `null` removes a key that is there;

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model
 
 from ...data.registry import PluginSection
 from ...data.spec import DataSpec
@@ -23,6 +24,9 @@ LAYOUT_AND_MEMORY = (
     "micro_batch", "sequence", "zero_stage", "checkpoint_every", "keep", "deterministic",
     "gradient_checkpointing", "loss_chunk", "kernel", "accept_short_documents",
 )  # fmt: skip
+
+NOT_IN_STAGES = ("stages", "run_dir", "model")
+"""What holds for a whole run: a stage goes on with the weights of the one before it."""
 
 
 def _is_engine(name: str) -> str:
@@ -89,6 +93,11 @@ class Recipe(Section):
     stages: list[dict[str, Any]] = Field(default_factory=list)
 
     @property
+    def sound(self) -> frozenset[str]:
+        """Name the sections that have a value: all of them, but in a draft."""
+        return frozenset(self.__dict__.keys() & Recipe.model_fields.keys())
+
+    @property
     def pack_length(self) -> int:
         """Give the tokens of a training sequence; fewer than the target length where the data says so."""
         return self.data.length or self.target_length
@@ -120,23 +129,44 @@ class Recipe(Section):
         )
 
 
+@dataclass(frozen=True)
+class Draft:
+    """What of a recipe's values could be typed, stage by stage, and what is wrong with the rest."""
+
+    stages: list[Recipe]
+    """The whole where there are no stages; one that is wrong in part has its sound sections."""
+    problems: list[str]
+
+
+def draft(values: Mapping[str, Any]) -> Draft:
+    """Type as much of resolved values as can be."""
+    filled, lines = _filled(dict(values))
+    whole, wrong = _typed(filled)
+    if "stages" not in whole.sound or not whole.stages:
+        return Draft([whole], lines + wrong)
+    typed, told = [], set(wrong)
+    for index, (difference, stage_values) in enumerate(
+        zip(whole.stages, _stage_values(filled, whole.stages), strict=True)
+    ):
+        for key in difference.keys() & {*NOT_IN_STAGES}:
+            lines.append(f"stages[{index}].{key}: must not be set in a stage, got a value; remove it")
+        stage, found = _typed(stage_values)
+        typed.append(stage)
+        lines += [f"stages[{index}].{problem}" for problem in found if problem not in told]
+        told |= set(found)
+    return Draft(typed, wrong + lines)
+
+
 def parse(values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     """Turn resolved values into a Recipe; a RecipeError lists all problems, those of the stages too."""
-    filled, lines = _filled(dict(values))
-    recipe = None
-    try:
-        recipe = Recipe.model_validate(filled)
-        lines += _stage_problems(recipe)
-    except ValidationError as error:
-        lines += problems(error, Recipe)
-    raise_all(where, lines)
-    assert recipe is not None
-    return recipe
+    raise_all(where, draft(values).problems)
+    return Recipe.model_validate(_filled(dict(values))[0])
 
 
 def stages(recipe: Recipe) -> list[Recipe]:
     """Resolve the differences in order, each on top of the one before; a recipe without any is one stage."""
-    return [Recipe.model_validate(values) for values in _stage_values(recipe)]
+    values = recipe.model_dump(exclude={"stages"}, exclude_unset=True)
+    return [Recipe.model_validate(stage) for stage in _stage_values(values, recipe.stages or [{}])]
 
 
 def numbers(recipe: Recipe) -> dict[str, Any]:
@@ -192,20 +222,22 @@ def _at(tree: Any, *path: str) -> Any:
     return tree
 
 
-def _stage_values(recipe: Recipe) -> Iterator[dict[str, Any]]:
-    values: dict[str, Any] = recipe.model_dump(exclude={"stages"}, exclude_unset=True)
-    for difference in recipe.stages or [{}]:
-        values = merge(values, difference)
-        yield values
+def _stage_values(values: Mapping[str, Any], differences: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    stage = {key: value for key, value in values.items() if key != "stages"}
+    for difference in differences:
+        stage = merge(stage, {key: value for key, value in difference.items() if key not in NOT_IN_STAGES})
+        yield stage
 
 
-def _stage_problems(recipe: Recipe) -> list[str]:
-    lines = []
-    for index, (difference, values) in enumerate(zip(recipe.stages, _stage_values(recipe), strict=False)):
-        for key in difference.keys() & {"stages", "run_dir"}:
-            lines.append(f"stages[{index}].{key}: must not be set in a stage, got a value; remove it")
-        try:
-            Recipe.model_validate(values)
-        except ValidationError as error:
-            lines += [f"stages[{index}].{problem}" for problem in problems(error, Recipe)]
-    return lines
+def _typed(values: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """Type a recipe, or its sound sections beside what is wrong with the others."""
+    try:
+        return Recipe.model_validate(values), []
+    except ValidationError as error:
+        wrong = {str(problem["loc"][0]) for problem in error.errors()}
+        anything: dict[str, Any] = dict.fromkeys(wrong & Recipe.model_fields.keys(), (Any, None))
+        rest = {key: value for key, value in values.items() if key not in wrong}
+        part = create_model("Part", __base__=Recipe, **anything).model_validate(rest)
+        for name in anything:
+            del part.__dict__[name]
+        return part, problems(error, Recipe)
