@@ -11,7 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from .mixing import scorers as _scorers  # noqa: F401 so that a recipe may name them
 from .mixing import transforms as _transforms  # noqa: F401
@@ -20,6 +20,17 @@ from .mixing.transform import TransformSection
 from .sources import SECTIONS, open_reader
 from .sources.paths import missing_of
 from .sources.source import Reading, Section
+
+
+def _is_a_mark(word: str) -> str:
+    if word not in ("", "bos", "eos") and not word.startswith("text:"):
+        raise ValueError(
+            f"must be empty, bos, eos or text:..., got {word!r}; write text:{word} for plain text"
+        )
+    return word
+
+
+Mark = Annotated[str, AfterValidator(_is_a_mark)]
 
 
 class LongShare(Section):
@@ -174,9 +185,9 @@ class DataSpec(Section):
     """Tokens of a pack; None is the target length."""
     fit: Literal["best-fit", "concatenate"] = "best-fit"
     """Which pieces share a pack: whole documents where they fit, or all run together and cut."""
-    opens: str = ""
+    opens: Mark = ""
     """What stands before each document: nothing, `bos`, `eos`, or any text as `text:...`."""
-    closes: str = "eos"
+    closes: Mark = "eos"
     """What ends each document, in the same words."""
     engine: Literal["auto", "tiktoken", "tokenizers", "sentencepiece"] = "auto"
     """What tokenises; the ids are the same: `auto` takes tiktoken wherever its ids are seen to be."""

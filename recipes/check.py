@@ -15,7 +15,7 @@ from ropewalk.train.settings import differing
 def check(recipe: RecipeName, overrides: Overrides = None, world: World = None) -> None:
     """Check a recipe's keys, model and layout, and print the plan."""
     lacking = plan_of(recipe, overrides or []).show(world, screen())
-    print(f"{recipe}: ok" + (" in itself; it runs where nothing is left to come" if lacking else ""))
+    print(f"{recipe}: ok" + (", but for what is not here yet" if lacking else ""))
 
 
 def diff(

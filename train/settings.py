@@ -109,7 +109,7 @@ class TrainSection(Section):
     """Steps between checkpoints."""
     keep: Positive = 2
     """Checkpoints that stay; older ones are deleted."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
     deterministic: bool = True
     gradient_checkpointing: bool = True

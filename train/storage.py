@@ -14,6 +14,9 @@ FORMAT = 1
 
 def place_problems(key: str, folder: str | Path) -> Iterator[str]:
     """Say why nothing could be written into a folder, which is made where it is missing; touch nothing."""
+    if not str(folder):
+        yield f"{key}: must name a folder, got ''; name one"
+        return
     path = Path(folder)
     there = next((place for place in (path, *path.absolute().parents) if os.path.lexists(place)), Path("/"))
     if not there.is_dir():

@@ -143,11 +143,16 @@ def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
     share = length * data * train.micro_batch
     if train.batch_tokens % share:
         near = max(share, train.batch_tokens // share * share)
+        helps = any(
+            train.batch_tokens % (length * (world // degree) * train.micro_batch) == 0
+            for degree in divisors(world)
+            if degree > train.sequence
+        )
         name = "data.length" if recipe.data.length else "target_length"
         yield (
             f"train.batch_tokens: must be a multiple of {share} = {name} {length} x data {data} x "
             f"micro_batch {train.micro_batch}, got {train.batch_tokens} tokens; "
-            f"use {near} or {near + share}, or raise train.sequence"
+            f"use {near} or {near + share}{', or raise train.sequence' if helps else ''}"
         )
 
 

@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from ...data.registry import PluginSection
 from ...data.spec import DataSpec
-from ...eval.task import TASKS, Task
+from ...eval.task import NAME, TASKS, Task
 from ...rope.engines import ENGINES
 from ...rope.scheme import RopeError, Scheme, validate_scheme
 from ...train.errors import shown
@@ -72,6 +72,15 @@ class EvalSection(Section):
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between evaluations; 0 evaluates only at the end."""
     sequence: Positive = 1
+    """Ranks that share a row that is measured."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_name_files(cls, tasks: dict[str, TaskSection]) -> dict[str, TaskSection]:
+        for name in tasks:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"a name must be letters, digits, - or _, got {name!r}; rename it")
+        return tasks
 
 
 class Recipe(Section):
