@@ -8,7 +8,7 @@ model: so every model meets the same items, and differences are formed item by i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # heavy, and of a model nothing but the name is needed to def
 NAME = re.compile(r"[\w-]+")
 """What a recipe may call a task: it names files."""
 V = TypeVar("V")
+GetTokenizer = Callable[[], "PreTrainedTokenizerBase"]
 Keep = Callable[[int, NDArray[np.float64], NDArray[np.bool_]], V]
 Progress = Callable[[str, int, int], None]
 
@@ -75,8 +76,8 @@ class Task:
     "the kind, as recipes write it"
     words: ClassVar[Words]
 
-    def check(self, subject: Subject, context: Context) -> None:
-        """Refuse, before any forward, what the documents cannot give."""
+    def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
+        """Refuse, before there is a model, what the held-out documents cannot give."""
 
     def run(self, subject: Subject, context: Context) -> Result:
         raise NotImplementedError
@@ -129,3 +130,27 @@ task = TASKS
 def make_task(kind: str, **settings: Any) -> Task:
     """Make a task from settings as a recipe has them; one EvalError lists what is wrong with them."""
     return TASKS.make(kind, settings)
+
+
+def check_tasks(
+    tasks: Mapping[str, Task],
+    tokenizer: GetTokenizer,
+    documents: Sequence[Document],
+    seed: int,
+) -> None:
+    """Refuse before any forward what the documents cannot give, all tasks at once.
+
+    The tokenizer is opened where a task asks for it.
+    """
+    problems = []
+    for name, task in tasks.items():
+        if not NAME.fullmatch(name):
+            problems.append(
+                f"eval.tasks: a name must be letters, digits, -, _ (it names a file), got {name!r}; rename it"
+            )
+        try:
+            task.check(tokenizer, documents, seed)
+        except EvalError as problem:
+            problems.append(f"eval.tasks.{name}: {problem}")
+    if problems:
+        raise EvalError("\n".join(problems))

@@ -88,6 +88,7 @@ def prepare(
         reports = [preparation.prepare_stage(stage, processes) for stage in stages]
         values = {**reports[-1], "stages": reports}
         tell(values, partial(show.print_reports, title=recipe), as_json=as_json)
+        plan.check_data()
 
 
 def draw_previews(

@@ -20,7 +20,7 @@ from pydantic import Field
 from ...data import Document
 from ..haystack import choose_documents, document_name
 from ..result import Cell, Result, Words, cell_of
-from ..task import Context, Subject, Task, task
+from ..task import Context, GetTokenizer, Subject, Task, task
 
 WHOLE, SLIDING = "whole context", "sliding window"
 
@@ -80,11 +80,11 @@ class ContextGain(Task):
     def tokens_scored(self) -> int:
         return self.documents * self.stop
 
-    def check(self, subject: Subject, context: Context) -> None:
-        self._chosen(context)
+    def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
+        self._chosen(documents, seed)
 
     def run(self, subject: Subject, context: Context) -> Result:
-        chosen = self._chosen(context)
+        chosen = self._chosen(context.documents, context.seed)
         rows = [np.asarray(d.tokens[: self.stop], dtype=np.int64) for d in chosen]
         items = [document_name(d) for d in chosen]
         whole = context.score_rows(
@@ -112,7 +112,5 @@ class ContextGain(Task):
         weights = [self.stop - self.start] * len(items)
         return cell_of(items, values, weights, start=self.start, length=self.stop, part=part, against=SLIDING)
 
-    def _chosen(self, context: Context) -> list[Document]:
-        return choose_documents(
-            context.documents, length=self.stop, count=self.documents, seed=context.seed, where=self.name
-        )
+    def _chosen(self, documents: Sequence[Document], seed: int) -> list[Document]:
+        return choose_documents(documents, length=self.stop, count=self.documents, seed=seed, where=self.name)

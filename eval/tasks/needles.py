@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, WrapValidator
 
-from ...data import Facts, Needle
+from ...data import Document, Facts, Needle
 from ..errors import EvalError
 from ..haystack import Frame, Prompt, draw
 from ..result import Result, Words, cell_of
-from ..task import Context, Subject, Task, task
+from ..task import Context, GetTokenizer, Subject, Task, task
 
 
 def _as_written(depth: Any, check: Any) -> Any:
@@ -82,10 +82,10 @@ class Needles(Task):
     def tokens_scored(self) -> int:
         return sum(self.lengths) * len(self.depths) * self.per_cell
 
-    def check(self, subject: Subject, context: Context) -> None:
-        frame = Frame(subject.tokenizer, context.documents, where=self.name)
+    def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
+        frame = Frame(tokenizer(), documents, where=self.name)
         for length in self.lengths:
-            self.prompt(frame, context.seed, length, self.depths[0], 0)
+            self.prompt(frame, seed, length, self.depths[0], 0)
 
     def run(self, subject: Subject, context: Context) -> Result:
         frame = Frame(subject.tokenizer, context.documents, where=self.name)

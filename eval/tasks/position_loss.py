@@ -8,6 +8,7 @@ far gets worse.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from pydantic import Field
 from ...data import Document
 from ..haystack import choose_documents, document_name
 from ..result import Result, Words, cell_of
-from ..task import Context, Subject, Task, task
+from ..task import Context, GetTokenizer, Subject, Task, task
 
 
 @task("position_loss")
@@ -62,11 +63,11 @@ class PositionLoss(Task):
         inner = self.edges or default_edges(self.length)
         return list(zip((0, *inner), (*inner, self.length), strict=True))
 
-    def check(self, subject: Subject, context: Context) -> None:
-        self._chosen(context)
+    def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
+        self._chosen(documents, seed)
 
     def run(self, subject: Subject, context: Context) -> Result:
-        chosen = self._chosen(context)
+        chosen = self._chosen(context.documents, context.seed)
         rows = [np.asarray(d.tokens[: self.length], dtype=np.int64) for d in chosen]
         spans = self.buckets()
         # loss[p - 1] belongs to position p; nothing predicts position 0.
@@ -81,9 +82,9 @@ class PositionLoss(Task):
         ]
         return self.result(cells, rows)
 
-    def _chosen(self, context: Context) -> list[Document]:
+    def _chosen(self, documents: Sequence[Document], seed: int) -> list[Document]:
         return choose_documents(
-            context.documents, length=self.length, count=self.documents, seed=context.seed, where=self.name
+            documents, length=self.length, count=self.documents, seed=seed, where=self.name
         )
 
 

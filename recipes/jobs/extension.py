@@ -28,6 +28,7 @@ from ...eval.result import Evaluation, pool, split
 from ...eval.run import evaluate
 from ...eval.task import Progress, silent
 from ...rope import Scheme
+from ...train.attention.kernels import choose_kernel
 from ...train.checkpoint import own_scheme
 from ...train.convert.huggingface import convert
 from ...train.loop import Callbacks, train
@@ -57,6 +58,8 @@ class Extension:
 
     def run(self) -> None:
         """Do what is left to do; the same command on the same run directory goes on where it stopped."""
+        for stage in self.stages:
+            choose_kernel(stage.train.kernel, self.mesh.device)  # or refuse it, before anything is measured
         for line in serving_lines(self.last, model_facts(self.last)):
             self.console.print(f"warning: {line}", markup=False, soft_wrap=True)
         self.write_recipe()

@@ -27,7 +27,7 @@ from ..language.schema import Draft, Recipe, stages
 from ..options import on_demand, world_size
 from ..show.console import print_rows, screen
 from ..show.plan import plan_rows
-from .stores import missing_text, near_problems, prepared, store_problems, unprepared
+from .stores import held_out_problems, missing_text, near_problems, prepared, store_problems, unprepared
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,7 @@ class RunPlan(Plan):
         folders, run_dir = prepared(self), Path(self.stages[-1].run_dir)
         if folders:
             yield from near_problems(self.stages, folders)
+            yield from held_out_problems(self.stages[-1])
         if not (run_dir / "latest").is_file():
             return
         checkpoint = on_demand("train.checkpoint")

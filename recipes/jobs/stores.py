@@ -5,14 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from ...data import DataError, beyond, find_plan, open_plan, read_manifest
+from ...data import DataError, beyond, find_plan, open_documents, open_plan, read_manifest
 from ...data.spec import missing_paths, reading_of
+from ...eval.errors import EvalError
+from ...eval.task import check_tasks
 from ...train.storage import place_problems
 from ..language.check import model_facts
 from ..language.errors import RecipeError
 from ..language.schema import Recipe
+from ..options import on_demand
 
 LEAST_DISTANT_PAIRS = 0.01
 """Share of query-key pairs beyond the trained length below which a plan hardly trains the longer window."""
@@ -76,12 +79,9 @@ def prepared(plan: Asked) -> list[Path]:
 
 
 def near_problems(stages: Sequence[Recipe], folders: Sequence[Path]) -> list[str]:
-    """Find the plans that hardly train the longer window: short documents in masked groups never reach it.
-
-    Without folders nothing is prepared yet, and nothing is known.
-    """
+    """Find the plans that hardly train the longer window: short documents in masked groups never reach it."""
     lines = []
-    for stage, folder in zip(stages, folders, strict=bool(folders)):
+    for stage, folder in zip(stages, folders, strict=True):
         if stage.model.from_scratch or stage.train.accept_short_documents:
             continue
         trained = next(iter(model_facts(stage).bases.values())).trained_length
@@ -93,6 +93,20 @@ def near_problems(stages: Sequence[Recipe], folders: Sequence[Path]) -> list[str
                 "data.sources.*.long.share, or set train.accept_short_documents: true"
             )
     return lines
+
+
+def held_out_problems(stage: Recipe) -> list[str]:
+    """Find what the held-out documents of a prepared store cannot give to the tasks."""
+    documents = open_documents(store_folder(stage), split="heldout")
+
+    def tokenizer() -> Any:
+        return on_demand("recipes.jobs.evaluation").tokenizer_of(stage.model.tokenizer_folder)
+
+    try:
+        check_tasks(stage.tasks, tokenizer, documents, stage.train.seed)
+    except EvalError as error:
+        return str(error).splitlines()
+    return []
 
 
 def store_problems(stages: Sequence[Recipe]) -> list[str]:

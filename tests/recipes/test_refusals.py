@@ -1,4 +1,4 @@
-"""What a run would stop at is refused by `check`, by dry runs and by `prepare`, in the same words, before it."""
+"""What a run would stop at is refused by `check`, dry runs and `prepare` before it, in the same words."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from world.command_line import Ended
+
+from ropewalk.recipes.language.compose import load
 
 Run = Callable[..., Ended]
 
@@ -38,8 +40,8 @@ BAD = [
     ({}, ["run_dir=FILE/below"], "run_dir", "is a file"),
     ({}, ["rope.factor=0.5"], "rope.factor", "greater"),
     ({}, ["rope.kind=linear", "original_length=256"], "rope", "128"),
-    ({}, ["train={micro_batch: 1048576, kernel: flash, batch_tokens: 134217728}"], "train.kernel", "raise train.sequence"),
-    ({}, ["stages=[{train: {steps: 2}}, {model: {path: x}}]", "train.steps=null"], "stages[1].model", "remove"),
+    ({}, ["train={micro_batch: 1048576, batch_tokens: 134217728, kernel: flash}"], "train.kernel", "lower"),
+    ({}, ["stages=[{train: {seed: 2}}, {model: {path: x}}]"], "stages[1].model", "remove"),
     ({}, ["stages=[{}, {train: {sequence: 2}}]"], "stages[1].train.sequence", "above the stages"),
     ({"vocab_size": 200}, [], "model.tokenizer", "vocab_size of 200"),
     (MISTRAL, ["rope.kind=yarn"], "config.sliding_window", "null"),
@@ -103,6 +105,44 @@ def test_what_is_not_here_is_no_fault_of_the_recipe_but_not_ok(run: Run, recipe_
     extending = run("extend", recipe_file, *gone)
     assert extending.exit_code == 2
     assert all(word in extending.stderr for word in ("/gone/a", "weights", "run: ropewalk prepare"))
+
+
+PREPARED = [
+    (["eval.tasks.loss.documents=999"], "eval.tasks.loss: ", "hold out more"),
+    (["eval.tasks.loss={kind: needles, lengths: [20]}"], "eval.tasks.loss: ", "longer prompts"),
+    (["trained_length=127"], "data: ", "train.accept_short_documents"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "key", "word"), PREPARED, ids=lambda part: str(part)[:40])
+def test_what_only_prepared_data_shows_is_said_by_prepare(
+    run: Run, recipe_file: Path, overrides: list[str], key: str, word: str
+):
+    prepared = run("prepare", recipe_file, "--workers", "1", *overrides)
+    assert prepared.exit_code == 2, prepared.output
+    assert "query-key pairs" in prepared.stdout
+    assert f"{recipe_file}: {key}" in prepared.stderr
+    assert word in prepared.stderr
+    for verb in (["recipes", "check"], ["extend", "--dry-run"], ["extend"]):
+        assert run(*verb, recipe_file, *overrides).stderr == prepared.stderr
+
+
+def test_a_run_directory_of_another_recipe_is_refused(run: Run, recipe_file: Path, tmp_path: Path):
+    folder = tmp_path / "run" / "checkpoints" / "step-000002"
+    folder.mkdir(parents=True)
+    (tmp_path / "run" / "latest").write_text(folder.name)
+    numbers = load(recipe_file).stage.numbers
+    told = {"recipe": "another", "numbers": numbers | {"target_length": 256}}
+    for stage, word in ((0, "target_length: 128, not 256"), (1, "at least 2")):
+        kept = {"format": 1, "progress": {"step": 2, "stage": stage, "stage_step": 2, "tokens": 1024}, **told}
+        (folder / "ropewalk.json").write_text(json.dumps(kept))
+        for verb in (["recipes", "check"], ["extend", "--dry-run"], ["prepare"]):
+            ended = run(*verb, recipe_file)
+            assert ended.exit_code == 2, ended.output
+            assert word in ended.stderr
+            assert "another run_dir" in ended.stderr
+    (folder / "ropewalk.json").write_text("{")
+    assert "must be JSON" in run("recipes", "check", recipe_file).stderr
 
 
 def test_a_process_alone_is_given_the_line_that_starts_enough(run: Run, recipe_file: Path):

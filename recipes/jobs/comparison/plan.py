@@ -15,7 +15,7 @@ from ...language.files import missing_files, tokenizer_problems
 from ...language.schema import Recipe
 from ...show.console import print_rows, print_table
 from ..plan import Plan, RunPlan
-from ..stores import missing_text, near_problems, prepared, unprepared
+from ..stores import held_out_problems, missing_text, near_problems, prepared, unprepared
 from .cells import SELECTION, Comparison
 from .recipe import read_comparison
 
@@ -60,8 +60,9 @@ class ComparisonPlan(Plan):
             problems.append(
                 "eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss"
             )
-        if comparison.section.trained and not problems:
-            problems = near_problems(self.stages, prepared(self))
+        if not problems and (folders := prepared(self)):
+            problems += near_problems(self.stages, folders) if comparison.section.trained else []
+            problems += held_out_problems(template)
         return dict.fromkeys(problems)
 
     def missing(self) -> list[str]:

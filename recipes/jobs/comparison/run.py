@@ -26,6 +26,7 @@ from ....eval.result import Cell as Values
 from ....eval.result import Evaluation
 from ....eval.run import evaluate
 from ....eval.task import Progress, silent
+from ....train.attention.kernels import choose_kernel
 from ....train.loop import Callbacks, train
 from ....train.mesh import Mesh, in_world
 from ....train.model import build_model, install_scheme
@@ -90,6 +91,7 @@ class ComparisonRun:
 
     def check(self) -> None:
         """Stop before the first cell what would fail at a later one."""
+        choose_kernel(self.template.train.kernel, self.mesh.device)
         length = self.comparison.recipes[self.comparison.section.middle].target_length
         count = len([d for d in self.selection if len(d.tokens) >= length])
         if len(self.comparison.rates) > 1 and count < 2:
