@@ -2,12 +2,20 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 
 from ...data.registry import PluginSection
 from ...data.spec import DataSpec
@@ -25,6 +33,8 @@ LAYOUT_AND_MEMORY = (
     "gradient_checkpointing", "loss_chunk", "kernel", "accept_short_documents",
 )  # fmt: skip
 
+LEFT_TO_STAGES = (("target_length",), ("train", "steps"))
+"""What a recipe leaves to its stages where the first of them says it."""
 NOT_IN_STAGES = ("stages", "run_dir", "model")
 """What holds for a whole run: a stage goes on with the weights of the one before it."""
 
@@ -202,6 +212,36 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
+def written_out(said: Any) -> Any:
+    """Write a typed part of a recipe as plain values, with every default and all knobs of its plug-ins.
+
+    What the stages say by themselves stays with them.
+    """
+    if isinstance(said, BaseModel):
+        names = sorted(type(said).model_fields, key=lambda name: name != "kind")
+        values = {name: getattr(said, name) for name in names}
+        if isinstance(said, PluginSection):
+            values |= {field.name: getattr(said.made, field.name) for field in fields(said.made)}
+        if isinstance(said, Recipe) and said.stages:
+            return _without_the_stages(written_out(values))
+        return written_out(values)
+    if isinstance(said, Scheme):
+        return {"kind": said.name, **written_out(said.knobs)}
+    if isinstance(said, Mapping):
+        return {name: written_out(value) for name, value in said.items()}
+    return [written_out(item) for item in said] if isinstance(said, list | tuple) else said
+
+
+def _without_the_stages(values: dict[str, Any]) -> dict[str, Any]:
+    """Take back what `_filled` took from the stages."""
+    first = values["stages"][0]
+    for path in LEFT_TO_STAGES:
+        *section, key = path
+        if _at(first, *path) is not None:
+            del _at(values, *section)[key]
+    return values
+
+
 def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Take what a staged recipe leaves to its stages from the last; say what the first one overrides."""
     lines: list[str] = []
@@ -211,7 +251,7 @@ def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     for stage in values["stages"]:
         last = merge(last, stage)
     first = values["stages"][0]
-    for section, key in (((), "target_length"), (("train",), "steps")):
+    for *section, key in LEFT_TO_STAGES:
         path = ".".join([*section, key])
         given, opening, final = (_at(tree, *section, key) for tree in (values, first, last))
         if given is None and opening is not None:

@@ -124,7 +124,7 @@ def test_what_only_prepared_data_shows_is_said_by_prepare(
     assert f"{recipe_file}: {key}" in prepared.stderr
     assert word in prepared.stderr
     for verb in (["recipes", "check"], ["extend", "--dry-run"], ["extend"]):
-        assert run(*verb, recipe_file, *overrides).stderr == prepared.stderr
+        assert prepared.stderr.endswith(run(*verb, recipe_file, *overrides).stderr)
 
 
 def test_a_run_directory_of_another_recipe_is_refused(run: Run, recipe_file: Path, tmp_path: Path):
