@@ -78,6 +78,7 @@ class Selection(Mixing):
     document_length: int | None = Field(default=None, gt=0)
     """Cut documents to pieces of exactly this many tokens and leave the rest out: ProLong's long pools."""
     long: LongShare | None = None
+    """The share that must come from long documents."""
     repeat: float = Field(default=1.0, gt=0)
     """The most times a document's tokens may be drawn; by `repeat-long`, a long document's."""
     score: ScoreSection | None = None
@@ -173,6 +174,7 @@ class DataSpec(Section):
     """Sources, how many tokens of them, and how they are packed."""
 
     sources: dict[str, SourceSpec] = Field(min_length=1)
+    """By name, each with its kind: where documents come from, and their share of the mix."""
     mode: Literal["per-source", "global"] = "per-source"
     """Keep the sources' weights, or pool all documents and let `long` alone decide."""
     long: LongShare | None = None

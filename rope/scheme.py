@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
@@ -277,6 +278,8 @@ def _scheme_with(name: str, knobs: Iterable[str]) -> type[Scheme]:
     unknown = sorted(set(knobs) - set(known))
     if unknown:
         has = f"{name} has {', '.join(known)}" if known else f"{name} has no knobs"
+        if close := get_close_matches(unknown[0], known, n=1):
+            has = f"did you mean {close[0]!r}? {has}"
         raise RopeError(f"rope.{name}: must be given only knobs it has, got {', '.join(unknown)}; {has}")
     return SCHEMES[name]
 

@@ -33,10 +33,15 @@ class ContextGain(Task):
     words = Words(label="context gain", quantity="loss", unit="nats", better="lower", picture="bars")
 
     start: int = 2048
+    """First position scored."""
     stop: int = 4096
+    """Tokens of a document that are read; positions below this are scored."""
     window: Annotated[int, Field(ge=2)] = 512
+    """Tokens of the reference's sliding window."""
     stride: Annotated[int, Field(ge=1)] = 32
+    """Tokens the window moves by: the last ones, which are scored."""
     documents: Annotated[int, Field(ge=2)] = 32
+    """Held-out documents of at least `stop` tokens."""
 
     def __post_init__(self) -> None:
         self.require(

@@ -48,9 +48,13 @@ class Needles(Task):
     )
 
     lengths: tuple[Length, ...] = (256, 512, 1024, 2048, 4096)
+    """Tokens of a prompt with its answer."""
     depths: tuple[Depth, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Where in the prompt the fact is hidden: 0 at the top, 1 at the bottom."""
     per_cell: Annotated[int, Field(ge=1)] = 10
+    """Prompts for each length and depth."""
     distractors: Annotated[int, Field(ge=0)] = 0
+    """Other facts in the same prompt."""
 
     def __post_init__(self) -> None:
         for name in ("lengths", "depths"):

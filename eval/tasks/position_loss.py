@@ -29,8 +29,11 @@ class PositionLoss(Task):
     words = Words(label="loss", quantity="loss", unit="nats", better="lower", picture="curve")
 
     length: Annotated[int, Field(ge=2)] = 4096
+    """Tokens of a document that are read."""
     documents: Annotated[int, Field(ge=2)] = 32
+    """Held-out documents of at least `length` tokens."""
     edges: tuple[int, ...] = ()
+    """Positions between which losses are averaged; empty: powers of two."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0, *self.edges), (*self.edges, self.length), strict=True))

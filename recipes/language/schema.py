@@ -79,6 +79,7 @@ class EvalSection(Section):
     """Say what is measured, and how often during training."""
 
     tasks: dict[str, TaskSection] = Field(default_factory=dict)
+    """By name, each with its kind: what is measured, on held-out documents."""
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between evaluations; 0 evaluates only at the end."""
     sequence: Positive = 1
@@ -97,7 +98,9 @@ class Recipe(Section):
     """Hold everything one run needs; `stages` are differences, resolved by `stages(recipe)`."""
 
     run_dir: str
+    """Folder of all that the run writes; the same command on it goes on where it stopped."""
     target_length: Positive
+    """Window after the run, tokens."""
     model: ModelSection
     original_length: Positive | None = None
     """Window of the unscaled frequencies, tokens; null reads it from the model."""
@@ -110,6 +113,7 @@ class Recipe(Section):
     serve: list[Annotated[str, AfterValidator(_is_engine)]] = Field(default_factory=list)
     """Engines that are to serve the result; a scheme that one cannot serve is said before training."""
     stages: list[dict[str, Any]] = Field(default_factory=list)
+    """Differences, each on top of the stage before: a run of several windows or mixes."""
 
     @property
     def sound(self) -> frozenset[str]:
