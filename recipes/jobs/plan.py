@@ -20,8 +20,8 @@ from rich.console import Console
 from ...train.errors import TrainError
 from ...train.storage import place_problems
 from ..language.check import problems_between
-from ..language.compose import load, read_draft
-from ..language.errors import RecipeError, raise_all
+from ..language.compose import load, read_draft, refuse
+from ..language.errors import RecipeError
 from ..language.files import missing_files, tokenizer_problems
 from ..language.schema import Draft, Recipe, stages
 from ..options import on_demand, world_size
@@ -84,20 +84,24 @@ class Plan(ABC):
         problems = on_demand("train.model").config_problems
         return list(dict.fromkeys(problem for model in stated for problem in problems(model)))
 
+    def refuse(self, problems: Iterable[str]) -> None:
+        """Raise one error that lists all problems, if there are any."""
+        refuse(self.recipe, self.overrides, problems)
+
     def wrong(self, world: int) -> list[str]:
         """List what no run on `world` ranks gets past, wherever it is made."""
         return [*self.unread(), *self.problems(world)]
 
     def check(self, world: int) -> None:
         """Raise all that stands in the way of a real run on `world` ranks."""
-        raise_all(self.recipe, [*self.wrong(world), *self.lacking()])
+        self.refuse([*self.wrong(world), *self.lacking()])
 
     def check_data(self) -> None:
         """Raise all that stands in the way of preparing, and of training on what would be prepared."""
         wrong = self.wrong(self.least)
         known = [stage for stage in self.drafted if stage.sound >= {"data", "run_dir"}]
         lacking = [line for line in self.missing() if line.startswith("model.tokenizer")]
-        raise_all(self.recipe, [*wrong, *store_problems(known), *lacking, *missing_text(known)])
+        self.refuse([*wrong, *store_problems(known), *lacking, *missing_text(known)])
 
     def show(self, world: int | None, console: Console, *, lacking: Iterable[str] | None = None) -> list[str]:
         """Check for `world` ranks (if none is given, the fewest it runs on) and print the plan.
@@ -105,7 +109,7 @@ class Plan(ABC):
         What will be needed and is not here, for a run where nothing else is said, is printed and returned.
         """
         world = world or self.least
-        raise_all(self.recipe, self.wrong(world))
+        self.refuse(self.wrong(world))
         self.print_tables(world, console)
         lines = list(dict.fromkeys(self.lacking() if lacking is None else lacking))
         for line in lines:
@@ -119,7 +123,7 @@ class Plan(ABC):
             return False
         refuse_world(world)
         if "RANK" not in os.environ and self.least > 1:
-            raise_all(self.recipe, [*self.wrong(self.least), *self.lacking(), self._alone])
+            self.refuse([*self.wrong(self.least), *self.lacking(), self._alone])
         self.check(world_size())
         return True
 
@@ -156,7 +160,7 @@ class RunPlan(Plan):
 
     @property
     def stages(self) -> list[Recipe]:
-        raise_all(self.recipe, self.draft.problems)
+        self.refuse(self.draft.problems)
         return self.draft.stages
 
     @property

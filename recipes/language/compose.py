@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue import LIBRARY, find, shipped
-from .errors import RecipeError
+from .errors import RecipeError, raise_all
 from .layers import merge
 from .schema import Draft, Recipe, draft, parse
 from .yaml_text import parse_yaml, read_yaml
@@ -23,12 +23,52 @@ KEY = re.compile(r"[A-Za-z_][\w-]*(\[\d+\]|\.[\w-]+)*")
 
 def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Compose, resolve and type a recipe; the error lists every problem with file and key."""
-    return parse(_composed(recipe, overrides), where=str(recipe))
+    values = _composed(recipe, overrides)
+    refuse(recipe, overrides, draft(values).problems)
+    return parse(values)
 
 
 def read_draft(recipe: str | Path, overrides: Sequence[str] = ()) -> Draft:
     """Compose, resolve and type as much of a recipe as can be, beside what is wrong with the rest."""
     return draft(_composed(recipe, overrides))
+
+
+def refuse(recipe: str | Path, overrides: Sequence[str], problems: Iterable[str]) -> None:
+    """Raise one error that lists all problems, each with the base that its key stands in."""
+    raise_all(str(recipe), [problem + _base_of(recipe, overrides, problem) for problem in problems])
+
+
+def _base_of(recipe: str | Path, overrides: Sequence[str], problem: str) -> str:
+    """Say in which base the key of a problem stands; nothing where the recipe or an override says it."""
+    parts = _parts(problem.partition(":")[0])
+    said = [override.parts for override in map(Override.read, overrides)]
+    file = find(recipe)
+    stated = [one for one, values in _layers(file) if _says(values, parts)]
+    if not stated or stated[-1] == file or any(one == parts[: len(one)] for one in said):
+        return ""
+    return f" (it stands in {stated[-1]})"
+
+
+def _layers(file: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Give each file of a recipe with what it says itself, in the order in which they are laid."""
+    values = read_yaml(file)
+    for name in values.get("base", []):
+        yield from _layers(_find_base(name, file))
+    yield file, values
+
+
+def _says(values: Any, parts: Sequence[int | str]) -> bool:
+    """Tell whether values hold a key."""
+    for part in parts:
+        inside = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if not inside and not (isinstance(values, dict) and part in values):
+            return False
+        values = values[part]
+    return True
+
+
+def _parts(key: str) -> list[int | str]:
+    return [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
 
 
 def _composed(recipe: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -75,8 +115,7 @@ class Override(NamedTuple):
                 f"{text}: an override must have a value, got none; write {key}=null to remove the key, or "
                 f"{key}='\"\"' for an empty text"
             )
-        parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
-        return cls(text, parts, parse_yaml(value, where=text))
+        return cls(text, _parts(key), parse_yaml(value, where=text))
 
     def depth(self) -> tuple[int, bool]:
         return len(self.parts), self.parts[-1] != "kind"

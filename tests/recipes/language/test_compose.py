@@ -249,3 +249,16 @@ def test_load_names_the_recipe_in_every_problem():
 
 def test_every_shipped_recipe_says_what_it_does():
     assert all(len(headline(file)) > 20 for file in shipped())
+
+
+def test_a_problem_of_a_base_names_the_base(tmp_path: Path):
+    files = {
+        "top": "base: [tiny-512-4k-yarn.yaml, low.yaml]\ntrain: {seed: x}",
+        "low": "train: {steps: x, keep: x}",
+    }
+    with pytest.raises(RecipeError) as caught:
+        load(write(tmp_path, **files), ["train.keep=y"])
+    top = tmp_path / "top.yaml"
+    said = {line.partition(" must")[0]: line for line in str(caught.value).splitlines()}
+    assert said[f"{top}: train.steps:"].endswith(f"(it stands in {tmp_path / 'low.yaml'})")
+    assert not any("stands" in said[f"{top}: train.{key}:"] for key in ("seed", "keep"))
