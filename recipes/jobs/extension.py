@@ -37,7 +37,7 @@ from ...train.storage import write_json, write_text
 from ..language.check import model_facts
 from ..language.schema import Recipe
 from ..show.console import TrainingDisplay, phases, print_table
-from ..show.plan import serving_lines
+from ..show.plan import near_tasks, serving_lines
 from .evaluation import load_subject, tokenizer_of
 from .stores import store_folder
 
@@ -60,7 +60,8 @@ class Extension:
         """Do what is left to do; the same command on the same run directory goes on where it stopped."""
         for stage in self.stages:
             choose_kernel(stage.train.kernel, self.mesh.device)  # or refuse it, before anything is measured
-        for line in serving_lines(self.last, model_facts(self.last)):
+        facts = model_facts(self.last)
+        for line in (*serving_lines(self.last, facts), *near_tasks(self.last, facts)):
             self.console.print(f"warning: {line}", markup=False, soft_wrap=True)
         self.write_recipe()
         measured = self.measure_base()

@@ -145,6 +145,14 @@ def test_a_run_directory_of_another_recipe_is_refused(run: Run, recipe_file: Pat
     assert "must be JSON" in run("recipes", "check", recipe_file).stderr
 
 
+def test_tasks_inside_the_trained_window_are_pointed_at(run: Run, recipe_file: Path):
+    near = run("recipes", "check", recipe_file, "eval.tasks.near={kind: needles, lengths: [48, 64]}")
+    told = " ".join(near.stdout.split())
+    assert near.exit_code == 0
+    assert "warning eval.tasks.near reads at most 64 tokens, inside the trained window of 64" in told
+    assert "eval.tasks.loss" not in told
+
+
 def test_a_process_alone_is_given_the_line_that_starts_enough(run: Run, recipe_file: Path):
     alone = run("extend", recipe_file, "train.sequence=2", "run_dir=a b", "train.schedule.warmup=9")
     assert alone.exit_code == 2

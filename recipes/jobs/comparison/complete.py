@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...language.compose import compose
-from ...language.schema import parse, written_out
+from ...language.compose import compose, load, refuse
+from ...language.schema import draft, written_out
 from .recipe import UNSCALED, read_section
 
 
@@ -14,8 +14,10 @@ def complete(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compose and type a recipe, and write it out; what comes is a recipe that says the same."""
     values = compose(recipe, overrides)
     if "compare" not in values:
-        return written_out(parse(values, where=recipe))
-    section = read_section(values.pop("compare"), where=recipe)
-    whole = written_out(parse(UNSCALED | values, where=recipe))
+        return written_out(load(recipe, overrides))
+    section, problems = read_section(values.pop("compare"))
+    shared = draft(UNSCALED | values)
+    refuse(recipe, overrides, [*problems, *shared.problems])
+    whole = written_out(shared.stages[0])
     del whole["rope"]
     return whole | {"compare": written_out(section)}
