@@ -132,6 +132,15 @@ class TrainSection(Section):
     kernel: Literal["auto", "sdpa", "varlen", "flex", "flash", "cudnn"] = "auto"
     """What computes attention; auto: varlen on a GPU where torch has it, else sdpa."""
 
+    @model_validator(mode="after")
+    def _has_masters(self) -> TrainSection:
+        if self.zero_stage == 0 and self.dtype == "bfloat16":
+            raise ValueError(
+                "zero_stage: must be 1, 2 or 3 with dtype bfloat16, since DeepSpeed has no float32 masters "
+                "without, got 0; set 1"
+            )
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:

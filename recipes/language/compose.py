@@ -44,7 +44,8 @@ def _base_of(recipe: str | Path, overrides: Sequence[str], problem: str) -> str:
     said = [override.parts for override in map(Override.read, overrides)]
     file = find(recipe)
     stated = [one for one, values in _layers(file) if _says(values, parts)]
-    if not stated or stated[-1] == file or any(one == parts[: len(one)] for one in said):
+    overridden = any(one[: len(parts)] == parts[: len(one)] for one in said)
+    if not stated or stated[-1] == file or overridden:
         return ""
     return f" (it stands in {stated[-1]})"
 

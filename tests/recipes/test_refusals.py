@@ -25,6 +25,7 @@ BAD = [
     ({}, ["train.batch_tokens=300"], "train.batch_tokens", "256 or 384"),
     ({}, ["train.sequence=3"], "train.sequence", "[1]"),
     ({}, ["train.seed=99999999999999999999"], "train.seed", "less than"),
+    ({}, ["train.zero_stage=0", "train.dtype=bfloat16"], "train.zero_stage", "set 1"),
     ({}, ["model={}"], "model", "add path"),
     ({}, ["data.sources={}"], "data.sources", "at least 1"),
     ({}, ["data.closes=eoss"], "data.closes", "text:eoss"),
