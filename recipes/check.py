@@ -37,9 +37,9 @@ def diff(
         raise RecipeError(
             f"diff: must compare two recipes, got {' '.join([recipe, *others])}; leave out some"
         )
-    sides = [(recipe, overrides), (others[0], overrides)] if others else [(recipe, []), (recipe, overrides)]
-    lines = differing(*(complete(*side) for side in sides))
-    values = {"ours": recipe, "theirs": sides[1][0], "overrides": overrides, "difference": lines}
+    other = others[0] if others else recipe
+    lines = differing(complete(recipe, overrides if others else []), complete(other, overrides))
+    values = {"ours": recipe, "theirs": other, "overrides": overrides, "difference": lines}
     tell(values, lambda *_: print("\n".join(lines) or "no difference"), as_json=as_json)
 
 

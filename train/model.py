@@ -72,7 +72,7 @@ def config_of(model: ModelSection) -> Any:
 
 
 def config_problems(model: ModelSection) -> Iterator[str]:
-    """Find the stated fields that no config of the model's kind has, which transformers would keep unread, and
+    """Find stated fields that no config of the model's kind has, which transformers would keep unread, and
     values of which it makes no model; no weights are drawn."""
     if model.config is None:
         return

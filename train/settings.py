@@ -134,10 +134,10 @@ class TrainSection(Section):
 
     @model_validator(mode="after")
     def _has_masters(self) -> TrainSection:
-        if self.zero_stage == 0 and self.dtype == "bfloat16":
+        if self.zero_stage < 2 and self.dtype == "bfloat16":
             raise ValueError(
-                "zero_stage: must be 1, 2 or 3 with dtype bfloat16, since DeepSpeed has no float32 masters "
-                "without, got 0; set 1"
+                "zero_stage: must be 2 or 3 with dtype bfloat16, since DeepSpeed's optimizer for 0 and 1 has no "
+                f"float32 masters that a checkpoint could keep, got {self.zero_stage}; set 2"
             )
         return self
 

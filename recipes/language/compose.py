@@ -60,12 +60,11 @@ def _layers(file: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _says(values: Any, parts: Sequence[int | str]) -> bool:
     """Tell whether values hold a key."""
-    for part in parts:
-        inside = isinstance(values, list) and isinstance(part, int) and part < len(values)
-        if not inside and not (isinstance(values, dict) and part in values):
-            return False
-        values = values[part]
-    return True
+    if not parts:
+        return True
+    if isinstance(values, list):
+        values = dict(enumerate(values))
+    return isinstance(values, dict) and parts[0] in values and _says(values[parts[0]], parts[1:])
 
 
 def _parts(key: str) -> list[int | str]:

@@ -290,7 +290,7 @@ def _typed(values: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
         wrong = {str(problem["loc"][0]) for problem in error.errors()}
         anything: dict[str, Any] = dict.fromkeys(wrong & Recipe.model_fields.keys(), (Any, None))
         rest = {key: value for key, value in values.items() if key not in wrong}
-        part = create_model("Part", __base__=Recipe, **anything).model_validate(rest)
+        part: Recipe = create_model("Part", __base__=Recipe, **anything).model_validate(rest)
         for name in anything:
-            del part.__dict__[name]
+            vars(part).pop(name)
         return part, problems(error, Recipe)

@@ -73,6 +73,7 @@ BAD_INPUT = [
     (["evaluate", "gone", "--recipe", "tiny-base", "--scheme", "yarn,x"], "'x'", "yarn,factor=8"),
     (["evaluate", "gone", "--recipe", "tiny-base", "--scheme", "yarm"], "'yarm'", "yarn"),
     (["convert", "gone", "there"], "no folder", "checkpoints"),
+    (["convert", "gone", f"{__file__}/there"], "is a file", "name one"),
     (["convert", "gone", "there", "--dtype", "int8"], "int8", "bfloat16"),
     (["recipes", "check", "tiny-base", "rope.kind=linear"], "got 64", "original_length"),
     (["recipes", "show", "tiny-base", "x"], "'x'", "key=value"),

@@ -25,7 +25,8 @@ BAD = [
     ({}, ["train.batch_tokens=300"], "train.batch_tokens", "256 or 384"),
     ({}, ["train.sequence=3"], "train.sequence", "[1]"),
     ({}, ["train.seed=99999999999999999999"], "train.seed", "less than"),
-    ({}, ["train.zero_stage=0", "train.dtype=bfloat16"], "train.zero_stage", "set 1"),
+    ({}, ["train.zero_stage=0", "train.dtype=bfloat16"], "train.zero_stage", "set 2"),
+    ({}, ["train.zero_stage=1", "train.dtype=bfloat16"], "train.zero_stage", "set 2"),
     ({}, ["model={}"], "model", "add path"),
     ({}, ["data.sources={}"], "data.sources", "at least 1"),
     ({}, ["data.closes=eoss"], "data.closes", "text:eoss"),
@@ -133,7 +134,7 @@ def test_a_run_directory_of_another_recipe_is_refused(run: Run, recipe_file: Pat
     folder.mkdir(parents=True)
     (tmp_path / "run" / "latest").write_text(folder.name)
     numbers = load(recipe_file).stage.numbers
-    told = {"recipe": "another", "numbers": numbers | {"target_length": 256}}
+    told = {"recipe": "another", "numbers": {**numbers, "target_length": 256}}
     for stage, word in ((0, "target_length: 128, not 256"), (1, "at least 2")):
         kept = {"format": 1, "progress": {"step": 2, "stage": stage, "stage_step": 2, "tokens": 1024}, **told}
         (folder / "ropewalk.json").write_text(json.dumps(kept))
