@@ -27,7 +27,7 @@ def diff(
     ],
     as_json: Json = False,
 ) -> None:
-    """Print the fields in which two resolved recipes differ, or one and itself overridden.
+    """Print the fields in which two recipes differ, or one and itself overridden.
 
     Overrides beside two recipes are laid over both; beside one, it is compared with itself without them.
     """

@@ -136,8 +136,8 @@ class TrainSection(Section):
     def _has_masters(self) -> TrainSection:
         if self.zero_stage < 2 and self.dtype == "bfloat16":
             raise ValueError(
-                "zero_stage: must be 2 or 3 with dtype bfloat16, since DeepSpeed's optimizer for 0 and 1 has no "
-                f"float32 masters that a checkpoint could keep, got {self.zero_stage}; set 2"
+                "zero_stage: must be 2 or 3 with dtype bfloat16, since at 0 and 1 DeepSpeed has no float32 "
+                f"masters that a checkpoint could keep, got {self.zero_stage}; set 2"
             )
         return self
 

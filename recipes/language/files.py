@@ -1,4 +1,4 @@
-"""Which files must be there for a recipe, does the tokenizer fit, and may be written where it writes?"""
+"""Which files of the model must be there for a recipe, and does the tokenizer fit?"""
 
 from collections.abc import Iterator
 from pathlib import Path
