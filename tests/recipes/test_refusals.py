@@ -83,6 +83,7 @@ def test_every_verb_refuses_alike(
     first, *others = [set(one.stderr.splitlines()) for one in ended]
     assert any(line.partition(": ")[2].startswith(key) and word in line for line in first), first
     assert all(first <= other for other in others), others
+    assert not (recipe_file.parent / "run").exists()
 
 
 def test_what_is_wrong_in_one_section_hides_nothing_of_the_others(run: Run, recipe_file: Path, model: Path):
