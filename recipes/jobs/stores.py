@@ -51,6 +51,11 @@ def plan_folder(stage: Recipe) -> Path:
 
 def require_prepared(plan: Asked) -> list[Path]:
     """Give the packed data of each stage, or stop with the command that prepares it."""
+    return _folders(plan)
+
+
+def _folders(plan: Asked) -> list[Path]:
+    """Do so for a check as well, which asks more than once."""
     require_corpora(plan)
     folders = [plan_folder(stage) for stage in plan.stages]
     for index, folder in enumerate(folders):
@@ -67,7 +72,7 @@ def require_corpora(plan: Asked) -> list[Path]:
 def unprepared(plan: Asked, *, plans: bool = True) -> list[str]:
     """Say what is not prepared, and how it comes to be; without `plans` the corpus is enough."""
     try:
-        (require_prepared if plans else require_corpora)(plan)
+        (_folders if plans else require_corpora)(plan)
     except (RecipeError, DataError) as error:
         return [str(error).removeprefix(f"{plan.recipe}: ")]
     return []
@@ -75,7 +80,7 @@ def unprepared(plan: Asked, *, plans: bool = True) -> list[str]:
 
 def prepared(plan: Asked) -> list[Path]:
     """Give the packed data of each stage; none where any is lacking."""
-    return [] if unprepared(plan) else require_prepared(plan)
+    return [] if unprepared(plan) else _folders(plan)
 
 
 def near_problems(stages: Sequence[Recipe], folders: Sequence[Path]) -> list[str]:
