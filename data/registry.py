@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_type_hints
 
@@ -90,6 +91,7 @@ class PluginSection(BaseModel, Generic[P]):
     registry: ClassVar[Registry[Any]]
 
     kind: str
+    """Name of the plug-in; its knobs stand beside it."""
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -130,7 +132,9 @@ def _detail(problem: ErrorDetails, name: str, cls: type) -> InitErrorDetails:
     usual = {field.name: field.default for field in fields(cls)}  # pyright: ignore[reportArgumentType]
     if kind == "extra_forbidden":
         must = f"must be a knob of {name}, which has {', '.join(usual) or 'none'}"
-        kind = PydanticCustomError("unknown_knob", "{must}", {"must": must, "cure": "correct or drop it"})
+        close = get_close_matches(str(problem["loc"][0]), usual, n=1)
+        cure = f"did you mean {close[0]!r}?" if close else "correct or drop it"
+        kind = PydanticCustomError("unknown_knob", "{must}", {"must": must, "cure": cure})
     elif not (kind.endswith("_type") and isinstance(value, str)):
         must = (
             problem["msg"]

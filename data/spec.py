@@ -11,7 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from .mixing import scorers as _scorers  # noqa: F401 so that a recipe may name them
 from .mixing import transforms as _transforms  # noqa: F401
@@ -20,6 +20,17 @@ from .mixing.transform import TransformSection
 from .sources import SECTIONS, open_reader
 from .sources.paths import missing_of
 from .sources.source import Folder, Reading, Section
+
+
+def _is_a_mark(word: str) -> str:
+    if word not in ("", "bos", "eos") and not word.startswith("text:"):
+        raise ValueError(
+            f"must be empty, bos, eos or text:..., got {word!r}; write text:{word} for plain text"
+        )
+    return word
+
+
+Mark = Annotated[str, AfterValidator(_is_a_mark)]
 
 
 class LongShare(Section):
@@ -68,6 +79,7 @@ class Selection(Mixing):
     """Cut documents to pieces of exactly this many tokens and leave the rest out: ProLong's long pools. The
     piece in which the source's budget ends is shorter (`short_pieces`)."""
     long: LongShare | None = None
+    """The share that must come from long documents."""
     repeat: float = Field(default=1.0, gt=0)
     """The most times a document's tokens may be drawn; by `repeat-long`, a long document's."""
     score: ScoreSection | None = None
@@ -163,6 +175,7 @@ class DataSpec(Section):
     """Sources, how many tokens of them, and how they are packed."""
 
     sources: dict[str, SourceSpec] = Field(min_length=1)
+    """By name, each with its kind: where documents come from, and their share of the mix."""
     mode: Literal["per-source", "global"] = "per-source"
     """Keep the sources' weights, or pool all documents and let `long` alone decide."""
     long: LongShare | None = None
@@ -175,9 +188,9 @@ class DataSpec(Section):
     """Tokens of a pack; None is the target length."""
     fit: Literal["best-fit", "concatenate"] = "best-fit"
     """Which pieces share a pack: whole documents where they fit, or all run together and cut."""
-    opens: str = ""
+    opens: Mark = ""
     """What stands before each document: nothing, `bos`, `eos`, or any text as `text:...`."""
-    closes: str = "eos"
+    closes: Mark = "eos"
     """What ends each document, in the same words."""
     engine: Literal["auto", "tiktoken", "tokenizers", "sentencepiece"] = "auto"
     """What tokenises; the ids are the same: `auto` takes tiktoken wherever its ids are seen to be."""
@@ -192,15 +205,6 @@ class DataSpec(Section):
     all. Their hashes are held in memory: for corpora of gigabytes."""
     seed: int = Field(default=0, ge=0)
     """Draws the mixture and its order; the corpus and the held-out split do not depend on it."""
-
-    @field_validator("opens", "closes")
-    @classmethod
-    def _is_a_mark(cls, word: str) -> str:
-        if word not in ("", "bos", "eos") and not word.startswith("text:"):
-            raise ValueError(
-                f"must be empty, bos, eos or text:..., got {word!r}; write text:{word} for plain text"
-            )
-        return word
 
     @property
     def read(self) -> dict[str, ReadSource]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from ..train.mesh import Mesh
 from .errors import EvalError
 from .forwards import Forwards
 from .result import Evaluation
-from .task import Context, Progress, Subject, Task, silent
+from .task import Context, Progress, Subject, Task, check_tasks, silent
 
 
 def evaluate(
@@ -59,7 +58,7 @@ def evaluate_one(
 ) -> Evaluation:
     """Run every task on one subject, after all of them have looked at the documents."""
     scheme = installed(subject.model)
-    check(subject, tasks, context)
+    check_tasks(tasks, lambda: subject.tokenizer, context.documents, context.seed)
     started = time.perf_counter()
     results = {name: replace(task.run(subject, context), task=name) for name, task in tasks.items()}
     seconds = mesh.sum([time.perf_counter() - started])[0] / mesh.layout.world
@@ -80,22 +79,6 @@ def evaluate_one(
         seconds=seconds,
         results=results,
     )
-
-
-def check(subject: Subject, tasks: Mapping[str, Task], context: Context) -> None:
-    """Refuse before any forward what the documents cannot give, all tasks at once."""
-    problems = []
-    for name, task in tasks.items():
-        if not re.fullmatch(r"[\w-]+", name):
-            problems.append(
-                f"eval.tasks: a name must be letters, digits, -, _ (it names a file), got {name!r}; rename it"
-            )
-        try:
-            task.check(subject, context)
-        except EvalError as problem:
-            problems.append(f"eval.tasks.{name}: {problem}")
-    if problems:
-        raise EvalError("\n".join(problems))
 
 
 def model_fingerprint(model: torch.nn.Module) -> str:

@@ -7,7 +7,8 @@ model: so every model meets the same items, and differences are formed item by i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -22,7 +23,10 @@ from .result import Cell, Result, Words, fingerprint_rows
 if TYPE_CHECKING:  # heavy, and of a model nothing but the name is needed to define a task
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+NAME = re.compile(r"[\w-]+")
+"""What a recipe may call a task: it names files."""
 V = TypeVar("V")
+GetTokenizer = Callable[[], "PreTrainedTokenizerBase"]
 Keep = Callable[[int, NDArray[np.float64], NDArray[np.bool_]], V]
 Progress = Callable[[str, int, int], None]
 
@@ -72,14 +76,19 @@ class Task:
     "the kind, as recipes write it"
     words: ClassVar[Words]
 
-    def check(self, subject: Subject, context: Context) -> None:
-        """Refuse, before any forward, what the documents cannot give."""
+    def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
+        """Refuse, before there is a model, what the held-out documents cannot give."""
 
     def run(self, subject: Subject, context: Context) -> Result:
         raise NotImplementedError
 
     def protocol(self) -> str:
         """Say in one or two sentences how the number comes about; it stands in the report."""
+        raise NotImplementedError
+
+    @property
+    def longest(self) -> int:
+        """Give the tokens of the longest row that a model is given."""
         raise NotImplementedError
 
     def tokens_scored(self) -> int:
@@ -121,3 +130,27 @@ task = TASKS
 def make_task(kind: str, **settings: Any) -> Task:
     """Make a task from settings as a recipe has them; one EvalError lists what is wrong with them."""
     return TASKS.make(kind, settings)
+
+
+def check_tasks(
+    tasks: Mapping[str, Task],
+    tokenizer: GetTokenizer,
+    documents: Sequence[Document],
+    seed: int,
+) -> None:
+    """Refuse before any forward what the documents cannot give, all tasks at once.
+
+    The tokenizer is opened where a task asks for it.
+    """
+    problems = []
+    for name, task in tasks.items():
+        if not NAME.fullmatch(name):
+            problems.append(
+                f"eval.tasks: a name must be letters, digits, -, _ (it names a file), got {name!r}; rename it"
+            )
+        try:
+            task.check(tokenizer, documents, seed)
+        except EvalError as problem:
+            problems.append(f"eval.tasks.{name}: {problem}")
+    if problems:
+        raise EvalError("\n".join(problems))

@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from ropewalk.recipes.cli import main
+from ropewalk.recipes.jobs.comparison.complete import complete
 from ropewalk.recipes.jobs.comparison.plan import plan_of
-from ropewalk.recipes.language.compose import load
+from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.options import Json, Overrides, RecipeName, World
 from ropewalk.recipes.show.console import screen, tell
 from ropewalk.train.settings import differing
@@ -14,18 +15,31 @@ from ropewalk.train.settings import differing
 
 def check(recipe: RecipeName, overrides: Overrides = None, world: World = None) -> None:
     """Check a recipe's keys, model and layout, and print the plan."""
-    plan_of(recipe, overrides or []).show(world, screen())
-    print(f"{recipe}: ok")
+    lacking = plan_of(recipe, overrides or []).show(world, screen())
+    print(f"{recipe}: ok" + (", but for what is not here yet" if lacking else ""))
 
 
 def diff(
-    ours: RecipeName,
-    theirs: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe to compare with.")],
+    recipe: RecipeName,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="The recipe to compare with, and overrides."),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Print the fields in which two resolved recipes differ."""
-    lines = differing(*(load(recipe).model_dump(mode="json") for recipe in (ours, theirs)))
-    values = {"ours": ours, "theirs": theirs, "difference": lines}
+    """Print the fields in which two recipes differ, or one and itself overridden.
+
+    Overrides beside two recipes are laid over both; beside one, it is compared with itself without them.
+    """
+    overrides = [word for word in words if "=" in word]
+    others = [word for word in words if "=" not in word]
+    if len(others) > 1:
+        raise RecipeError(
+            f"diff: must compare two recipes, got {' '.join([recipe, *others])}; leave out some"
+        )
+    other = others[0] if others else recipe
+    lines = differing(complete(recipe, overrides if others else []), complete(other, overrides))
+    values = {"ours": recipe, "theirs": other, "overrides": overrides, "difference": lines}
     tell(values, lambda *_: print("\n".join(lines) or "no difference"), as_json=as_json)
 
 

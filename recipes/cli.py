@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from .. import __version__
 from .options import rank
 
 PACKAGE = __name__.partition(".")[0]
@@ -32,7 +33,8 @@ class Group(NamedTuple):
 
 
 VERBS = Group(
-    "Give a pretrained language model a longer window, and measure what that gained and cost.",
+    "Give a pretrained language model a longer window, and measure what that gained and cost. "
+    "`ropewalk --version` says which ropewalk this is.",
     {
         "extend": "extend:extend",
         "compare": "compare:compare",
@@ -60,6 +62,13 @@ VERBS = Group(
 
 class Verbs(TyperGroup):
     """Import a verb when it is called; say what a person must change without a traceback, on rank 0 alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Answer `--version` too: typer has no option of that kind, and its click is its own."""
+        if args[:1] == ["--version"] and ctx.parent is None:
+            typer.echo(f"{PACKAGE} {__version__}")
+            raise typer.Exit
+        return super().parse_args(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         entry: Any = self.commands.get(cmd_name)

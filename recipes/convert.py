@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 
 from ropewalk.recipes.cli import main
-from ropewalk.recipes.language.errors import RecipeError
+from ropewalk.recipes.language.errors import RecipeError, raise_all
 from ropewalk.recipes.options import Json, on_demand, place
 from ropewalk.recipes.show.console import tell
+from ropewalk.train.storage import place_problems
 
 DTYPES = ("float32", "bfloat16")
 
@@ -43,6 +44,7 @@ def convert(
         raise RecipeError(
             f"--dtype: must be one of {', '.join(DTYPES)}, got {dtype}; leave it out to keep the own"
         )
+    raise_all("convert", place_problems("DST", dst.parent))
     converted = on_demand("train.convert.huggingface").convert(src, dst, dtype=dtype)
     tell(asdict(converted), show, as_json=as_json)
 

@@ -59,13 +59,16 @@ def prepare(
     picture = png_file(draw) if draw else None
     if workers and (check or peek):
         raise RecipeError(f"--workers: must come where text is tokenised, got {workers}; leave it out")
-    if not dry_run:
-        refuse_world(world)
     plan = plan_of(recipe, overrides or [])
+    if dry_run:
+        plan.show(world, screen(quiet=as_json), lacking=plan.missing())
+    else:
+        refuse_world(world)
+    if not (dry_run or check or peek):
+        plan.check_data()
     processes, stages = workers or os.cpu_count() or 1, plan.stages
     stores = preparation.by_store(stages)
     if dry_run:
-        plan.show(world, screen(quiet=as_json))
         previews = preparation.preview_stages(stages, processes)
         if picture:
             draw_previews(previews, stages, picture, title=recipe)
@@ -86,6 +89,7 @@ def prepare(
         reports = [preparation.prepare_stage(stage, processes) for stage in stages]
         values = {**reports[-1], "stages": reports}
         tell(values, partial(show.print_reports, title=recipe), as_json=as_json)
+        plan.check_data()
 
 
 def draw_previews(

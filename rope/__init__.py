@@ -13,6 +13,7 @@
     original.py      the window that was pretrained: stated, or a guess that nothing new is computed from
     analysis.py      what a scheme does to a model's frequencies, in numbers; `at_stretch`
     record.py        what a model was given, and its fingerprint
+    admission.py     may a model be given a scheme?
     search/          factors found by measuring: spaces, ledger, the published search and ours
     engines/         what transformers and four engines compute from a folder
 
@@ -32,6 +33,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import schemes
+from .admission import refusals
 from .analysis import (
     Analysis,
     analyse,
@@ -99,6 +101,7 @@ __all__ = [
     "make_scheme",
     "read_base",
     "read_factors",
+    "refusals",
     "rotate",
     "rotation_table",
     "schemes",

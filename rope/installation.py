@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .admission import refusals
 from .bands import BandedAttention
-from .families import FULL, ONLY_LONGROPE, PARTIAL
+from .families import FULL, ONLY_LONGROPE
 from .generation import Requests
 from .hf import read_base, rope_parameters
 from .hook import NAME, IdentityRotation
@@ -46,10 +47,12 @@ def install(
     carried = earlier or Installed.of(bases, base.current, base.trained_length)
     target_length = carried.target_length if target_length is None else target_length
     chosen = carried.scheme if scheme is None else scheme
-    _check_arguments(chosen, target_length, base)
+    _check_arguments(chosen, target_length)
+    kind = decoder.config.model_type
+    why = list(refusals(bases, chosen, target_length, model_type=kind, replace=replace, earlier=earlier))
+    if why:
+        raise RopeError("\n".join(why))
     record = Installed.of(bases, chosen, target_length)
-    if not replace and carried.scheme.name != "default":
-        _check_not_stacked(carried, record)
     layers = _attention_modules(decoder)
     reason = _describe(decoder.config, bases, chosen, target_length)
     record = dataclasses.replace(record, not_expressible=reason)
@@ -164,22 +167,15 @@ def _attention_modules(decoder: Any) -> list[nn.Module]:
 def _bases(config: Any, before: Installed | None, **lengths: int | None) -> Mapping[str, Base]:
     """Return the bases the model came with: the recorded ones, since installing has rewritten the config."""
     if before is None:
-        bases = read_base(config, **lengths)
-        for base in bases.values():
-            if base.rotary_dim != base.head_dim and config.model_type not in PARTIAL:
-                raise RopeError(
-                    f"config.partial_rotary_factor: must be 1 for {config.model_type}, whose heads "
-                    f"transformers turns whole, got {base.rotary_dim} of {base.head_dim} channels; remove it"
-                )
-        return bases
+        return read_base(config, **lengths)
     given: dict[str, Any] = {name: value for name, value in lengths.items() if value is not None}
     if "original_length" in given:
         given["guesses"] = ()
     return {name: dataclasses.replace(base, **given) for name, base in before.bases.items()}
 
 
-def _check_arguments(scheme: object, target_length: object, base: Base) -> None:
-    """Refuse what is no scheme, what is no length, and a window that would end before the target."""
+def _check_arguments(scheme: object, target_length: object) -> None:
+    """Refuse what is no scheme and what is no length."""
     if not isinstance(scheme, Scheme):
         raise RopeError(
             f"rope.install: scheme must be a Scheme, got {scheme!r}; "
@@ -189,22 +185,6 @@ def _check_arguments(scheme: object, target_length: object, base: Base) -> None:
         raise RopeError(
             f"rope.install: target_length must be a whole number of at least 1 token, got {target_length!r}; "
             "write the window in tokens"
-        )
-    if base.window is not None and base.window < target_length:
-        raise RopeError(
-            f"config.sliding_window: must reach the target length of {target_length} tokens, "
-            f"got {base.window}; set sliding_window to null"
-        )
-
-
-def _check_not_stacked(carried: Installed, chosen: Installed) -> None:
-    """Refuse to take the place of another scheme unasked; the same frequencies again are no change."""
-    if not carried.is_like(chosen):
-        was, new = carried.scheme, chosen.scheme
-        raise RopeError(
-            f"rope.kind: the model must carry no other scheme, got {was.name} {was.knobs} for "
-            f"{carried.target_length} tokens under {new.name} for {chosen.target_length}; set rope.replace "
-            "to true (install(..., replace=True)) to compute the new one from the unscaled frequencies"
         )
 
 

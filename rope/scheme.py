@@ -12,6 +12,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import wraps
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
@@ -334,5 +335,7 @@ def _scheme_with(name: str, knobs: Iterable[str]) -> type[Scheme]:
     unknown = sorted(set(knobs) - set(known))
     if unknown:
         has = f"{name} has {', '.join(known)}" if known else f"{name} has no knobs"
+        if close := get_close_matches(unknown[0], known, n=1):
+            has = f"did you mean {close[0]!r}? {has}"
         raise RopeError(f"rope.{name}: must be given only knobs it has, got {', '.join(unknown)}; {has}")
     return SCHEMES[name]

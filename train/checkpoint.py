@@ -169,6 +169,11 @@ def read_progress(folder: Path, stages: Sequence[Stage]) -> Progress:
     """Read where a checkpoint stands; values that matter must be those of the recipe that continues it."""
     kept = read_provenance(folder, "progress", "recipe", "numbers")
     progress = Progress(**kept["progress"])
+    if progress.stage >= len(stages):
+        raise TrainError(
+            f"{folder}: the recipe must have the stages this run began with, at least {progress.stage + 1}, "
+            f"got {len(stages)}; restore them or choose another run_dir"
+        )
     stage = stages[progress.stage]
     if kept["recipe"] != stage.fingerprint:
         lines = differing(stage.numbers, kept["numbers"])

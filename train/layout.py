@@ -1,8 +1,14 @@
 """Who holds which tokens: arithmetic over ranks, no process group, so any rank of any world can be asked."""
 
+import math
 from dataclasses import dataclass
 
 from .errors import TrainError
+
+FLAT_KERNELS = ("varlen", "flash")
+"""Kernels that take a rank's packs laid end to end, numbered in 32 bits."""
+MOST_ELEMENTS = 2**31
+"""The queries of a rank must have fewer elements than this for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,4 +66,5 @@ def legal_degrees(*, query_heads: int, kv_heads: int, length: int, world: int) -
 
 
 def divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
+    low = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return low + [number // d for d in reversed(low) if d * d != number]

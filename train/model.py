@@ -96,7 +96,8 @@ def config_of(model: ModelSection) -> Any:
 
 
 def config_problems(model: ModelSection) -> Iterator[str]:
-    """Find the stated fields that no config of the model's kind has; transformers would keep them unread."""
+    """Find stated fields that no config of the model's kind has, which transformers would keep unread, and
+    values of which it makes no model; no weights are drawn."""
     if model.config is None:
         return
     kind = model.stated["model_type"]
@@ -107,6 +108,15 @@ def config_problems(model: ModelSection) -> Iterator[str]:
     for key in model.config:
         if key not in known:
             yield f"model.config.{key}: must be a field of {kind} configs, got {key!r}; {nearest(key, known)}"
+    try:
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(AutoConfig.for_model(**model.stated))
+    except Exception as error:  # whatever a wrong value meets inside transformers and torch
+        reason = " ".join(str(error).split())[:200]
+        yield (
+            f"model.config: must be a config that transformers makes a model of, got {type(error).__name__}: "
+            f"{reason}; correct that value"
+        )
 
 
 def for_training(model: PreTrainedModel, *, gradient_checkpointing: bool) -> PreTrainedModel:

@@ -69,8 +69,11 @@ class OptimizerSection(Section):
     """Set AdamW."""
 
     betas: Betas = (0.9, 0.95)
+    """Decay of the mean gradient and of its square, a step."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the squared gradient's mean."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Share of a weight, times the learning rate, that is taken off at each step."""
     no_decay: list[str] = Field(default=["*norm*", "*bias", "*embed*"])
     """Shell patterns of the parameter names that weight decay leaves alone."""
     clip: Annotated[float, Field(ge=0)] = 1.0
@@ -89,6 +92,7 @@ class ScheduleSection(Section):
     """Shape the learning rate as a pure function of the step."""
 
     kind: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape after the warm-up; only constant has no floor."""
     warmup: Annotated[int, Field(ge=0)] = 0
     """Steps of linear rise to the peak."""
     floor: Fraction = 0.1
@@ -99,28 +103,46 @@ class TrainSection(Section):
     """Set the optimizer's steps, their size in tokens and how ranks share them."""
 
     steps: Positive
+    """Optimizer steps of the stage."""
     batch_tokens: Positive
     """Tokens an optimizer step reads, over all ranks."""
     micro_batch: Positive = 1
     """Packs that a group of sequence ranks forwards at once."""
     sequence: Positive = 1
+    """Ranks that share a pack; it divides the heads, the ranks and the pack."""
     zero_stage: Literal[0, 1, 2, 3] = 2
+    """What DeepSpeed shards over all ranks: 1 optimizer states, 2 gradients too, 3 weights too."""
     optimizer: OptimizerSection = OptimizerSection()
     learning_rate: Annotated[float, Field(gt=0)]
+    """At the peak of the schedule."""
     schedule: ScheduleSection = ScheduleSection()
     checkpoint_every: Positive
     """Steps between checkpoints."""
     keep: Positive = 2
     """Checkpoints that stay; older ones are deleted."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Draws a model from scratch, dropout, and the items of the evaluation."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of weights and activations in forwards; the optimizer's are float32."""
     deterministic: bool = True
+    """Only kernels that give the same numbers again."""
     gradient_checkpointing: bool = True
+    """Compute each layer again in backward instead of keeping it."""
     loss_chunk: Positive = 1024
     """Tokens whose logits exist at once."""
     accept_short_documents: bool = False
     """Train although almost no query-key pair of the plan lies beyond the trained length."""
     kernel: Literal["auto", "sdpa", "varlen", "flex", "flash", "cudnn"] = "auto"
+    """What computes attention; auto: varlen on a GPU where torch has it, else sdpa."""
+
+    @model_validator(mode="after")
+    def _has_masters(self) -> TrainSection:
+        if self.zero_stage < 2 and self.dtype == "bfloat16":
+            raise ValueError(
+                "zero_stage: must be 2 or 3 with dtype bfloat16, since at 0 and 1 DeepSpeed has no float32 "
+                f"masters that a checkpoint could keep, got {self.zero_stage}; set 2"
+            )
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,26 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import TrainError, shown
 
 FORMAT = 1
+
+
+def place_problems(key: str, folder: str | Path) -> Iterator[str]:
+    """Say why nothing could be written into a folder, which is made where it is missing; touch nothing."""
+    if not str(folder):
+        yield f"{key}: must name a folder, got ''; name one"
+        return
+    path = Path(folder)
+    there = next((place for place in (path, *path.absolute().parents) if os.path.lexists(place)), Path("/"))
+    if not there.is_dir():
+        yield f"{key}: must be a folder, or a place for a new one, got {path}: {there} is a file; name one"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"{key}: must be writable, got {path}: {there} is not; change its rights or name another"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -125,7 +125,7 @@ def plan_work(spec: DataSpec, encoder: Encoder, store: Path) -> Work:
     left_out = {name: Counts() for name in readers}
     inputs = {name: reader.inputs(left_out[name]) for name, reader in readers.items()}
     identity = identity_of(spec, encoder, inputs)
-    _check_tokenizers(spec, encoder)
+    refuse_other_tokenizers(spec, encoder)
     name = fingerprint(identity)
     folder = store / f"{UNFINISHED}{name[:12]}"
     jobs: list[Job] = []
@@ -291,7 +291,7 @@ def _said(job: Job) -> str:
     return f"unit {job.number} of data.sources.{job.source} ({first.input.name} from {first.start:,})"
 
 
-def _check_tokenizers(spec: DataSpec, encoder: Encoder) -> None:
+def refuse_other_tokenizers(spec: DataSpec, encoder: Encoder) -> None:
     """Refuse token stores of another tokenizer."""
     for name, source in spec.read.items():
         folder = getattr(source, "tokenizer", None)

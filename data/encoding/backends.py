@@ -58,6 +58,12 @@ class HuggingFace:
     def vocabulary(self) -> int:
         return max(self.tokenizer.get_vocab().values(), default=-1) + 1
 
+    @property
+    def ordinary(self) -> int:
+        """Give the largest id that text becomes, and one: some models lack rows for their special tokens."""
+        special = {id_ for id_, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        return max({*self.tokenizer.get_vocab().values()} - special, default=-1) + 1
+
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
@@ -100,6 +106,10 @@ class SentenceModel:
     @property
     def vocabulary(self) -> int:
         return self.processor.get_piece_size()
+
+    @property
+    def ordinary(self) -> int:
+        return self.vocabulary
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         encoded = self.processor.encode(list(texts), out_type=int, num_threads=1)

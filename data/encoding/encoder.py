@@ -115,6 +115,8 @@ class Encoder:
     """EOS, or BOS where there is none."""
     vocabulary: int
     """The largest id and one."""
+    most: int
+    """The largest id of a pack and one: a model needs as many rows."""
     places: re.Pattern[str] | None
     """After a match of this a text may be cut."""
 
@@ -181,6 +183,7 @@ def load_encoder(path: str | Path, *, opens: str = "", closes: str = "eos", engi
         closes=after,
         padding=padding,
         vocabulary=reference.vocabulary,
+        most=max(reference.ordinary, padding + 1, *(before + 1), *(after + 1)),
         places=places,
     )
 

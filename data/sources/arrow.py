@@ -48,7 +48,9 @@ class ParquetReading(Reading):
     """One row is one document."""
 
     text: str = "text"
+    """Column of the text."""
     id: str | None = None
+    """Column of the id; None numbers the rows."""
 
 
 class DatasetReading(Reading):
@@ -57,7 +59,9 @@ class DatasetReading(Reading):
     split: str | None = None
     """Of a DatasetDict."""
     text: str = "text"
+    """Column of the text."""
     id: str | None = None
+    """Column of the id; None numbers the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

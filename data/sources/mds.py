@@ -31,7 +31,7 @@ class MdsReading(TokenReading):
     tokens: str = "input_ids"
     """Column of the tokens."""
     spans: str | None = "indices"
-    """Column of (start, stop) of the documents inside a record; None: the record is one document."""
+    """Column of (start, stop) of the documents inside a record; empty: the record is one document."""
     dtype: Literal["uint16", "int32", "uint32", "int64"] | None = None
     """Of a tokens column that is plain bytes; other columns tell it themselves."""
 
@@ -81,7 +81,7 @@ class MdsReader(SourceReader):
         for span in unit.spans:
             for shard in self._shards(span.input):
                 inside = shard.first >= span.start and (span.stop is None or shard.first < span.stop)
-                if inside and self.source.spans is None and skip >= shard.records:
+                if inside and not self.source.spans and skip >= shard.records:
                     skip -= shard.records
                 elif inside:
                     for number, record in shard.read():
@@ -92,7 +92,7 @@ class MdsReader(SourceReader):
                         skip = max(0, skip - len(documents))
 
     def _raw(self, document: np.ndarray | Fault, at: int, name: str, number: int, place: str) -> Raw:
-        id = f"{name}:{number}" if self.source.spans is None else f"{name}:{number}:{at}"
+        id = f"{name}:{number}" if not self.source.spans else f"{name}:{number}:{at}"
         content = partial(_content, document, place)
         return self.raw(content, id=id, input=name, start=number, stop=number + 1)
 
@@ -105,7 +105,7 @@ class MdsReader(SourceReader):
             if encoding == "bytes":
                 encoding = f"ndarray:{self.source.dtype}:-1"
             tokens = decoded_array(record[self.source.tokens], encoding, place).reshape(-1)
-            if self.source.spans is None:
+            if not self.source.spans:
                 return [tokens]
             pairs = decoded_array(record[self.source.spans], encodings[self.source.spans], place)
             edges = pairs.astype(np.int64).reshape(-1)
@@ -114,7 +114,7 @@ class MdsReader(SourceReader):
                 raise Fault(
                     "bad_spans", place=place, got=f"{pairs.tolist()}"[:80],
                     must=f"{self.source.spans} must be pairs of start and stop in order, up to {len(tokens)}",
-                    cure="write it anew or set spans to null",
+                    cure="write it anew or set spans to empty text",
                 )  # fmt: skip
         except Fault as fault:
             return [fault]
@@ -124,13 +124,13 @@ class MdsReader(SourceReader):
         """Read the index; a DataError where the columns are not there or hold no integers."""
         shards = read_index(input)
         wanted = {"tokens": self.source.tokens, "spans": self.source.spans}
-        named = [(key, name) for key, name in wanted.items() if name is not None]
+        named = [(key, name) for key, name in wanted.items() if name]
         for shard, (key, name) in product(shards, named):
             encoding = shard.encodings.get(name)
             if encoding is None:
                 raise DataError(
                     f"{input.url}: must have the column {name} ({self.where}.{key}), got "
-                    f"{', '.join(shard.encodings)}; name one of these{', or null' if key == 'spans' else ''}"
+                    f"{', '.join(shard.encodings)}; name one of these{', or none' if key == 'spans' else ''}"
                 )
             kind = encoding.split(":")
             of_integers = kind[0] == "ndarray" and (len(kind) == 1 or "int" in kind[1])

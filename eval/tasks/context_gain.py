@@ -20,7 +20,7 @@ from pydantic import Field
 from ...data import Document
 from ..haystack import choose_documents, document_name
 from ..result import Cell, Result, Words, cell_of
-from ..task import Context, Subject, Task, task
+from ..task import Context, GetTokenizer, Subject, Task, task
 
 WHOLE, SLIDING = "whole context", "sliding window"
 
@@ -33,10 +33,15 @@ class ContextGain(Task):
     words = Words(label="context gain", quantity="loss", unit="nats", better="lower", picture="bars")
 
     start: int = 2048
+    """First position scored."""
     stop: int = 4096
+    """Tokens of a document that are read; positions below this are scored."""
     window: Annotated[int, Field(ge=2)] = 512
+    """Tokens of the reference's sliding window."""
     stride: Annotated[int, Field(ge=1)] = 32
+    """Tokens the window moves by: the last ones, which are scored."""
     documents: Annotated[int, Field(ge=2)] = 32
+    """Held-out documents of at least `stop` tokens."""
 
     def __post_init__(self) -> None:
         self.require(
@@ -73,14 +78,18 @@ class ContextGain(Task):
             "loss with its sliding window less the model's with the whole context; positive is good."
         )
 
+    @property
+    def longest(self) -> int:
+        return self.stop
+
     def tokens_scored(self) -> int:
         return self.documents * self.stop
 
-    def check(self, subject: Subject, context: Context) -> None:
-        self._chosen(context)
+    def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
+        self._chosen(documents, seed)
 
     def run(self, subject: Subject, context: Context) -> Result:
-        chosen = self._chosen(context)
+        chosen = self._chosen(context.documents, context.seed)
         rows = [np.asarray(d.tokens[: self.stop], dtype=np.int64) for d in chosen]
         items = [document_name(d) for d in chosen]
         whole = context.score_rows(
@@ -108,7 +117,5 @@ class ContextGain(Task):
         weights = [self.stop - self.start] * len(items)
         return cell_of(items, values, weights, start=self.start, length=self.stop, part=part, against=SLIDING)
 
-    def _chosen(self, context: Context) -> list[Document]:
-        return choose_documents(
-            context.documents, length=self.stop, count=self.documents, seed=context.seed, where=self.name
-        )
+    def _chosen(self, documents: Sequence[Document], seed: int) -> list[Document]:
+        return choose_documents(documents, length=self.stop, count=self.documents, seed=seed, where=self.name)

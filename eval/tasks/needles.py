@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, WrapValidator
 
-from ...data import Facts, Needle
+from ...data import Document, Facts, Needle
 from ..errors import EvalError
 from ..haystack import Frame, Prompt, draw
 from ..result import Result, Words, cell_of
-from ..task import Context, Subject, Task, task
+from ..task import Context, GetTokenizer, Subject, Task, task
 
 
 def _as_written(depth: Any, check: Any) -> Any:
@@ -48,9 +48,13 @@ class Needles(Task):
     )
 
     lengths: tuple[Length, ...] = (256, 512, 1024, 2048, 4096)
+    """Tokens of a prompt with its answer."""
     depths: tuple[Depth, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Where in the prompt the fact is hidden: 0 at the top, 1 at the bottom."""
     per_cell: Annotated[int, Field(ge=1)] = 10
+    """Prompts for each length and depth."""
     distractors: Annotated[int, Field(ge=0)] = 0
+    """Other facts in the same prompt."""
 
     def __post_init__(self) -> None:
         for name in ("lengths", "depths"):
@@ -75,13 +79,17 @@ class Needles(Task):
             "no training document; the wording of the frame may."
         )
 
+    @property
+    def longest(self) -> int:
+        return max(self.lengths)
+
     def tokens_scored(self) -> int:
         return sum(self.lengths) * len(self.depths) * self.per_cell
 
-    def check(self, subject: Subject, context: Context) -> None:
-        frame = Frame(subject.tokenizer, context.documents, where=self.name)
+    def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
+        frame = Frame(tokenizer(), documents, where=self.name)
         for length in self.lengths:
-            self.prompt(frame, context.seed, length, self.depths[0], 0)
+            self.prompt(frame, seed, length, self.depths[0], 0)
 
     def run(self, subject: Subject, context: Context) -> Result:
         frame = Frame(subject.tokenizer, context.documents, where=self.name)

@@ -8,6 +8,7 @@ far gets worse.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from pydantic import Field
 from ...data import Document
 from ..haystack import choose_documents, document_name
 from ..result import Result, Words, cell_of
-from ..task import Context, Subject, Task, task
+from ..task import Context, GetTokenizer, Subject, Task, task
 
 
 @task("position_loss")
@@ -28,8 +29,11 @@ class PositionLoss(Task):
     words = Words(label="loss", quantity="loss", unit="nats", better="lower", picture="curve")
 
     length: Annotated[int, Field(ge=2)] = 4096
+    """Tokens of a document that are read."""
     documents: Annotated[int, Field(ge=2)] = 32
+    """Held-out documents of at least `length` tokens."""
     edges: tuple[int, ...] = ()
+    """Positions between which losses are averaged; empty: powers of two."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0, *self.edges), (*self.edges, self.length), strict=True))
@@ -51,6 +55,10 @@ class PositionLoss(Task):
             "Means over tokens."
         )
 
+    @property
+    def longest(self) -> int:
+        return self.length
+
     def tokens_scored(self) -> int:
         return self.documents * self.length
 
@@ -58,11 +66,11 @@ class PositionLoss(Task):
         inner = self.edges or default_edges(self.length)
         return list(zip((0, *inner), (*inner, self.length), strict=True))
 
-    def check(self, subject: Subject, context: Context) -> None:
-        self._chosen(context)
+    def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
+        self._chosen(documents, seed)
 
     def run(self, subject: Subject, context: Context) -> Result:
-        chosen = self._chosen(context)
+        chosen = self._chosen(context.documents, context.seed)
         rows = [np.asarray(d.tokens[: self.length], dtype=np.int64) for d in chosen]
         spans = self.buckets()
         # loss[p - 1] belongs to position p; nothing predicts position 0.
@@ -77,9 +85,9 @@ class PositionLoss(Task):
         ]
         return self.result(cells, rows)
 
-    def _chosen(self, context: Context) -> list[Document]:
+    def _chosen(self, documents: Sequence[Document], seed: int) -> list[Document]:
         return choose_documents(
-            context.documents, length=self.length, count=self.documents, seed=context.seed, where=self.name
+            documents, length=self.length, count=self.documents, seed=seed, where=self.name
         )
 
 

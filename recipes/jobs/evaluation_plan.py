@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from ...rope import RopeError, Scheme, make_scheme
-from ...rope.engines import missing_weights, weight_problems
+from ...rope import RopeError, Scheme, make_scheme, refusals
+from ...rope.engines import weight_problems
 from ...train.settings import ModelSection
-from ..language.check import ModelFacts, model_facts, scheme_problems, sequence_problems
+from ..language.check import ModelFacts, model_facts, sequence_problems, task_problems
 from ..language.errors import RecipeError
+from ..language.files import missing_files, tokenizer_problems
+from ..language.schema import Recipe
 from ..options import on_demand, read_knobs
 from ..show.plan import frequency_rows
 from .plan import MeasuringPlan
+from .stores import unprepared
 
 
 @dataclass(frozen=True)
 class EvaluationPlan(MeasuringPlan):
     """The tasks of a recipe on a model folder, with a scheme or, without one, as the model is."""
 
+    script = "evaluate"
     model: Path = Path()
     scheme: Scheme | None = None
 
     @property
+    def words(self) -> list[str]:
+        scheme = [] if self.scheme is None else ["--scheme", written_scheme(self.scheme)]
+        return [str(self.model), "--recipe", self.recipe, *self.overrides, *scheme]
+
+    @property
     def facts(self) -> ModelFacts:
         """Read the rotary facts of the model folder, with the lengths the recipe states."""
-        return model_facts(self.stage.model_copy(update={"model": ModelSection(path=str(self.model))}))
+        return model_facts(self._on_the_model)
 
     def problems(self, world: int) -> Iterator[str]:
         """Find what is wrong with the tasks, the model, its tokenizer and the degree."""
@@ -41,12 +51,31 @@ class EvaluationPlan(MeasuringPlan):
         except (RopeError, RecipeError) as error:
             yield f"MODEL {self.model}: {error}"
             return
-        yield from (f"MODEL {self.model}: {problem}" for problem in missing_weights(self.model))
         length = self.stage.target_length
         yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world)
-        if self.scheme is not None:
-            yield from scheme_problems(self.scheme, facts, length)
+        yield from task_problems(self.stage)
+        try:
+            yield from self._refusals(facts)
+        except RopeError as error:
+            yield f"--scheme: {error}"
         yield from self._tokenizer_problems()
+
+    def _refusals(self, facts: ModelFacts) -> Iterator[str]:
+        """Find why the scheme cannot be installed on the model."""
+        if self.scheme is not None:
+            kind, length = str(facts.config.get("model_type")), self.stage.target_length
+            yield from refusals(facts.bases, self.scheme, length, model_type=kind, replace=True)
+
+    def missing(self) -> list[str]:
+        lines = missing_files(self._on_the_model)
+        return [line.replace("model.path:", "MODEL:", 1) for line in lines if line.startswith("model.path")]
+
+    def lacking(self) -> list[str]:
+        return [*self.missing(), *unprepared(self, plans=False)]
+
+    @property
+    def _on_the_model(self) -> Recipe:
+        return self.stage.model_copy(update={"model": ModelSection(path=str(self.model))})
 
     def _tokenizer_problems(self) -> Iterator[str]:
         """The held-out documents are tokens already: another vocabulary would read them as noise."""
@@ -62,6 +91,8 @@ class EvaluationPlan(MeasuringPlan):
                 "another; use a recipe prepared with this model's tokenizer (model.tokenizer=... "
                 "data.store=...)"
             )
+        for line in tokenizer_problems(self._on_the_model):
+            yield line.replace("model.tokenizer:", "MODEL:", 1)
 
     def rows(self) -> Iterator[tuple[str, str]]:
         facts = self.facts
@@ -81,6 +112,12 @@ def read_scheme(text: str) -> Scheme:
     """Read `yarn,beta_fast=16` as a scheme."""
     kind, *knobs = text.split(",")
     return make_scheme(kind, **read_knobs(knobs, where="--scheme", example=f"{kind},factor=8"))
+
+
+def written_scheme(scheme: Scheme) -> str:
+    """Write a scheme as it is read."""
+    knobs = [f"{name}={json.dumps(value)}" for name, value in scheme.knobs.items() if value is not None]
+    return ",".join([scheme.name, *knobs])
 
 
 def vocabulary(folder: Path) -> dict[str, int]:

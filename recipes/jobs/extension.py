@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from ...data import Documents, Plan, beyond, open_documents, open_plan
+from ...data import Documents, open_documents, open_plan
 from ...eval import Subject, Task
 from ...eval.report.record import build_report
 from ...eval.report.wording import sentences, summary_rows, unit_of
@@ -28,7 +28,7 @@ from ...eval.result import Evaluation, pool, split
 from ...eval.run import evaluate
 from ...eval.task import Progress, silent
 from ...rope import Scheme
-from ...train import TrainError
+from ...train.attention.kernels import choose_kernel
 from ...train.checkpoint import own_scheme
 from ...train.convert.huggingface import convert
 from ...train.loop import Callbacks, train
@@ -38,12 +38,9 @@ from ..language.catalogue import shipped
 from ..language.check import model_facts
 from ..language.schema import Recipe
 from ..show.console import TrainingDisplay, phases, print_table
-from ..show.plan import serving_lines
+from ..show.plan import near_tasks, serving_lines
 from .evaluation import load_subject, tokenizer_of
 from .stores import store_folder
-
-LEAST_DISTANT_PAIRS = 0.01
-"""Share of query-key pairs beyond the trained length below which a plan hardly trains the longer window."""
 
 
 class Extension:
@@ -62,8 +59,10 @@ class Extension:
 
     def run(self) -> None:
         """Do what is left to do; the same command on the same run directory goes on where it stopped."""
-        check_distance(self.stages, self.plans)
-        for line in serving_lines(self.last, model_facts(self.last)):
+        for stage in self.stages:
+            choose_kernel(stage.train.kernel, self.mesh.device)  # or refuse it, before anything is measured
+        facts = model_facts(self.last)
+        for line in (*serving_lines(self.last, facts), *near_tasks(self.last, facts)):
             self.console.print(f"warning: {line}", markup=False, soft_wrap=True)
         self.write_recipe()
         measured = self.measure_base()
@@ -222,21 +221,6 @@ def run_extension(name: str, stages: Sequence[Recipe], plans: Sequence[Path], co
     with in_world():
         mesh = Mesh.of_world(sequence=stages[0].train.sequence)
         Extension(name, stages, plans, mesh, console).run()
-
-
-def check_distance(stages: Sequence[Recipe], plans: Sequence[Plan]) -> None:
-    """Stop a plan that hardly trains the longer window: short documents in masked groups never reach it."""
-    for stage, plan in zip(stages, plans, strict=True):
-        if stage.model.from_scratch or stage.train.accept_short_documents:
-            continue
-        trained = next(iter(model_facts(stage).bases.values())).trained_length
-        share = beyond(plan, trained)
-        if share < LEAST_DISTANT_PAIRS:
-            raise TrainError(
-                f"data: at least {LEAST_DISTANT_PAIRS:.0%} of the plan's query-key pairs must lie further "
-                f"apart than the trained length of {trained} tokens, got {share:.2%}; raise "
-                "data.sources.*.long.share, or set train.accept_short_documents: true"
-            )
 
 
 def commands_for_others(target_length: int, world: int) -> str:

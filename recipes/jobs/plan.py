@@ -5,26 +5,37 @@ Everything here comes from the recipe, the model's config and arithmetic.
 
 from __future__ import annotations
 
+import math
+import os
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
 
 from rich.console import Console
 
-from ..language.check import missing_files, problems_of
-from ..language.compose import load
-from ..language.errors import RecipeError, raise_all
-from ..language.schema import Recipe, stages
+from ...train.errors import TrainError
+from ...train.storage import place_problems
+from ..language.check import problems_between
+from ..language.compose import load, read_draft, refuse
+from ..language.errors import RecipeError
+from ..language.files import missing_files, tokenizer_problems
+from ..language.schema import Draft, Recipe, stages
 from ..options import on_demand, world_size
 from ..show.console import print_rows, screen
 from ..show.plan import plan_rows
+from .stores import held_out_problems, missing_text, near_problems, prepared, store_problems, unprepared
 
 
 @dataclass(frozen=True)
 class Plan(ABC):
     """A recipe by the name and with the overrides that a person gave; it is read when it is first asked."""
 
+    script: ClassVar[str]
+    """The verb that does it, by its file."""
     recipe: str
     overrides: Sequence[str] = ()
 
@@ -34,9 +45,19 @@ class Plan(ABC):
         """List what is trained or measured on, each stage with its data."""
 
     @property
+    def drafted(self) -> list[Recipe]:
+        """List the same, where a stage that is wrong in part may have only its sound sections."""
+        return self.stages
+
+    @property
     @abstractmethod
     def least(self) -> int:
         """Count the fewest ranks it runs on."""
+
+    @property
+    def words(self) -> list[str]:
+        """Give the arguments that ask for it."""
+        return [self.recipe, *self.overrides]
 
     @abstractmethod
     def problems(self, world: int) -> Iterable[str]:
@@ -47,40 +68,73 @@ class Plan(ABC):
         """Say what would be done."""
 
     def missing(self) -> list[str]:
-        """List the files that a real run reads and does not find."""
+        """List the files of the model that a real run reads and does not find."""
         return []
+
+    def lacking(self) -> list[str]:
+        """List all that a real run needs and does not find."""
+        return self.missing()
 
     def unread(self) -> list[str]:
         """List the fields of a stated `model.config` that transformers, imported for it, never reads."""
-        stated = [stage.model for stage in self.stages if stage.model.config is not None]
+        models = [stage.model for stage in self.drafted if "model" in stage.sound]
+        stated = [model for model in models if model.config is not None]
         if not stated:
             return []
         problems = on_demand("train.model").config_problems
         return list(dict.fromkeys(problem for model in stated for problem in problems(model)))
 
+    def refuse(self, problems: Iterable[str]) -> None:
+        """Raise one error that lists all problems, if there are any."""
+        refuse(self.recipe, self.overrides, problems)
+
+    def wrong(self, world: int) -> list[str]:
+        """List what no run on `world` ranks gets past, wherever it is made."""
+        return [*self.unread(), *self.problems(world)]
+
     def check(self, world: int) -> None:
         """Raise all that stands in the way of a real run on `world` ranks."""
-        raise_all(self.recipe, [*self.unread(), *self.problems(world), *self.missing()])
+        self.refuse([*self.wrong(world), *self.lacking()])
 
-    def show(self, world: int | None, console: Console, *, more: Iterable[str] = ()) -> None:
+    def check_data(self) -> None:
+        """Raise all that stands in the way of preparing, and of training on what would be prepared."""
+        wrong = self.wrong(self.least)
+        known = [stage for stage in self.drafted if stage.sound >= {"data", "run_dir"}]
+        lacking = [line for line in self.missing() if line.startswith("model.tokenizer")]
+        self.refuse([*wrong, *store_problems(known), *lacking, *missing_text(known)])
+
+    def show(self, world: int | None, console: Console, *, lacking: Iterable[str] | None = None) -> list[str]:
         """Check for `world` ranks (if none is given, the fewest it runs on) and print the plan.
 
-        `more` are problems that were found before.
+        What will be needed and is not here, for a run where nothing else is said, is printed and returned.
         """
         world = world or self.least
-        raise_all(self.recipe, [*more, *self.problems(world)])
+        self.refuse(self.wrong(world))
         self.print_tables(world, console)
-        for file in self.missing():
-            console.print(f"not here yet: {file}", markup=False)
+        lines = list(dict.fromkeys(self.lacking() if lacking is None else lacking))
+        for line in lines:
+            console.print(f"not here yet: {line}", markup=False, soft_wrap=True)
+        return lines
 
     def go_ahead(self, *, dry_run: bool, world: int | None) -> bool:
         """Check for the ranks that are here; a dry run shows the plan instead, and ends with that."""
         if dry_run:
-            self.show(world, screen(), more=self.unread())
+            self.show(world, screen())
             return False
         refuse_world(world)
+        if "RANK" not in os.environ and self.least > 1:
+            self.refuse([*self.wrong(self.least), *self.lacking(), self._alone])
         self.check(world_size())
         return True
+
+    @property
+    def _alone(self) -> str:
+        """Say with which command the ranks come that it needs."""
+        launch = ["torchrun", "--nproc-per-node", str(self.least), "-m", f"ropewalk.recipes.{self.script}"]
+        return (
+            f"must be run by {self.least} ranks or a multiple, as train.sequence and eval.sequence ask, got "
+            f"one process; run: {shlex.join([*launch, *self.words])}"
+        )
 
 
 def refuse_world(world: int | None) -> None:
@@ -94,27 +148,61 @@ def refuse_world(world: int | None) -> None:
 class RunPlan(Plan):
     """All stages of a recipe, trained one after the other."""
 
+    script = "extend"
+
     @cached_property
-    def whole(self) -> Recipe:
-        return load(self.recipe, self.overrides)
+    def draft(self) -> Draft:
+        return read_draft(self.recipe, self.overrides)
+
+    @property
+    def drafted(self) -> list[Recipe]:
+        return self.draft.stages
 
     @property
     def stages(self) -> list[Recipe]:
-        return stages(self.whole)
+        self.refuse(self.draft.problems)
+        return self.draft.stages
 
     @property
     def least(self) -> int:
-        return max(max(stage.train.sequence, stage.eval.sequence) for stage in self.stages)
+        sections = [getattr(stage, key) for stage in self.drafted for key in stage.sound & {"train", "eval"}]
+        return math.lcm(*(section.sequence for section in sections))
 
     def problems(self, world: int) -> Iterable[str]:
-        return problems_of(self.whole, world)
+        first, last = self.drafted[0], self.drafted[-1]
+        lines = [*self.draft.problems, *problems_between(self.drafted, world)]
+        lines += {problem: None for stage in self.drafted for problem in tokenizer_problems(stage)}
+        if "run_dir" in first.sound:
+            lines += place_problems("run_dir", last.run_dir)
+        return lines or list(self._problems_of_earlier_work())
+
+    def _problems_of_earlier_work(self) -> Iterator[str]:
+        """Find what prepared data lacks for this run, and what of a run that was stopped is another's."""
+        folders, run_dir = prepared(self), Path(self.stages[-1].run_dir)
+        if folders:
+            yield from near_problems(self.stages, folders)
+            yield from held_out_problems(self.stages[-1])
+        if not (run_dir / "latest").is_file():
+            return
+        checkpoint = on_demand("train.checkpoint")
+        try:
+            checkpoint.read_progress(
+                checkpoint.latest_checkpoint(run_dir), [stage.stage for stage in self.stages]
+            )
+        except TrainError as error:
+            yield str(error)
 
     def missing(self) -> list[str]:
-        return missing_files(self.whole)
+        return missing_files(self.drafted[0])
+
+    def lacking(self) -> list[str]:
+        if self.draft.problems:
+            return self.missing()
+        return [*self.missing(), *missing_text(self.stages), *unprepared(self)]
 
     def print_tables(self, world: int, console: Console) -> None:
         for index, stage in enumerate(self.stages):
-            title = f"{self.recipe}, stage {index}" if self.whole.stages else self.recipe
+            title = f"{self.recipe}, stage {index}" if len(self.stages) > 1 else self.recipe
             print_rows(plan_rows(stage, world), console, title=title)
 
 

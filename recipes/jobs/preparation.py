@@ -23,7 +23,7 @@ from ...data import (
 from ...data.sampling import Sample
 from ...data.sources import open_reader
 from ...data.spec import reading_of
-from ..language.check import missing_files
+from ..language.files import missing_files
 from ..language.schema import Recipe
 from ..show.console import phases, screen
 from .stores import packs_asked, plan_folder, seen, stage_tokens, store_folder

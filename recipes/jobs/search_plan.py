@@ -8,10 +8,13 @@ from pathlib import Path
 
 from ...rope import FULL, Base, RopeError
 from ...rope.search import ALGORITHMS, FIRST_TOKENS, METHODS, Space
-from ..language.check import missing_files, model_facts, sequence_problems
+from ...train.storage import place_problems
+from ..language.check import model_facts, sequence_problems
 from ..language.errors import RecipeError
+from ..language.files import missing_files, tokenizer_problems
 from ..language.schema import Recipe
 from .plan import MeasuringPlan
+from .stores import unprepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +62,22 @@ class Search:
 class SearchPlan(MeasuringPlan):
     """A search for the model of a recipe at its last target length."""
 
+    script = "search"
     search: Search = Search()
+
+    @property
+    def words(self) -> list[str]:
+        options = vars(self.search) | {"first_tokens": None}
+        given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+        return [self.recipe, *self.overrides, *given, *["--first-tokens"] * self.search.first_tokens]
 
     def problems(self, world: int) -> Iterator[str]:
         """Find what stands in the way of searching, before anything is loaded."""
         stage, search = self.stage, self.search
         if stage.model.path is None:
             yield "model.path: must be a model to search for, got one from scratch; train it first"
-        else:
-            yield from missing_files(stage)
+        yield from tokenizer_problems(stage)
+        yield from place_problems("run_dir", stage.run_dir)
         try:
             facts = model_facts(stage)
             yield from sequence_problems(
@@ -82,6 +92,12 @@ class SearchPlan(MeasuringPlan):
                 f"--tokens: must be enough for the seeds on {search.documents} documents, {least:,}, "
                 f"got {search.tokens:,}; raise it, or lower --documents"
             )
+
+    def missing(self) -> list[str]:
+        return missing_files(self.stage)
+
+    def lacking(self) -> list[str]:
+        return [*self.missing(), *unprepared(self, plans=False)]
 
     def rows(self) -> Iterator[tuple[str, str]]:
         stage, search, length = self.stage, self.search, self.stage.target_length

@@ -5,16 +5,42 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
+from ...data import (
+    DataError,
+    beyond,
+    find_plan,
+    open_documents,
+    open_plan,
+    read_manifest,
+    restamped,
+)
 from ...data import Plan as Packs
-from ...data import find_plan, open_plan, read_manifest, restamped
-from ...data.spec import reading_of
+from ...data.spec import missing_paths, reading_of
+from ...eval.errors import EvalError
+from ...eval.task import check_tasks
+from ...train.storage import place_problems
+from ..language.check import model_facts
 from ..language.errors import RecipeError
 from ..language.schema import Recipe
-from ..options import rank
+from ..options import on_demand, rank
 from ..show.console import screen
 from ..show.data import seen_lines
-from .plan import Plan
+
+LEAST_DISTANT_PAIRS = 0.01
+"""Share of query-key pairs beyond the trained length below which a plan hardly trains the longer window."""
+
+
+class Asked(Protocol):
+    """A recipe as a person named it, and its stages."""
+
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def overrides(self) -> Sequence[str]: ...
+    @property
+    def stages(self) -> list[Recipe]: ...
 
 
 def store_folder(stage: Recipe) -> Path:
@@ -52,20 +78,26 @@ def plan_folder(stage: Recipe) -> Path:
     return find_plan(stage.data, length=length, reach=reach, folder=folder, tokens=tokens)
 
 
-def require_prepared(plan: Plan) -> list[Path]:
+def require_prepared(plan: Asked) -> list[Path]:
     """Give the packed data of each stage, or stop with the command that prepares it."""
-    require_corpora(plan)
-    folders = [plan_folder(stage) for stage in plan.stages]
-    for index, folder in enumerate(folders):
-        if not folder.is_dir():
-            raise _unprepared(plan, f"stage {index} has no plan {folder}")
+    folders = _folders(plan)
     tell_seen(plan)
     if rank() == 0:
         _tell_restamped(plan, folders)
     return folders
 
 
-def _tell_restamped(plan: Plan, folders: Sequence[Path]) -> None:
+def _folders(plan: Asked) -> list[Path]:
+    """Do so without a word, for a check, which asks more than once."""
+    require_corpora(plan)
+    folders = [plan_folder(stage) for stage in plan.stages]
+    for index, folder in enumerate(folders):
+        if not folder.is_dir():
+            raise _unprepared(plan, f"stage {index} has no plan {folder}")
+    return folders
+
+
+def _tell_restamped(plan: Asked, folders: Sequence[Path]) -> None:
     """Say which prepared files may not be what was written, since their times are others."""
     corpora = {folder.parent.parent / "corpus" for folder in folders}
     for folder, kind in [
@@ -83,7 +115,7 @@ def _tell_restamped(plan: Plan, folders: Sequence[Path]) -> None:
             )
 
 
-def tell_seen(plan: Plan) -> None:
+def tell_seen(plan: Asked) -> None:
     """Say of each stage whose data are prepared what of them it does not see."""
     for stage in plan.stages:
         if (store_folder(stage) / "corpus").is_dir() and (folder := plan_folder(stage)).is_dir():
@@ -92,12 +124,69 @@ def tell_seen(plan: Plan) -> None:
                 screen().print(line, markup=False, soft_wrap=True)
 
 
-def require_corpora(plan: Plan) -> list[Path]:
+def require_corpora(plan: Asked) -> list[Path]:
     """Give the store of each stage, if its corpus is there and is the recipe's, or stop with the command."""
     return [_require_corpus(plan, stage) for stage in plan.stages]
 
 
-def _require_corpus(plan: Plan, stage: Recipe) -> Path:
+def unprepared(plan: Asked, *, plans: bool = True) -> list[str]:
+    """Say what is not prepared, and how it comes to be; without `plans` the corpus is enough."""
+    try:
+        (_folders if plans else require_corpora)(plan)
+    except (RecipeError, DataError) as error:
+        return [str(error).removeprefix(f"{plan.recipe}: ")]
+    return []
+
+
+def prepared(plan: Asked) -> list[Path]:
+    """Give the packed data of each stage; none where any is lacking."""
+    return [] if unprepared(plan) else _folders(plan)
+
+
+def near_problems(stages: Sequence[Recipe], folders: Sequence[Path]) -> list[str]:
+    """Find the plans that hardly train the longer window: short documents in masked groups never reach it."""
+    lines = []
+    for stage, folder in zip(stages, folders, strict=True):
+        if stage.model.from_scratch or stage.train.accept_short_documents:
+            continue
+        trained = next(iter(model_facts(stage).bases.values())).trained_length
+        share = beyond(open_plan(folder), trained)
+        if share < LEAST_DISTANT_PAIRS:
+            lines.append(
+                f"data: at least {LEAST_DISTANT_PAIRS:.0%} of the plan's query-key pairs must lie further "
+                f"apart than the trained length of {trained} tokens, got {share:.2%}; raise "
+                "data.sources.*.long.share, or set train.accept_short_documents: true"
+            )
+    return lines
+
+
+def held_out_problems(stage: Recipe) -> list[str]:
+    """Find what the held-out documents of a prepared store cannot give to the tasks."""
+    documents = open_documents(store_folder(stage), split="heldout")
+
+    def tokenizer() -> Any:
+        return on_demand("recipes.jobs.evaluation").tokenizer_of(stage.model.tokenizer_folder)
+
+    try:
+        check_tasks(stage.tasks, tokenizer, documents, stage.train.seed)
+    except EvalError as error:
+        return str(error).splitlines()
+    return []
+
+
+def store_problems(stages: Sequence[Recipe]) -> list[str]:
+    """Find stores that are to be made where nothing can be written."""
+    new = {store_folder(stage) for stage in stages if not (store_folder(stage) / "corpus").is_dir()}
+    return [problem for store in sorted(new) for problem in place_problems("data.store", store)]
+
+
+def missing_text(stages: Sequence[Recipe]) -> list[str]:
+    """List the paths of raw text that are not here, where no store holds its tokens yet."""
+    new = [stage for stage in stages if not (store_folder(stage) / "corpus").is_dir()]
+    return list(dict.fromkeys(line for stage in new for line in missing_paths(stage.data)))
+
+
+def _require_corpus(plan: Asked, stage: Recipe) -> Path:
     store = store_folder(stage)
     if not (store / "corpus").is_dir():
         raise _unprepared(plan, f"no corpus in {store}")
@@ -110,6 +199,6 @@ def _require_corpus(plan: Plan, stage: Recipe) -> Path:
     return store
 
 
-def _unprepared(plan: Plan, lack: str) -> RecipeError:
+def _unprepared(plan: Asked, lack: str) -> RecipeError:
     command = shlex.join(["ropewalk", "prepare", plan.recipe, *plan.overrides])
     return RecipeError(f"{plan.recipe}: data: must be prepared, got {lack}; run: {command}")

@@ -1,20 +1,22 @@
 """Does a recipe hold together? The checks between its keys, the model and the world of ranks."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...rope import AttentionScheme
-from ...rope.engines import missing_weights, weight_problems
+from ...data import DataError
+from ...data.mixing.candidates import refuse_long_pieces
+from ...rope import AttentionScheme, refusals
+from ...rope.engines import weight_problems
 from ...rope.folder import fetching
 from ...rope.hf import read_base
-from ...rope.scheme import Base, RopeError, Scheme
+from ...rope.scheme import Base, RopeError
 from ...train.errors import shown
-from ...train.layout import divisors, legal_degrees
+from ...train.layout import FLAT_KERNELS, MOST_ELEMENTS, divisors, legal_degrees
 from ...train.settings import ModelSection
-from .errors import RecipeError, raise_all
+from .errors import RecipeError
 from .schema import Recipe, stages
 
 
@@ -36,42 +38,24 @@ class ModelFacts:
         return max(base.trained_length for base in self.bases.values())
 
 
-def check(recipe: Recipe, world: int, *, where: str = "recipe", more: Iterable[str] = ()) -> None:
-    """Raise one RecipeError with all that stands in the way of a real run on `world` ranks; touch no weights.
-
-    `more` are problems that were found by other means.
-    """
-    raise_all(where, [*more, *problems_of(recipe, world), *missing_files(recipe)])
-
-
 def problems_of(recipe: Recipe, world: int) -> list[str]:
     """List what does not hold between keys, model and world; a stage's own keys as `stages[i].<key>`."""
+    return problems_between(stages(recipe), world)
+
+
+def problems_between(drafted: Sequence[Recipe], world: int) -> list[str]:
+    """Do the same for stages that may be sound in part: what is checked is what has a value."""
     lines: list[str] = []
-    previous = None
-    for index, stage in enumerate(stages(recipe)):
-        for problem in _stage_problems(stage, world, previous):
-            of_stage = recipe.stages and problem.startswith(("target_length", "train.", "eval.", "data."))
+    for index, (previous, stage) in enumerate(zip([None, *drafted], drafted, strict=False)):
+        found = list(_stage_problems(stage, world))
+        if previous is not None:
+            found += _order_problems(previous, stage)
+        if stage is drafted[-1] and stage.sound >= {"eval", "data", "target_length"}:
+            found += task_problems(stage)
+        for problem in found:
+            of_stage = len(drafted) > 1 and problem.startswith(("target_length", "train.", "eval.", "data."))
             lines.append(f"stages[{index}].{problem}" if of_stage else problem)
-        previous = stage
     return list(dict.fromkeys(lines))
-
-
-def missing_files(recipe: Recipe) -> list[str]:
-    """List what a real run reads and does not find."""
-    model, lines = recipe.model, []
-    if model.path is not None and not (Path(model.path) / "config.json").is_file():
-        lines.append(
-            f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
-            f"put the model there or correct the path{fetching(model.path)}"
-        )
-    elif model.path is not None:
-        lines += [f"model.path {model.path}: {problem}" for problem in missing_weights(Path(model.path))]
-    if not any(model.tokenizer_folder.glob("tokenizer*")):
-        lines.append(
-            f"model.tokenizer: must be a folder with a tokenizer, got {model.tokenizer_folder}; "
-            f"put the tokenizer there or correct the path{fetching(model.tokenizer_folder)}"
-        )
-    return lines
 
 
 def model_facts(recipe: Recipe) -> ModelFacts:
@@ -107,12 +91,14 @@ def read_config(file: Path) -> dict[str, Any]:
     return values
 
 
-def _stage_problems(recipe: Recipe, world: int, previous: Recipe | None) -> Iterator[str]:
-    yield from _schedule_problems(recipe)
-    yield from _batch_problems(recipe, world)
-    yield from _pack_problems(recipe)
-    if path := recipe.model.path:
-        yield from (f"model.path {path}: {problem}" for problem in weight_problems(Path(path)))
+def _stage_problems(recipe: Recipe, world: int) -> Iterator[str]:
+    for needed, check in BETWEEN_KEYS:
+        if recipe.sound >= needed:
+            yield from check(recipe, world)
+    if "model" in recipe.sound and (path := recipe.model.path):
+        yield from (f"model.path: {path}: {problem}" for problem in weight_problems(Path(path)))
+    if not recipe.sound >= {"model", "original_length", "trained_length"}:
+        return
     try:
         yield from _stated_problems(recipe.model)
         facts = model_facts(recipe)
@@ -121,13 +107,9 @@ def _stage_problems(recipe: Recipe, world: int, previous: Recipe | None) -> Iter
     except RopeError as error:
         yield from (f"model: {line}" for line in str(error).splitlines())
     else:
-        yield from _length_problems(recipe, facts, previous)
-        for key, sequence, length in (
-            ("train", recipe.train.sequence, recipe.pack_length),
-            ("eval", recipe.eval.sequence, recipe.target_length),
-        ):
-            yield from sequence_problems(f"{key}.sequence", sequence, length, facts, world)
-        yield from scheme_problems(recipe.rope.scheme, facts, recipe.target_length)
+        for needed, against in AGAINST_THE_MODEL:
+            if recipe.sound >= needed:
+                yield from against(recipe, facts, world)
 
 
 def _stated_problems(model: ModelSection) -> Iterator[str]:
@@ -141,7 +123,7 @@ def _stated_problems(model: ModelSection) -> Iterator[str]:
             )
 
 
-def _schedule_problems(recipe: Recipe) -> Iterator[str]:
+def _schedule_problems(recipe: Recipe, _: int) -> Iterator[str]:
     train = recipe.train
     if train.schedule.warmup >= train.steps:
         yield (
@@ -173,19 +155,29 @@ def _batch_problems(recipe: Recipe, world: int) -> Iterator[str]:
     share = length * data * train.micro_batch
     if train.batch_tokens % share:
         near = max(share, train.batch_tokens // share * share)
+        helps = any(
+            train.batch_tokens % (length * (world // degree) * train.micro_batch) == 0
+            for degree in divisors(world)
+            if degree > train.sequence
+        )
         name = "data.length" if recipe.data.length else "target_length"
         yield (
             f"train.batch_tokens: must be a multiple of {share} = {name} {length} x data {data} x "
             f"micro_batch {train.micro_batch}, got {train.batch_tokens} tokens; "
-            f"use {near} or {near + share}, or raise train.sequence"
+            f"use {near} or {near + share}{', or raise train.sequence' if helps else ''}"
         )
 
 
-def _pack_problems(recipe: Recipe) -> Iterator[str]:
+def _pack_problems(recipe: Recipe, _: int) -> Iterator[str]:
     """A pack may be shorter than the window, which positions that skip ahead then fill; never longer."""
     length, target = recipe.pack_length, recipe.target_length
     if length > target:
         yield f"data.length: must be at most target_length {target} tokens, got {length}; lower it"
+    for name, source in recipe.data.mixed.items():
+        try:
+            refuse_long_pieces(name, source, length)
+        except DataError as error:
+            yield str(error)
     for name, source in recipe.data.sources.items():
         if source.positions != "skip" or source.weight == 0:
             continue
@@ -201,22 +193,59 @@ def _pack_problems(recipe: Recipe) -> Iterator[str]:
             )
 
 
-def _length_problems(recipe: Recipe, facts: ModelFacts, previous: Recipe | None) -> Iterator[str]:
-    """A window must grow: beyond what the weights were trained at, and from stage to stage never back."""
-    length = recipe.target_length
-    if recipe.model.from_scratch:
-        return
-    trained = facts.trained_length
-    if length <= trained:
-        yield (
-            f"target_length: must be greater than the model's trained length of {trained} tokens, "
-            f"got {length}; raise it, or state trained_length"
-        )
-    elif previous is not None and length < previous.target_length:
+def _order_problems(previous: Recipe, stage: Recipe) -> Iterator[str]:
+    """A window never shrinks, and ranks are arranged once for all stages."""
+    both = previous.sound & stage.sound
+    if "target_length" in both and stage.target_length < previous.target_length:
         yield (
             f"target_length: must not fall below the stage before ({previous.target_length} tokens), "
-            f"got {length}; reorder the stages"
+            f"got {stage.target_length}; reorder the stages"
         )
+    if "train" in both and stage.train.sequence != previous.train.sequence:
+        yield (
+            f"train.sequence: must be the same in every stage, {previous.train.sequence} as before, "
+            f"got {stage.train.sequence}; say it once, above the stages"
+        )
+
+
+def task_problems(last: Recipe) -> Iterator[str]:
+    """What is measured, by the tasks of the last stage, lies inside the window and outside of training."""
+    for name, task in last.tasks.items():
+        if task.longest > last.target_length:
+            yield (
+                f"eval.tasks.{name}: must measure inside the target_length of {last.target_length} tokens, "
+                f"got rows of {task.longest}; shorten them"
+            )
+    if last.tasks and last.data.holdout == 0:
+        yield "data.holdout: must leave documents for eval.tasks, got 0; hold out a share, 0.03 is usual"
+
+
+def _length_problems(recipe: Recipe, facts: ModelFacts, _: int) -> Iterator[str]:
+    """The window must grow beyond what the weights were trained at."""
+    trained = facts.trained_length
+    if not recipe.model.from_scratch and recipe.target_length <= trained:
+        yield (
+            f"target_length: must be greater than the model's trained length of {trained} tokens, "
+            f"got {recipe.target_length}; raise it, or state trained_length"
+        )
+
+
+def _layout_problems(recipe: Recipe, facts: ModelFacts, world: int) -> Iterator[str]:
+    train, length = recipe.train, recipe.pack_length
+    yield from sequence_problems("train.sequence", train.sequence, length, facts, world)
+    heads, _ = facts.heads[-1]
+    width = next(iter(facts.bases.values())).head_dim
+    elements = train.micro_batch * heads * length * width // train.sequence
+    if train.kernel in FLAT_KERNELS and elements >= MOST_ELEMENTS:
+        yield (
+            f"train.kernel: {train.kernel} takes at most {MOST_ELEMENTS - 1} elements of a rank's queries, "
+            f"got {elements}; raise train.sequence or lower train.micro_batch"
+        )
+
+
+def _eval_layout_problems(recipe: Recipe, facts: ModelFacts, world: int) -> Iterator[str]:
+    degree, length = recipe.eval.sequence, recipe.target_length
+    yield from sequence_problems("eval.sequence", degree, length, facts, world)
 
 
 def sequence_problems(key: str, sequence: int, length: int, facts: ModelFacts, world: int) -> Iterator[str]:
@@ -230,10 +259,29 @@ def sequence_problems(key: str, sequence: int, length: int, facts: ModelFacts, w
             )
 
 
-def scheme_problems(scheme: Scheme, facts: ModelFacts, target_length: int) -> Iterator[str]:
-    """Compute the frequencies once, so that knobs which only fail with the model's numbers fail here."""
-    for layer_type, base in facts.bases.items():
-        try:
-            scheme.frequencies(base, target_length=target_length)
-        except RopeError as error:
-            yield f"rope ({layer_type}): {error}"
+def _scheme_problems(recipe: Recipe, facts: ModelFacts, _: int) -> Iterator[str]:
+    """Compute the frequencies, so that knobs which only fail with the model's numbers fail here."""
+    try:
+        yield from refusals(
+            facts.bases,
+            recipe.rope.scheme,
+            recipe.target_length,
+            model_type=str(facts.config.get("model_type")),
+            replace=recipe.rope.replace or recipe.model.from_scratch,
+        )
+    except RopeError as error:
+        yield f"rope: {error}"
+
+
+BETWEEN_KEYS: tuple[tuple[set[str], Callable[[Recipe, int], Iterator[str]]], ...] = (
+    ({"train", "eval"}, _schedule_problems),
+    ({"train", "data", "target_length"}, _batch_problems),
+    ({"data", "rope", "target_length"}, _pack_problems),
+)
+"""Checks, each with the sections that must be sound for it."""
+AGAINST_THE_MODEL: tuple[tuple[set[str], Callable[[Recipe, ModelFacts, int], Iterator[str]]], ...] = (
+    ({"target_length"}, _length_problems),
+    ({"train", "data", "target_length"}, _layout_problems),
+    ({"eval", "target_length"}, _eval_layout_problems),
+    ({"rope", "target_length"}, _scheme_problems),
+)

@@ -1,16 +1,19 @@
 """How does a recipe file become a Recipe? Bases below, the file over them, `key=value` on top, then types."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue import LIBRARY, find, shipped
-from .errors import RecipeError
-from .schema import Recipe, merge, parse
+from .errors import RecipeError, raise_all
+from .layers import merge
+from .schema import Draft, Recipe, draft, parse
 from .yaml_text import parse_yaml, read_yaml
 
 PLACES = {"assets": str(LIBRARY / "assets"), "corpora": "corpora"}
@@ -20,13 +23,62 @@ KEY = re.compile(r"[A-Za-z_][\w-]*(\[\d+\]|\.[\w-]+)*")
 
 def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Compose, resolve and type a recipe; the error lists every problem with file and key."""
+    values = _composed(recipe, overrides)
+    refuse(recipe, overrides, draft(values).problems)
+    return parse(values)
+
+
+def read_draft(recipe: str | Path, overrides: Sequence[str] = ()) -> Draft:
+    """Compose, resolve and type as much of a recipe as can be, beside what is wrong with the rest."""
+    return draft(_composed(recipe, overrides))
+
+
+def refuse(recipe: str | Path, overrides: Sequence[str], problems: Iterable[str]) -> None:
+    """Raise one error that lists all problems, each with the base that its key stands in."""
+    raise_all(str(recipe), [problem + _base_of(recipe, overrides, problem) for problem in problems])
+
+
+def _base_of(recipe: str | Path, overrides: Sequence[str], problem: str) -> str:
+    """Say in which base the key of a problem stands; nothing where the recipe or an override says it."""
+    parts = _parts(problem.partition(":")[0])
+    said = [override.parts for override in map(Override.read, overrides)]
+    file = find(recipe)
+    stated = [one for one, values in _layers(file) if _says(values, parts)]
+    overridden = any(one[: len(parts)] == parts[: len(one)] for one in said)
+    if not stated or stated[-1] == file or overridden:
+        return ""
+    return f" (it stands in {stated[-1]})"
+
+
+def _layers(file: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Give each file of a recipe with what it says itself, in the order in which they are laid."""
+    values = read_yaml(file)
+    for name in values.get("base", []):
+        yield from _layers(_find_base(name, file))
+    yield file, values
+
+
+def _says(values: Any, parts: Sequence[int | str]) -> bool:
+    """Tell whether values hold a key."""
+    if not parts:
+        return True
+    if isinstance(values, list):
+        values = dict(enumerate(values))
+    return isinstance(values, dict) and parts[0] in values and _says(values[parts[0]], parts[1:])
+
+
+def _parts(key: str) -> list[int | str]:
+    return [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
+
+
+def _composed(recipe: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     values = compose(recipe, overrides)
     if "compare" in values:
         raise RecipeError(
             f"{recipe}: compare: must be absent from a recipe that is run by itself, got a comparison; "
             f"run ropewalk compare {recipe}"
         )
-    return parse(values, where=str(recipe))
+    return values
 
 
 def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -35,12 +87,38 @@ def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     `${assets}` is the folder of the shipped assets, wherever the package lies; `${corpora}` is `corpora`, or
     what `corpora=FOLDER` says; a relative path is relative to the working directory. `${KEY}` takes another
     key's value. A stage may have bases too.
+
+    The order of overrides decides only between those of one key: a mapping comes before what it holds, and a
+    kind before its knobs.
     """
     file = find(recipe)
     values = _with_bases(file, [])
-    for override in overrides:
-        values = merge(values, _override(values, override))
+    for override in sorted(map(Override.read, overrides), key=Override.depth):
+        values = merge(values, _nested(override.parts, override.value, values, override.text))
     return _resolved(values, str(recipe))
+
+
+class Override(NamedTuple):
+    """One `train.steps=10` or `stages[0].train.steps=10` of a command line."""
+
+    text: str
+    parts: list[int | str]
+    value: Any
+
+    @classmethod
+    def read(cls, text: str) -> Override:
+        key, sign, value = text.partition("=")
+        if not sign or not KEY.fullmatch(key):
+            raise RecipeError(f"{text}: an override must be key=value, got {text!r}; write train.steps=10")
+        if not value.strip():
+            raise RecipeError(
+                f"{text}: an override must have a value, got none; write {key}=null to remove the key, or "
+                f"{key}='\"\"' for an empty text"
+            )
+        return cls(text, _parts(key), parse_yaml(value, where=text))
+
+    def depth(self) -> tuple[int, bool]:
+        return len(self.parts), self.parts[-1] != "kind"
 
 
 def _with_bases(file: Path, below: Iterable[Path]) -> dict[str, Any]:
@@ -80,18 +158,6 @@ def _find_base(name: str, file: Path) -> Path:
     raise RecipeError(
         f"{file}: base: must name a file beside it or in {LIBRARY}, got {name}; correct the name"
     )
-
-
-def _override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
-    """Read `train.steps=10` or `stages[0].train.steps=10` as a mapping to lay over the values."""
-    key, sign, text = override.partition("=")
-    if not sign or not KEY.fullmatch(key):
-        raise RecipeError(
-            f"{override}: an override must be key=value, got {override!r}; write train.steps=10"
-        )
-    value = parse_yaml(text, where=override)
-    parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
-    return _nested(parts, value, values, override)
 
 
 def _nested(parts: list[int | str], value: Any, below: Any, override: str) -> Any:

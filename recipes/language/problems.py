@@ -63,12 +63,14 @@ def _sentence(line: Any, schema: type[BaseModel]) -> str:
     if kind == "union_tag_not_found":
         return f"must say its kind, got {shown(value)}; add kind: ..."
     must_be = MUST_BE.get(kind) or line["msg"].replace("Input should be", "must be")
-    cure = f"; {context['cure']}" if "cure" in context else _number_cure(kind, value)
+    cure = f"; {context['cure']}" if "cure" in context else _usual_cure(kind, value)
     return f"{must_be}, got {shown(value)}{cure}"
 
 
-def _number_cure(kind: str, value: Any) -> str:
-    """Say how a length such as 128k is written out, where that is what was meant."""
+def _usual_cure(kind: str, value: Any) -> str:
+    """Say what a null would do, and how a length such as 128k is written out."""
+    if value is None:
+        return "; nothing is here that a null would remove: correct the key or leave it out"
     if kind in ("int_type", "float_type") and isinstance(value, str):
         digits, factor = value[:-1], SUFFIXES.get(value[-1:].lower())
         if factor and digits.isdigit():

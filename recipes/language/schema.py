@@ -2,21 +2,31 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 
 from ...data.registry import PluginSection
 from ...data.spec import DataSpec
-from ...eval.task import TASKS, Task
+from ...eval.task import NAME, TASKS, Task
 from ...rope.engines import ENGINES
 from ...rope.knobs import LONGEST
 from ...rope.scheme import RopeError, Scheme, validate_scheme
 from ...train.errors import shown
 from ...train.settings import Folder, ModelSection, Positive, Section, Stage, TrainSection
 from .errors import raise_all
+from .layers import merge
 from .problems import problems
 
 LAYOUT_AND_MEMORY = (
@@ -24,6 +34,11 @@ LAYOUT_AND_MEMORY = (
     "gradient_checkpointing", "loss_chunk", "kernel", "accept_short_documents",
 )  # fmt: skip
 Window = Annotated[int, Field(gt=0, le=LONGEST)]
+
+LEFT_TO_STAGES = (("target_length",), ("train", "steps"))
+"""What a recipe leaves to its stages where the first of them says it."""
+NOT_IN_STAGES = ("stages", "run_dir", "model")
+"""What holds for a whole run: a stage goes on with the weights of the one before it."""
 
 
 def _is_engine(name: str) -> str:
@@ -66,16 +81,28 @@ class EvalSection(Section):
     """Say what is measured, and how often during training."""
 
     tasks: dict[str, TaskSection] = Field(default_factory=dict)
+    """By name, each with its kind: what is measured, on held-out documents."""
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between evaluations; 0 evaluates only at the end."""
     sequence: Positive = 1
+    """Ranks that share a row that is measured."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_name_files(cls, tasks: dict[str, TaskSection]) -> dict[str, TaskSection]:
+        for name in tasks:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"a name must be letters, digits, - or _, got {name!r}; rename it")
+        return tasks
 
 
 class Recipe(Section):
     """Hold everything one run needs; `stages` are differences, resolved by `stages(recipe)`."""
 
     run_dir: Folder
+    """Folder of all that the run writes; the same command on it goes on where it stopped."""
     target_length: Window
+    """Window after the run, tokens."""
     model: ModelSection
     original_length: Window | None = None
     """Window of the unscaled frequencies, tokens; null reads it from the model, and is an error for one that
@@ -89,6 +116,12 @@ class Recipe(Section):
     serve: list[Annotated[str, AfterValidator(_is_engine)]] = Field(default_factory=list)
     """Engines that are to serve the result; a scheme that one cannot serve is said before training."""
     stages: list[dict[str, Any]] = Field(default_factory=list)
+    """Differences, each on top of the stage before: a run of several windows or mixes."""
+
+    @property
+    def sound(self) -> frozenset[str]:
+        """Name the sections that have a value: all of them, but in a draft."""
+        return frozenset(self.__dict__.keys() & Recipe.model_fields.keys())
 
     @property
     def pack_length(self) -> int:
@@ -122,39 +155,44 @@ class Recipe(Section):
         )
 
 
+@dataclass(frozen=True)
+class Draft:
+    """What of a recipe's values could be typed, stage by stage, and what is wrong with the rest."""
+
+    stages: list[Recipe]
+    """The whole where there are no stages; one that is wrong in part has its sound sections."""
+    problems: list[str]
+
+
+def draft(values: Mapping[str, Any]) -> Draft:
+    """Type as much of resolved values as can be."""
+    filled, lines = _filled(dict(values))
+    whole, wrong = _typed(filled)
+    if "stages" not in whole.sound or not whole.stages:
+        return Draft([whole], lines + wrong)
+    typed, told = [], set(wrong)
+    for index, (difference, stage_values) in enumerate(
+        zip(whole.stages, _stage_values(filled, whole.stages), strict=True)
+    ):
+        for key in difference.keys() & {*NOT_IN_STAGES}:
+            lines.append(f"stages[{index}].{key}: must not be set in a stage, got a value; remove it")
+        stage, found = _typed(stage_values)
+        typed.append(stage)
+        lines += [f"stages[{index}].{problem}" for problem in found if problem not in told]
+        told |= set(found)
+    return Draft(typed, wrong + lines)
+
+
 def parse(values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     """Turn resolved values into a Recipe; a RecipeError lists all problems, those of the stages too."""
-    filled, lines = _filled(dict(values))
-    recipe = None
-    try:
-        recipe = Recipe.model_validate(filled)
-        lines += _stage_problems(recipe)
-    except ValidationError as error:
-        lines += problems(error, Recipe)
-    raise_all(where, lines)
-    assert recipe is not None
-    return recipe
+    raise_all(where, draft(values).problems)
+    return Recipe.model_validate(_filled(dict(values))[0])
 
 
 def stages(recipe: Recipe) -> list[Recipe]:
     """Resolve the differences in order, each on top of the one before; a recipe without any is one stage."""
-    return [Recipe.model_validate(values) for values in _stage_values(recipe)]
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a mapping over another: mappings merge, all else replaces; a new `rope.kind` drops old knobs.
-
-    The one rule for bases, overrides and stages.
-    """
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        if isinstance(under, Mapping) and isinstance(value, Mapping):
-            if key == "rope" and value.get("kind", under.get("kind")) != under.get("kind"):
-                under = {name: under[name] for name in ("kind", "replace") if name in under}
-            value = merge(under, value)
-        merged[key] = value
-    return merged
+    values = recipe.model_dump(exclude={"stages"}, exclude_unset=True)
+    return [Recipe.model_validate(stage) for stage in _stage_values(values, recipe.stages or [{}])]
 
 
 def numbers(recipe: Recipe) -> dict[str, Any]:
@@ -181,6 +219,36 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
+def written_out(said: Any) -> Any:
+    """Write a typed part of a recipe as plain values, with every default and all knobs of its plug-ins.
+
+    What the stages say by themselves stays with them.
+    """
+    if isinstance(said, BaseModel):
+        names = sorted(type(said).model_fields, key=lambda name: name != "kind")
+        values = {name: getattr(said, name) for name in names}
+        if isinstance(said, PluginSection):
+            values |= {field.name: getattr(said.made, field.name) for field in fields(said.made)}
+        if isinstance(said, Recipe) and said.stages:
+            return _without_the_stages(written_out(values))
+        return written_out(values)
+    if isinstance(said, Scheme):
+        return {"kind": said.name, **written_out(said.knobs)}
+    if isinstance(said, Mapping):
+        return {name: written_out(value) for name, value in said.items()}
+    return [written_out(item) for item in said] if isinstance(said, list | tuple) else said
+
+
+def _without_the_stages(values: dict[str, Any]) -> dict[str, Any]:
+    """Take back what `_filled` took from the stages."""
+    first = values["stages"][0]
+    for path in LEFT_TO_STAGES:
+        *section, key = path
+        if _at(first, *path) is not None:
+            del _at(values, *section)[key]
+    return values
+
+
 def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Take what a staged recipe leaves to its stages from the last; say what the first one overrides."""
     lines: list[str] = []
@@ -190,7 +258,7 @@ def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     for stage in values["stages"]:
         last = merge(last, stage)
     first = values["stages"][0]
-    for section, key in (((), "target_length"), (("train",), "steps")):
+    for *section, key in LEFT_TO_STAGES:
         path = ".".join([*section, key])
         given, opening, final = (_at(tree, *section, key) for tree in (values, first, last))
         if given is None and opening is not None:
@@ -210,20 +278,22 @@ def _at(tree: Any, *path: str) -> Any:
     return tree
 
 
-def _stage_values(recipe: Recipe) -> Iterator[dict[str, Any]]:
-    values: dict[str, Any] = recipe.model_dump(exclude={"stages"}, exclude_unset=True)
-    for difference in recipe.stages or [{}]:
-        values = merge(values, difference)
-        yield values
+def _stage_values(values: Mapping[str, Any], differences: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    stage = {key: value for key, value in values.items() if key != "stages"}
+    for difference in differences:
+        stage = merge(stage, {key: value for key, value in difference.items() if key not in NOT_IN_STAGES})
+        yield stage
 
 
-def _stage_problems(recipe: Recipe) -> list[str]:
-    lines = []
-    for index, (difference, values) in enumerate(zip(recipe.stages, _stage_values(recipe), strict=False)):
-        for key in difference.keys() & {"stages", "run_dir"}:
-            lines.append(f"stages[{index}].{key}: must not be set in a stage, got a value; remove it")
-        try:
-            Recipe.model_validate(values)
-        except ValidationError as error:
-            lines += [f"stages[{index}].{problem}" for problem in problems(error, Recipe)]
-    return lines
+def _typed(values: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """Type a recipe, or its sound sections beside what is wrong with the others."""
+    try:
+        return Recipe.model_validate(values), []
+    except ValidationError as error:
+        wrong = {str(problem["loc"][0]) for problem in error.errors()}
+        anything: dict[str, Any] = dict.fromkeys(wrong & Recipe.model_fields.keys(), (Any, None))
+        rest = {key: value for key, value in values.items() if key not in wrong}
+        part: Recipe = create_model("Part", __base__=Recipe, **anything).model_validate(rest)
+        for name in anything:
+            vars(part).pop(name)
+        return part, problems(error, Recipe)

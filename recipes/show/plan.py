@@ -18,7 +18,7 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
     facts = model_facts(stage)
     yield "model", _model(stage, facts)
     yield from frequency_rows(stage.rope.scheme, facts.bases, stage.target_length)
-    yield from (("warning", line) for line in serving_lines(stage, facts))
+    yield from (("warning", line) for line in (*serving_lines(stage, facts), *near_tasks(stage, facts)))
     train, layout = stage.train, Layout(world=world, sequence=stage.train.sequence)
     packs = train.batch_tokens // stage.pack_length
     accumulation = packs // (layout.data * train.micro_batch)
@@ -68,6 +68,17 @@ def serving_lines(stage: Recipe, facts: ModelFacts) -> list[str]:
     """Say which of the engines that the recipe names would not serve exactly what is trained."""
     model_type = str(facts.config.get("model_type"))
     return serving_warnings(stage.rope.scheme, facts.bases, stage.target_length, stage.serve, model_type)
+
+
+def near_tasks(stage: Recipe, facts: ModelFacts) -> list[str]:
+    """Say which tasks see nothing of the longer window."""
+    trained = 0 if stage.model.from_scratch else facts.trained_length
+    return [
+        f"eval.tasks.{name} reads at most {task.longest:,} tokens, inside the trained window of {trained:,}: "
+        "it shows what is kept, not what is gained"
+        for name, task in stage.tasks.items()
+        if task.longest <= trained
+    ]
 
 
 def frequency_rows(

@@ -14,6 +14,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 from world.command_line import Ended
 
+import ropewalk
 from ropewalk.rope import config_fields, install, installed, make_scheme, read_base
 
 Run = Callable[..., Ended]
@@ -73,6 +74,7 @@ BAD_INPUT = [
     (["evaluate", "gone", "--recipe", "tiny-base", "--scheme", "yarn,x"], "'x'", "yarn,factor=8"),
     (["evaluate", "gone", "--recipe", "tiny-base", "--scheme", "yarm"], "'yarm'", "yarn"),
     (["convert", "gone", "there"], "no folder", "checkpoints"),
+    (["convert", "gone", f"{__file__}/there"], "is a file", "name one"),
     (["convert", "gone", "there", "--dtype", "int8"], "int8", "bfloat16"),
     (
         ["extend", "tiny-512-4k-yarn", f"model.path={HUB}"],
@@ -156,10 +158,30 @@ def test_recipes_show_is_a_recipe(run: Run, tmp_path: Path):
     assert told.stdout.strip() == "no difference"
 
 
-def test_recipes_diff(run_json: RunJson, tmp_path: Path):
+@pytest.mark.parametrize("name", ["tiny-512-4k-yarn", "tiny-base", "compare-tiny", "llama3-8b-8k-512k-abf"])
+def test_recipes_show_all_is_the_recipe_with_nothing_left_unsaid(run: Run, tmp_path: Path, name: str):
+    (tmp_path / "again.yaml").write_text(text := run("recipes", "show", "--all", name).stdout)
+    assert run("recipes", "diff", name, tmp_path / "again.yaml").stdout.strip() == "no difference"
+    assert run("recipes", "show", "--all", tmp_path / "again.yaml").stdout == text
+    assert yaml.safe_load(text)["train"]["accept_short_documents"] is False
+    assert yaml.safe_load(text)["eval"]["tasks"]["position-loss"]["edges"] == []
+
+
+def test_recipes_diff(run: Run, run_json: RunJson, tmp_path: Path):
     (tmp_path / "other.yaml").write_text("base: [tiny-512-4k-yarn.yaml]\ntrain: {seed: 3}")
-    told = run_json("recipes", "diff", "tiny-512-4k-yarn", tmp_path / "other.yaml")
-    assert told["difference"] == ["train.seed: 0, not 3"]
+    name, other = "tiny-512-4k-yarn", tmp_path / "other.yaml"
+    assert run_json("recipes", "diff", name, other)["difference"] == ["train.seed: 0, not 3"]
+    both = run_json("recipes", "diff", name, other, "train.steps=7")
+    assert both["difference"] == ["train.seed: 0, not 3"]
+    assert both["overrides"] == ["train.steps=7"]
+    alone = run_json("recipes", "diff", name, "train.steps=7", "eval.tasks.needles.per_cell=10")
+    assert alone["difference"] == ["eval.tasks.needles.per_cell: 4, not 10", "train.steps: 110, not 7"]
+    assert "leave out some" in run("recipes", "diff", name, other, other).stderr
+
+
+def test_the_version(run: Run):
+    assert run("--version").stdout.strip() == f"ropewalk {ropewalk.__version__}"
+    assert run("recipes", "--version").exit_code == 2
 
 
 def test_rope_show_has_the_promised_keys(run: Run, run_json: RunJson):

@@ -255,7 +255,7 @@ def test_a_scheme_is_one_file(run: Run, run_json: RunJson, recipe_file: Path, tm
     told = run_json("rope", "show", "halving", "share=1.0", *LLAMA2, "--draw", picture)
     assert (told["stretch"], picture.exists()) == (pytest.approx(8), True)
     recipe = run_json("recipes", "show", recipe_file, "rope.kind=halving", "rope.share=1.0")
-    assert recipe["rope"] == {"kind": "halving", "replace": True, "share": 1.0}
+    assert recipe["rope"] == {"kind": "halving", "share": 1.0}
     checked = run("recipes", "check", recipe_file, "rope.kind=halving", "rope.share=1.0")
     assert (checked.exit_code, "halving" in checked.stdout) == (0, True), checked.exception
     refused = run("recipes", "check", recipe_file, "rope.kind=halving", "rope.beta_fast=1")

@@ -8,7 +8,7 @@ import torch
 from world.small import recipe_of, write_world
 
 from ropewalk.data import beyond, open_plan, prepare
-from ropewalk.recipes.jobs.extension import check_distance
+from ropewalk.recipes.jobs.stores import near_problems
 from ropewalk.recipes.language.schema import Recipe, parse, stages
 from ropewalk.train.batch import Batches
 from ropewalk.train.loop import Callbacks, train
@@ -33,7 +33,7 @@ def run(folder: str, plan: str) -> list[int]:
     run_dir = Path(recipe.run_dir)
     run_dir.mkdir(exist_ok=True)
     opened = open_plan(plan)
-    check_distance([recipe], [opened])
+    assert not near_problems([recipe], [Path(plan)])
     batches = Batches(plan=opened, layout=mesh.layout, packs_per_step=4, micro_batch=1)
     seen = [part.positions for part in batches.of_rank(0, mesh.rank, mesh.device)]
     train([stage.stage for stage in stages(recipe)], [opened], mesh, run_dir, Callbacks())

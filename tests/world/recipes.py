@@ -3,7 +3,8 @@
 import copy
 from typing import Any
 
-from ropewalk.recipes.language.schema import Recipe, merge, parse
+from ropewalk.recipes.language.layers import merge
+from ropewalk.recipes.language.schema import Recipe, parse
 
 CONFIG = {
     "num_hidden_layers": 1,

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import TrainError
+from ..layout import MOST_ELEMENTS
 
 Groups = Sequence[Sequence[tuple[int, int]]]
 Kernel = Callable[..., Tensor]
@@ -126,7 +127,7 @@ def _flattened(
 ) -> Tensor:
     """Lay the rows end to end as [tokens, heads, D], the form that variable-length kernels take."""
     rows, heads, length, width = query.shape
-    if query.numel() >= 2**31:
+    if query.numel() >= MOST_ELEMENTS:
         raise TrainError(
             f"train.kernel: a rank's queries must stay below 2^31 elements (32-bit kernel indices), "
             f"got {query.numel()}; raise train.sequence"

@@ -28,6 +28,7 @@ class GzipRatio(Scorer):
     """Compressed bytes / bytes of the UTF-8 text; below 1, near 0 for what repeats itself."""
 
     level: Annotated[int, Field(ge=1, le=9)] = 6
+    """Of zlib's effort."""
     window: Annotated[int, Field(ge=256)] = 8192
     """Bytes compressed by themselves."""
 

@@ -23,6 +23,7 @@ class Interleave(Transform):
 
     documents: Annotated[int, Field(ge=2)] = 3
     chunks: Annotated[int, Field(ge=2)] = 2
+    """Parts of each document."""
 
     def __call__(
         self, documents: Sequence[Given], rng: np.random.Generator, encode: Encode

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ....rope import Base
-from ...language.schema import Recipe, merge
+from ...language.layers import merge
+from ...language.schema import Recipe
 from ..stores import store_folder
 from .schemes import Contender
 from .section import CompareSection

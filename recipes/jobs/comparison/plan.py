@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 from rich.console import Console
 
-from ...language.check import missing_files, problems_of
+from ....train.storage import place_problems
+from ...language.check import problems_of
 from ...language.compose import compose
+from ...language.files import missing_files, tokenizer_problems
 from ...language.schema import Recipe
 from ...show.console import print_rows, print_table
 from ..plan import Plan, RunPlan
+from ..stores import held_out_problems, missing_text, near_problems, prepared, unprepared
 from .cells import SELECTION, Comparison
 from .recipe import read_comparison
 
@@ -25,6 +29,8 @@ def plan_of(recipe: str, overrides: Sequence[str]) -> Plan:
 class ComparisonPlan(Plan):
     """Every cell of a comparison, on one model and the same tokens."""
 
+    script = "compare"
+
     @cached_property
     def comparison(self) -> Comparison:
         return read_comparison(self.recipe, self.overrides)
@@ -37,25 +43,33 @@ class ComparisonPlan(Plan):
     @property
     def least(self) -> int:
         template = self.comparison.template
-        return max(template.train.sequence, template.eval.sequence)
+        return math.lcm(template.train.sequence, template.eval.sequence)
 
     def problems(self, world: int) -> Iterable[str]:
         """List what is wrong between the keys of any cell, each problem once."""
-        comparison = self.comparison
+        comparison, template = self.comparison, self.comparison.template
         cells = [comparison.cell(one) for several in comparison.contenders.values() for one in several]
         problems = [problem for cell in cells for problem in problems_of(cell.recipe, world)]
-        if comparison.template.model.path is None:
+        problems += tokenizer_problems(template)
+        problems += place_problems("run_dir", template.run_dir)
+        if template.model.path is None:
             problems.append(
                 "model.path: must name trained weights to compare schemes on, got none; add path: FOLDER"
             )
-        if not comparison.template.eval.tasks:
+        if not template.eval.tasks:
             problems.append(
                 "eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss"
             )
+        if not problems and (folders := prepared(self)):
+            problems += near_problems(self.stages, folders) if comparison.section.trained else []
+            problems += held_out_problems(template)
         return dict.fromkeys(problems)
 
     def missing(self) -> list[str]:
         return missing_files(self.comparison.template)
+
+    def lacking(self) -> list[str]:
+        return [*self.missing(), *missing_text(self.stages), *unprepared(self)]
 
     def print_tables(self, world: int, console: Console) -> None:
         """Print what would be done, and how each scheme takes part at each factor."""

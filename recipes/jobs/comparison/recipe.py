@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from ....rope import FULL, Base, RopeError
 from ...language.check import model_facts
-from ...language.compose import compose
-from ...language.errors import RecipeError, raise_all
+from ...language.compose import compose, refuse
+from ...language.errors import raise_all
 from ...language.problems import problems
-from ...language.schema import parse
+from ...language.schema import draft, parse
 from .cells import Comparison
 from .schemes import Contender, contender, knob_of, with_twins
 from .section import CompareSection
@@ -27,14 +27,15 @@ UNSCALED = {"rope": {"kind": "default"}}
 def read_comparison(recipe: str, overrides: Sequence[str] = ()) -> Comparison:
     """Compose and resolve a comparison recipe; one error lists what is wrong with its keys and schemes."""
     values = compose(recipe, overrides)
-    section = read_section(values.pop("compare", None), where=recipe)
+    section, lines = read_section(values.pop("compare", None))
     if values.get("stages"):
-        raise RecipeError(
-            f"{recipe}: stages: must not be set beside compare, got {len(values['stages'])}; remove them"
-        )
-    base = model_facts(parse(UNSCALED | values, where=recipe)).bases[FULL]
+        lines.append(f"stages: must not be set beside compare, got {len(values['stages'])}; remove them")
+    shared = draft(UNSCALED | values)
+    refuse(recipe, overrides, [*lines, *shared.problems])
+    assert section is not None
+    base = model_facts(shared.stages[0]).bases[FULL]
     base.require_stated()
-    raise_all(recipe, [*length_problems(section, base), *knob_problems(section)])
+    refuse(recipe, overrides, [*length_problems(section, base), *knob_problems(section)])
     recipes = {}
     for factor in section.factors:
         length = round(factor * base.original_length)
@@ -45,18 +46,15 @@ def read_comparison(recipe: str, overrides: Sequence[str] = ()) -> Comparison:
     return Comparison(name=recipe, section=section, base=base, recipes=recipes, contenders=contenders)
 
 
-def read_section(values: Any, *, where: str) -> CompareSection:
-    """Type the `compare:` section; the error lists every problem with its key."""
+def read_section(values: Any) -> tuple[CompareSection | None, list[str]]:
+    """Type the `compare:` section, or list every problem with its key."""
     if values is None:
-        raise RecipeError(
-            f"{where}: compare: must name the schemes and factors to compare, got none; "
-            "see ropewalk recipes show compare-tiny"
-        )
+        must = "compare: must name the schemes and factors to compare, got none"
+        return None, [f"{must}; see ropewalk recipes show compare-tiny"]
     try:
-        return CompareSection.model_validate(values)
+        return CompareSection.model_validate(values), []
     except ValidationError as error:
-        raise_all(where, [f"compare.{problem}" for problem in problems(error, CompareSection)])
-        raise  # not reached: pydantic has found at least one problem
+        return None, [f"compare.{problem}" for problem in problems(error, CompareSection)]
 
 
 def length_problems(section: CompareSection, base: Base) -> Iterator[str]:

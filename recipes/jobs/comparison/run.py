@@ -26,6 +26,7 @@ from ....eval.result import Cell as Values
 from ....eval.result import Evaluation
 from ....eval.run import evaluate
 from ....eval.task import Progress, silent
+from ....train.attention.kernels import choose_kernel
 from ....train.loop import Callbacks, train
 from ....train.mesh import Mesh, in_world
 from ....train.model import build_model, install_scheme
@@ -33,7 +34,7 @@ from ....train.storage import write_text
 from ...language.errors import RecipeError
 from ...show.console import TrainingDisplay, phases
 from ..evaluation import load_subject, tokenizer_of
-from ..extension import check_distance, command_line
+from ..extension import command_line
 from ..stores import store_folder
 from .cells import Cell, Comparison
 from .outcome import (
@@ -90,9 +91,7 @@ class ComparisonRun:
 
     def check(self) -> None:
         """Stop before the first cell what would fail at a later one."""
-        recipes = self.comparison.plans()
-        if self.comparison.section.trained:
-            check_distance(list(recipes.values()), [self.plans[key] for key in recipes])
+        choose_kernel(self.template.train.kernel, self.mesh.device)
         length = self.comparison.recipes[self.comparison.section.middle].target_length
         count = len([d for d in self.selection if len(d.tokens) >= length])
         if len(self.comparison.rates) > 1 and count < 2:

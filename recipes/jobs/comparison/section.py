@@ -46,6 +46,7 @@ class CompareSection(Section):
     """Say which schemes meet, how far they are stretched and how they are trained."""
 
     schemes: list[SchemeEntry]
+    """At least two, each with its kind and knobs."""
     factors: list[Annotated[float, Field(gt=1)]]
     """Target lengths in original lengths."""
     trained: bool = True

@@ -78,7 +78,8 @@ BAD_INPUT = [
     ("compare.stretch=same", "'same'", "equal"),
     ("stages=[{train: {steps: 2}}]", "got 1", "remove"),
     ("train.batch_tokens=300", "got 300", "use 256"),
-    ("eval.tasks=null", "got None", "mapping"),
+    ("eval.tasks=null", "got none", "position_loss"),
+    ("eval.tasks={}", "got none", "position_loss"),
     ("model.path=gone", "got gone", "correct the path"),
 ]
 
@@ -90,3 +91,11 @@ def test_bad_input(recipe: Path, override: str, value: str, cure: str):
     assert type(caught.value).__module__.startswith("ropewalk.")
     assert override.partition("=")[0].partition(".")[2].partition("[")[0] in str(caught.value)
     assert cure in str(caught.value)
+
+
+def test_problems_of_the_section_and_of_the_rest_come_at_once(recipe: Path):
+    wrong = ["compare.seed=2", "compare.factors=[]", "train.steps=x", "data.closes=eoss"]
+    with pytest.raises(ValueError, match="compare") as caught:
+        ComparisonPlan(str(recipe), wrong).check(1)
+    keys = ("compare.seed", "compare.factors", "train.steps", "data.closes")
+    assert all(f"{recipe}: {key}: " in str(caught.value) for key in keys)

@@ -1,5 +1,6 @@
 """From files to values: bases, overrides, interpolation, and what is refused on the way."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from ropewalk.recipes.language.catalogue import LIBRARY, find, headline, shipped
 from ropewalk.recipes.language.compose import compose, load
 from ropewalk.recipes.language.errors import RecipeError
+from ropewalk.recipes.language.layers import merge
 from ropewalk.recipes.language.yaml_text import parse_yaml
 
 
@@ -81,7 +83,10 @@ def test_assets_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypat
         ("s[1].n=9", {"a": {"x": 0, "y": 1}, "s": [{"n": 1}, {"n": 9, "m": 3}]}),
         ("s.0={k: 1}", {"a": {"x": 0, "y": 1}, "s": [{"n": 1, "k": 1}, {"n": 2, "m": 3}]}),
         ("s=[]", {"a": {"x": 0, "y": 1}, "s": []}),
-        ("a.x=", {"a": {"x": None, "y": 1}, "s": [{"n": 1}, {"n": 2, "m": 3}]}),
+        ("a.x=null", {"a": {"y": 1}, "s": [{"n": 1}, {"n": 2, "m": 3}]}),
+        ("a.z=null", {"a": {"x": 0, "y": 1, "z": None}, "s": [{"n": 1}, {"n": 2, "m": 3}]}),
+        ("a={}", {"a": {}, "s": [{"n": 1}, {"n": 2, "m": 3}]}),
+        ("s[1].m=null", {"a": {"x": 0, "y": 1}, "s": [{"n": 1}, {"n": 2}]}),
     ],
 )  # fmt: skip
 def test_overrides(tmp_path: Path, override: str, expected: dict[str, Any]):
@@ -94,9 +99,67 @@ def test_the_last_override_wins():
     assert values["train"]["seed"] == 2
 
 
-def test_another_scheme_drops_the_old_one_s_knobs():
-    values = compose("tiny-512-4k-yarn", ["rope.replace=true", "rope.beta_fast=16", "rope.kind=linear"])
-    assert values["rope"] == {"kind": "linear", "replace": True}
+def test_only_among_overrides_of_one_key_does_the_order_decide():
+    over = ["rope.replace=true", "rope.kind=linear", "data.sources.facts.facts=2", "data.sources={}"]
+    over += ["data.sources.facts={kind: facts, text: code, weight: 1}"]
+    for overrides in (over, over[::-1]):
+        values = compose("tiny-512-4k-yarn", overrides)
+        assert values["rope"] == {"kind": "linear", "replace": True}
+        assert values["data"]["sources"] == {
+            "facts": {"kind": "facts", "text": "code", "weight": 1, "facts": 2}
+        }
+
+
+KINDS = [
+    ("rope", {"kind": "yarn", "beta_fast": 16, "replace": True}, {"kind": "linear"}),
+    ("data.sources.a", {"kind": "files", "paths": ["x"], "weight": 1}, {"kind": "pool", "of": "b"}),
+    ("data.sources.a.transform", {"kind": "interleave", "chunks": 3}, {"kind": "other"}),
+    ("data.sources.a.score", {"kind": "gzip_ratio", "keep": [0, 1]}, {"kind": "other"}),
+    ("train.schedule", {"kind": "cosine", "warmup": 3, "floor": 0.5}, {"kind": "constant"}),
+    ("eval.tasks.a", {"kind": "needles", "lengths": [4]}, {"kind": "position_loss"}),
+]
+
+
+@pytest.mark.parametrize(("key", "old", "new"), KINDS, ids=lambda part: part if isinstance(part, str) else "")
+def test_another_kind_takes_the_place_of_the_whole_mapping(
+    tmp_path: Path, key: str, old: dict[str, Any], new: dict[str, Any]
+):
+    below, above = (_at(key, value) for value in (old, new))
+    top = write(tmp_path, top=json.dumps({"base": ["low.yaml"]} | above), low=json.dumps(below))
+    assert compose(top) == above
+    assert compose(tmp_path / "low.yaml", [f"{key}={json.dumps(new)}"]) == above
+    assert merge(below, _at(key, {**new, "kind": old["kind"]})) == _at(
+        key, {**old, **new, "kind": old["kind"]}
+    )
+
+
+def _at(key: str, value: dict[str, Any]) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def test_what_is_inherited_can_be_taken_away(tmp_path: Path):
+    top = write(
+        tmp_path,
+        top="base: [low.yaml]\na: {x: null, y: {}}\nb: null\nstages: [{a: {z: null}}, {a: {v: null}}]",
+        low="a: {x: 1, y: {p: 1}, z: 2}\nb: {q: 1}",
+    )
+    values = compose(top)
+    assert values == {"a": {"y": {}, "z": 2}, "stages": [{"a": {"z": None}}, {"a": {"v": None}}]}
+    first = merge(values, values["stages"][0])["a"]
+    assert first == {"y": {}}
+    assert merge({"a": first}, values["stages"][1])["a"] == {
+        "y": {},
+        "v": None,
+    }  # nothing was there: an error
+
+
+def test_in_a_model_s_config_a_null_is_a_value():
+    below = {"model": {"path": "x", "config": {"sliding_window": 4096, "head_dim": 8}}}
+    window = merge(below, {"model": {"path": None, "config": {"sliding_window": None}}})
+    assert window == {"model": {"config": {"sliding_window": None, "head_dim": 8}}}
+    assert merge(below, {"model": {"config": None}}) == {"model": {"path": "x"}}
 
 
 @pytest.mark.parametrize(
@@ -139,6 +202,7 @@ BAD_INPUT = [
     ("a: ${b}", [], "b", "correct"),
     ("a: ${a}", [], "a", "correct"),
     ("a: 1", ["b"], "'b'", "key=value"),
+    ("a: 1", ["a="], "none", "a=null"),
     ("a: 1", ["=5"], "'=5'", "key=value"),
     ("a: 1", ["--b=5"], "--b", "key=value"),
     ("a: 1", ["b=[1"], "b=[1", "quotes"),
@@ -185,3 +249,16 @@ def test_load_names_the_recipe_in_every_problem():
 
 def test_every_shipped_recipe_says_what_it_does():
     assert all(len(headline(file)) > 20 for file in shipped())
+
+
+def test_a_problem_of_a_base_names_the_base(tmp_path: Path):
+    files = {
+        "top": "base: [tiny-512-4k-yarn.yaml, low.yaml]\ntrain: {seed: x}",
+        "low": "train: {steps: x, keep: x}",
+    }
+    with pytest.raises(RecipeError) as caught:
+        load(write(tmp_path, **files), ["train.keep=y"])
+    top = tmp_path / "top.yaml"
+    said = {line.partition(" must")[0]: line for line in str(caught.value).splitlines()}
+    assert said[f"{top}: train.steps:"].endswith(f"(it stands in {tmp_path / 'low.yaml'})")
+    assert not any("stands" in said[f"{top}: train.{key}:"] for key in ("seed", "keep"))

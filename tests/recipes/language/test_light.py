@@ -7,7 +7,8 @@ CHECKS_EVERYTHING = """
 import sys
 
 import ropewalk.train, ropewalk.train.schedule, ropewalk.train.storage
-from ropewalk.recipes.language.check import missing_files, problems_of
+from ropewalk.recipes.language.check import problems_of
+from ropewalk.recipes.language.files import missing_files
 from ropewalk.recipes.language.catalogue import shipped
 from ropewalk.recipes.language.compose import compose
 from ropewalk.recipes.language.schema import parse

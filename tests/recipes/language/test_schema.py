@@ -10,7 +10,8 @@ from world.recipes import VALUES, changed, recipe
 from ropewalk.recipes.language.catalogue import shipped
 from ropewalk.recipes.language.compose import compose
 from ropewalk.recipes.language.errors import RecipeError
-from ropewalk.recipes.language.schema import merge, numbers, parse, stages
+from ropewalk.recipes.language.layers import merge
+from ropewalk.recipes.language.schema import numbers, parse, stages
 from ropewalk.rope import make_scheme
 from ropewalk.train.settings import differing
 
@@ -51,23 +52,33 @@ BAD_INPUT = [
     ({"target_length": 0}, "target_length", "0", "greater than 0"),
     ({"target_length": 2**63}, "target_length", "9223372036854775808", "less than or equal"),
     ({"original_length": 2**63}, "original_length", "9223372036854775808", "less than or equal"),
-    ({"run_dir": None}, "run_dir", "None", "text"),
+    ({"run_dir": None}, "run_dir", "nothing", "add"),
     ({"model": {"path": None, "config": None}}, "model", "neither", "path"),
     ({"model": {"path": None}}, "model", "none", "tokenizer"),
     ({"model": {"paht": "x"}}, "model.paht", "'paht'", "'path'"),
     ({"rope": {"kind": "yarm"}}, "rope", "'yarm'", "yarn"),
     ({"rope": {"kind": "default", "attention_scale": 1.1}}, "rope", "attention_scale", "no knobs"),
+    ({"rope": {"beta_fst": 16}}, "rope", "beta_fst", "did you mean 'beta_fast'?"),
+    ({"eval": {"tasks": {"a": {"kind": "needles", "depth": [0]}}}}, "eval.tasks.a.depth", "0", "'depths'?"),
+    (
+        text(transform={"kind": "interleave", "chunk": 2}),
+        "data.sources.text.transform.chunk",
+        "2",
+        "'chunks'?",
+    ),
     ({"rope": {"beta_fast": -1}}, "rope", "-1", "32"),
     ({"rope": {"beta_fast": None}}, "rope.beta_fast", "None", "32"),
     ({"rope": {"factor": True}}, "rope.factor", "True", "derive"),
     ({"rope": {"kind": "harpe", "bases": 3}}, "rope.bases", "3", "list of thetas"),
     ({"rope": {"kind": "resonance", "of": {"kind": "yarn", "factor": 0}}}, "rope.yarn.factor", "0", "derive"),
+    ({"data": {"sources": {"texts": None}}}, "data.sources.texts", "None", "correct the key"),
+    ({"train": {"optimizer": {"cilp": None}}}, "train.optimizer.cilp", "'cilp'", "'clip'"),
     ({"rope": {"replace": "yes"}}, "rope.replace", "'yes'", "true or false"),
     ({"data": {"sources": {"text": {"wieght": 1.0}}}}, "data.sources.text.wieght", "'wieght'", "'weight'"),
     ({"data": {"sources": {"text": {"weight": 0.5}}}}, "data.sources", "0.5", "sum to 1"),
     ({"data": {"sources": {"text": {"kind": "film"}}}}, "data.sources.text", "'film'", "files"),
     ({"train": 5}, "train", "5", "mapping"),
-    ({"train": {"steps": None}}, "train.steps", "None", "integer"),
+    ({"train": {"steps": None}}, "train.steps", "nothing", "add"),
     ({"train": {"steps": 0}}, "train.steps", "0", "greater than 0"),
     ({"serve": ["vlm"]}, "serve[0]", "vlm", "correct"),
     ({"train": {"learning_rate": "1e-3"}}, "train.learning_rate", "'1e-3'", "without quotes"),
@@ -167,10 +178,10 @@ def test_what_the_first_stage_leaves_out_must_be_said_above():
         parse(values)
 
 
-def test_a_stage_with_another_scheme_drops_the_old_knobs_and_keeps_replace():
+def test_a_stage_with_another_scheme_is_that_scheme_alone():
     values = changed({"rope": {"beta_fast": 16, "replace": True}, "stages": [{"rope": {"kind": "linear"}}]})
     (stage,) = stages(parse(values))
-    assert (stage.rope.kind, stage.rope.knobs, stage.rope.replace) == ("linear", {}, True)
+    assert (stage.rope.kind, stage.rope.knobs, stage.rope.replace) == ("linear", {}, False)
 
 
 def test_merge_goes_deep_and_replaces_lists():
