@@ -113,8 +113,9 @@ def wrong_values(kind: type[Values], given: Mapping[str, Any], where: str) -> It
 def _wrong_quotient(config: Mapping[str, Any]) -> Iterator[str]:
     """Find heads of no channels, or of more than any has, where the width over their number says how many."""
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    known = type(width) is int and type(heads) is int and heads > 0 and config.get("head_dim") is None
-    if known and not 1 <= width // heads <= MOST_CHANNELS:
+    if config.get("head_dim") is not None or not isinstance(width, int) or not isinstance(heads, int):
+        return
+    if heads > 0 and not 1 <= width // heads <= MOST_CHANNELS:
         yield (
             f"config.hidden_size: must be 1 to {MOST_CHANNELS} times num_attention_heads {heads}, got "
             f"{shown(width)}; repair it"

@@ -76,7 +76,7 @@ def test_what_is_left_out_is_shown(run: Run, run_json: RunJson, recipe_file: Pat
     (tmp_path / "text/tests").mkdir(parents=True)
     for name in ("a.txt", "b.txt", "tests/t.txt", "_SUCCESS"):
         (tmp_path / "text" / name).write_text("the rope is laid along a walk\n" * 200)
-    given = (recipe_file, f"data.sources.text.paths=[{tmp_path}/text]", "data.holdout=0")
+    given = (recipe_file, f"data.sources.text.paths=[{tmp_path}/text]", "data.holdout=0", "eval.tasks={}")
     told = run_json("prepare", *given, "--dry-run")["left_out"]
     assert run_json("prepare", *given)["left_out"] == told
     assert told == {

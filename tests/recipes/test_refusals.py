@@ -136,6 +136,8 @@ def test_a_run_directory_of_another_recipe_is_refused(run: Run, recipe_file: Pat
     (tmp_path / "run" / "latest").write_text(folder.name)
     numbers = load(recipe_file).stage.numbers
     told = {"recipe": "another", "numbers": {**numbers, "target_length": 256}}
+    told["rope"] = {"scheme": "yarn", "knobs": {}, "theta": 1e4, "fingerprint": "0"}
+    told["rope"] |= {"original_length": 64, "target_length": 128}
     for stage, word in ((0, "target_length: 128, not 256"), (1, "at least 2")):
         kept = {"format": 1, "progress": {"step": 2, "stage": stage, "stage_step": 2, "tokens": 1024}, **told}
         (folder / "ropewalk.json").write_text(json.dumps(kept))
