@@ -130,7 +130,8 @@ class MdsReader(SourceReader):
             if encoding is None:
                 raise DataError(
                     f"{input.url}: must have the column {name} ({self.where}.{key}), got "
-                    f"{', '.join(shard.encodings)}; name one of these{', or empty text' if key == 'spans' else ''}"
+                    f"{', '.join(shard.encodings)}; "
+                    f"name one of these{', or empty text' if key == 'spans' else ''}"
                 )
             kind = encoding.split(":")
             of_integers = kind[0] == "ndarray" and (len(kind) == 1 or "int" in kind[1])
