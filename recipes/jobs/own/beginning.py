@@ -11,7 +11,7 @@ from ....rope import FULL, Base
 from ....rope.families import whole
 from ....rope.hf import read_base
 from ....rope.scheme import RopeError
-from ....train.layout import divisors, legal_degrees
+from ....train.layout import MOST_ELEMENTS, divisors, legal_degrees
 from ....train.settings import ModelSection
 from ...language.check import ModelFacts, model_config
 from ...language.errors import RecipeError
@@ -20,8 +20,6 @@ from .text import Text, read_text
 
 NODE = 8
 """The most GPUs of a machine."""
-MOST_ELEMENTS = 1 << 31
-"""Of a GPU's queries: the CUDA kernels count in 32 bits (train/attention/kernels.py)."""
 HOLDOUT = 0.1
 LEAST_GROWTH = 1.2
 """Below it hardly a pair of tokens lies beyond the trained window, and `extend` would stop for that."""
