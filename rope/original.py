@@ -48,7 +48,7 @@ def original_length_of(
 def guess_original(model_type: str, window: int, factor: float | None) -> list[Guess]:
     """Return the readings of a scaled config that states no original length, readers' own first."""
     guesses = [Guess(window, "max_position_embeddings as it stands")]
-    if factor is not None and factor > 1:
+    if factor is not None and 1 < factor <= window / 2:
         guesses.append(Guess(round(window / factor), f"{window} divided by the factor {factor:g}"))
     if known := PRETRAINED.get((model_type, window, float(factor or 1))):
         guesses.append(Guess(*known))

@@ -14,6 +14,7 @@ from ropewalk.rope import SCHEMES, Base, Frequencies, RopeError, config_fields, 
 from ropewalk.rope.analysis import frequency_error, scale_error
 from ropewalk.rope.engines import CannotRead, Question, verify_folder
 from ropewalk.rope.engines.transformers import ASKED
+from ropewalk.rope.families import PARTIAL
 
 Config = dict[str, Any]
 
@@ -136,9 +137,12 @@ def same(some: Iterable[Frequencies], others: Iterable[Frequencies], within: flo
     return all(frequency_error(*pair) <= within and scale_error(*pair) <= within for pair in pairs)
 
 
-def stated_otherwise(base: Base) -> bool:
-    """Say whether dynamic scaling states an original length, which transformers does not read: a fault."""
-    return base.current.name == "dynamic" and base.original_length != base.trained_length
+def said_elsewhere(config: Config, base: Base) -> bool:
+    """Say whether verify faults it (dynamic scaling from a length that transformers does not read), or install
+    refuses it (a part of each head, which not every family's rotary module turns)."""
+    if base.current.name == "dynamic" and base.original_length != base.trained_length:
+        return True
+    return base.rotary_dim != base.head_dim and config["model_type"] not in PARTIAL
 
 
 def check_transformers_agrees(config: Config, bases: Mapping[str, Base]) -> bool:
@@ -149,7 +153,9 @@ def check_transformers_agrees(config: Config, bases: Mapping[str, Base]) -> bool
         return False
     for name, base in bases.items():
         theirs = [read[name].at(length) for length in lengths(base)]
-        assert stated_otherwise(base) or same(theirs, turned(base, lengths(base)), 3e-5), (config, base)
+        # A dynamic factor of millions loses its last digits in transformers' float32.
+        within = 3e-5 + 1e-9 * (getattr(base.current, "factor", None) or 1)
+        assert said_elsewhere(config, base) or same(theirs, turned(base, lengths(base)), within), (config, base)
         assert read[name].window == base.trained_length, config
     return True
 
