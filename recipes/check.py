@@ -8,6 +8,7 @@ from ropewalk.recipes.cli import main
 from ropewalk.recipes.jobs.comparison.complete import complete
 from ropewalk.recipes.jobs.comparison.plan import plan_of
 from ropewalk.recipes.language.errors import RecipeError
+from ropewalk.recipes.language.schema import filled
 from ropewalk.recipes.options import Json, Overrides, RecipeName, World
 from ropewalk.recipes.show.console import screen, tell
 from ropewalk.train.settings import differing
@@ -38,7 +39,8 @@ def diff(
             f"diff: must compare two recipes, got {' '.join([recipe, *others])}; leave out some"
         )
     other = others[0] if others else recipe
-    lines = differing(complete(recipe, overrides if others else []), complete(other, overrides))
+    ours, theirs = complete(recipe, overrides if others else []), complete(other, overrides)
+    lines = differing(filled(ours)[0], filled(theirs)[0])
     values = {"ours": recipe, "theirs": other, "overrides": overrides, "difference": lines}
     tell(values, lambda *_: print("\n".join(lines) or "no difference"), as_json=as_json)
 

@@ -6,13 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from ropewalk.recipes.cli import main
-from ropewalk.recipes.language.check import read_config
 from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.options import Json, on_demand, place, png_file, read_knobs
 from ropewalk.recipes.show.console import tell
 from ropewalk.recipes.show.scheme import describe, numbers, print_numbers, print_schemes
 from ropewalk.rope import FULL, SCHEMES, Base, make_scheme, read_base
-from ropewalk.rope.folder import fetching
+from ropewalk.rope.folder import fetching, read_config
 
 MADE_UP = {"head_dim": 128, "theta": 500_000.0, "original_length": 8192, "kv_heads": 8}
 "the model that is shown where none is named: Llama 3 8B"

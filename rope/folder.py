@@ -1,9 +1,13 @@
-"""What does a person do who named a model's folder that is not here?"""
+"""What does config.json of a model's folder say, and what does a person do whose model is not here?"""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
+
+from .knobs import RopeError, shown
 
 HUB_ID = re.compile(r"(?!models/|runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -15,3 +19,14 @@ def fetching(folder: str | Path) -> str:
         return ""
     there = f"models/{name.partition('/')[2]}"
     return f", or fetch it from the hub and name its folder: hf download {name} --local-dir {there}"
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Read a model's config.json."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RopeError(f"{file}: must be JSON, got {error}; restore the model's config") from error
+    if not isinstance(values, dict):
+        raise RopeError(f"{file}: must hold an object, got {shown(values)}; restore the model's config")
+    return values

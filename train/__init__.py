@@ -8,6 +8,7 @@ engine, state        DeepSpeed, told nothing of sequence parallelism; optimizer 
 batch, schedule      packs and learning rate as pure functions of the step
 model, loop          a model ready to train; stages, steps, metrics
 checkpoint, convert/ a folder that a run resumes from; the same as a Hugging Face folder
+progress             where a run stands, as its checkpoint says
 storage, shards      files that are whole or absent; folders of tensors likewise
 
 What needs torch is imported from its own file, so that a recipe is checked without.

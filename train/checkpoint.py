@@ -7,41 +7,26 @@
 
 The optimizer state is per parameter and knows no layout: any world, ZeRO stage or sequence degree reads it.
 A folder is complete or absent (`shards.atomic_folder`), `latest` is replaced in one step (`storage.py`).
-A resume compares `Stage.numbers`, which come from `numbers` in recipes/language/schema.py.
+What is read of it again without torch is in progress.py.
 """
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from ..data import Plan
-from ..rope import FULL, Scheme, config_fields, installed, make_scheme
-from ..rope.engines.texts import our_faults
-from .errors import TrainError
+from ..rope import FULL, config_fields, installed
 from .mesh import Mesh
-from .settings import Stage, differing
+from .progress import Progress
+from .settings import Stage
 from .shards import atomic_folder, name_as_hugging_face
 from .state import KINDS, write_tensors
-from .storage import FORMAT, read_json, write_json, write_text
+from .storage import FORMAT, write_json, write_text
 
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "chat_template*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run stands: all that a resume needs beside weights and optimizer state."""
-
-    step: int = 0
-    """Optimizer steps done over all stages."""
-    stage: int = 0
-    stage_step: int = 0
-    """Optimizer steps done in this stage; the data position is this times the packs of a step."""
-    tokens: int = 0
-    """Tokens trained on so far."""
 
 
 def save_checkpoint(
@@ -127,72 +112,3 @@ def description(model: PreTrainedModel, stage: Stage, progress: Progress, plan: 
         "recipe": stage.fingerprint,
         "numbers": stage.numbers,
     }
-
-
-def read_provenance(folder: Path, *needed: str) -> dict[str, Any]:
-    """Read what a checkpoint says of itself: its rope, and what else is needed."""
-    about = read_json(folder / "ropewalk.json")
-    faults = list(our_faults(about))
-    if missing := [key for key in needed if key not in about]:
-        faults.append(f"ropewalk.json: must say {', '.join(missing)}, got nothing of it; take the run's own")
-    if faults:
-        raise TrainError("\n".join(f"{folder}: {fault}" for fault in faults))
-    return about
-
-
-def own_scheme(folder: Path) -> tuple[Scheme, int] | None:
-    """Return the scheme and target length that only this folder's ropewalk.json can tell, if there is one."""
-    if not (folder / "ropewalk.json").exists():
-        return None
-    rope = read_provenance(folder)["rope"]
-    if not rope.get("not_expressible"):
-        return None
-    return make_scheme(rope["scheme"], **rope["knobs"]), rope["target_length"]
-
-
-def latest_checkpoint(run_dir: Path) -> Path | None:
-    """Return the newest complete checkpoint of a run directory."""
-    pointer = run_dir / "latest"
-    if not pointer.is_file():
-        return None
-    kept, name = run_dir / "checkpoints", pointer.read_text(encoding="utf-8", errors="replace").strip()
-    folder = kept / name
-    if not name or not folder.is_dir():
-        raise TrainError(
-            f"{pointer}: must name a checkpoint folder, got {name or 'nothing'}; write the name of one of "
-            f"{[p.name for p in sorted(kept.glob('step-*'))]} into it"
-        )
-    return folder
-
-
-def read_progress(folder: Path, stages: Sequence[Stage]) -> Progress:
-    """Read where a checkpoint stands; values that matter must be those of the recipe that continues it."""
-    kept = read_provenance(folder, "progress", "recipe", "numbers")
-    progress = Progress(**kept["progress"])
-    if progress.stage >= len(stages):
-        raise TrainError(
-            f"{folder}: the recipe must have the stages this run began with, at least {progress.stage + 1}, "
-            f"got {len(stages)}; restore them or choose another run_dir"
-        )
-    stage = stages[progress.stage]
-    if kept["recipe"] != stage.fingerprint:
-        lines = differing(stage.numbers, kept["numbers"])
-        raise TrainError(
-            f"{folder}: the recipe must be the one this run began with, got {'; '.join(lines)}; "
-            "restore these values or choose another run_dir"
-        )
-    return progress
-
-
-def check_same_data(folder: Path, plan: Plan) -> None:
-    """Refuse to continue on other tokens than the checkpoint was trained on; say which fields differ."""
-    kept = read_provenance(folder, "plan", "corpus")
-    prints = {"plan": plan.fingerprint, "corpus": plan.corpus_fingerprint}
-    others = [name for name in prints if kept[name] != prints[name]]
-    if others:
-        was, now = (", ".join(f"{name} {these[name][:12]}" for name in others) for these in (kept, prints))
-        lines = "".join(f", {line}" for line in differing(plan.about, kept.get("data", {})))
-        raise TrainError(
-            f"{folder}: the prepared data must be what this run began with, {was}, got {now}{lines}; "
-            "restore the prepared data of this run or choose another run_dir"
-        )

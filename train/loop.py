@@ -18,12 +18,13 @@ from ..data import Plan
 from .attention.kernels import choose_kernel
 from .attention.ulysses import GroupedAttention
 from .batch import Batches
-from .checkpoint import Progress, check_same_data, latest_checkpoint, read_progress, save_checkpoint
+from .checkpoint import save_checkpoint
 from .engine import Attention, make_engine, set_learning_rate, train_step
 from .errors import TrainError
 from .loss import TokenLoss
 from .mesh import Mesh
 from .model import build_model, check_same_frequencies, for_training, install_scheme
+from .progress import Progress, check_same_data, latest_checkpoint, read_progress
 from .schedule import learning_rate
 from .settings import Stage
 from .state import load_states

@@ -15,9 +15,9 @@ from ...data import open_documents, read_manifest
 from ...eval import Subject
 from ...eval.run import evaluate as run_tasks
 from ...rope import Scheme, install
-from ...train.checkpoint import own_scheme
 from ...train.mesh import Mesh, in_world
 from ...train.model import DTYPES, check_same_frequencies, load_model
+from ...train.progress import own_scheme
 from ..language.schema import Recipe
 from ..options import world_size
 from ..show.console import phases, screen

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from ...rope import RopeError, Scheme, make_scheme, refusals
 from ...rope.engines import weight_problems
+from ...train.progress import own_scheme
 from ...train.settings import ModelSection
 from ..language.check import ModelFacts, model_facts, sequence_problems, task_problems
 from ..language.errors import RecipeError
@@ -102,7 +103,7 @@ class EvaluationPlan(MeasuringPlan):
         if self.scheme is not None:
             yield from frequency_rows(self.scheme, facts.bases, self.stage.target_length)
         else:
-            scheme, length = told_by_us(self.model) or (base.current, base.trained_length)
+            scheme, length = own_scheme(self.model) or (base.current, base.trained_length)
             yield from frequency_rows(scheme, facts.bases, length)
         for name, task in self.stage.tasks.items():
             yield name, task.protocol()
@@ -126,10 +127,3 @@ def vocabulary(folder: Path) -> dict[str, int]:
     if file.is_file():
         return Tokenizer.from_file(str(file)).get_vocab()
     return on_demand("recipes.jobs.evaluation").tokenizer_of(folder).get_vocab()
-
-
-def told_by_us(folder: Path) -> tuple[Scheme, int] | None:
-    """Return the scheme and target length that no config can say, where a checkpoint of ours says them."""
-    if not (folder / "ropewalk.json").is_file():
-        return None
-    return on_demand("train.checkpoint").own_scheme(folder)

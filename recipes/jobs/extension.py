@@ -29,10 +29,10 @@ from ...eval.run import evaluate
 from ...eval.task import Progress, silent
 from ...rope import Scheme
 from ...train.attention.kernels import choose_kernel
-from ...train.checkpoint import own_scheme
 from ...train.convert.huggingface import convert
 from ...train.loop import Callbacks, train
 from ...train.mesh import Mesh, in_world
+from ...train.progress import own_scheme
 from ...train.storage import write_json, write_text
 from ..language.catalogue import shipped
 from ..language.check import model_facts

@@ -18,9 +18,10 @@ from typing import ClassVar
 from rich.console import Console
 
 from ...train.errors import TrainError
+from ...train.progress import latest_checkpoint, read_progress
 from ...train.storage import place_problems
 from ..language.check import problems_between
-from ..language.compose import load, read_draft, refuse
+from ..language.compose import dropped, load, read_draft, refuse
 from ..language.errors import RecipeError
 from ..language.files import missing_files, tokenizer_problems
 from ..language.schema import Draft, Recipe, stages
@@ -111,6 +112,7 @@ class Plan(ABC):
         world = world or self.least
         self.refuse(self.wrong(world))
         self.print_tables(world, console)
+        self.tell_dropped(console)
         lines = list(dict.fromkeys(self.lacking() if lacking is None else lacking))
         for line in lines:
             console.print(f"not here yet: {line}", markup=False, soft_wrap=True)
@@ -125,7 +127,13 @@ class Plan(ABC):
         if "RANK" not in os.environ and self.least > 1:
             self.refuse([*self.wrong(self.least), *self.lacking(), self._alone])
         self.check(world_size())
+        self.tell_dropped(screen())
         return True
+
+    def tell_dropped(self, console: Console) -> None:
+        """Say what overrides take away without naming it."""
+        for line in dropped(self.recipe, self.overrides):
+            console.print(f"note {line}", markup=False, soft_wrap=True)
 
     @property
     def _alone(self) -> str:
@@ -182,13 +190,9 @@ class RunPlan(Plan):
         if folders:
             yield from near_problems(self.stages, folders)
             yield from held_out_problems(self.stages[-1])
-        if not (run_dir / "latest").is_file():
-            return
-        checkpoint = on_demand("train.checkpoint")
         try:
-            checkpoint.read_progress(
-                checkpoint.latest_checkpoint(run_dir), [stage.stage for stage in self.stages]
-            )
+            if folder := latest_checkpoint(run_dir):
+                read_progress(folder, [stage.stage for stage in self.stages])
         except TrainError as error:
             yield str(error)
 

@@ -1,6 +1,5 @@
 """Does a recipe hold together? The checks between its keys, the model and the world of ranks."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from ...data import DataError
 from ...data.mixing.candidates import refuse_long_pieces
 from ...rope import AttentionScheme, refusals
 from ...rope.engines import weight_problems
-from ...rope.folder import fetching
+from ...rope.folder import fetching, read_config
 from ...rope.hf import read_base
 from ...rope.scheme import Base, RopeError
 from ...train.errors import shown
@@ -78,17 +77,6 @@ def model_config(model: ModelSection) -> dict[str, Any]:
             f"correct the path{fetching(model.path)} (a plan without weights needs the facts in model.config)"
         )
     return model.stated
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """Read a model's config.json."""
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{file}: must be JSON, got {error}; restore the model's config") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{file}: must hold an object, got {shown(values)}; restore the model's config")
-    return values
 
 
 def _stage_problems(recipe: Recipe, world: int) -> Iterator[str]:

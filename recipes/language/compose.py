@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ...train.errors import shown
 from .catalogue import LIBRARY, find, shipped
 from .errors import RecipeError, raise_all
-from .layers import merge
+from .layers import inside, merge
 from .schema import Draft, Recipe, draft, parse
 from .yaml_text import parse_yaml, read_yaml
 
@@ -40,10 +41,12 @@ def refuse(recipe: str | Path, overrides: Sequence[str], problems: Iterable[str]
 
 def _base_of(recipe: str | Path, overrides: Sequence[str], problem: str) -> str:
     """Say in which base the key of a problem stands; nothing where the recipe or an override says it."""
+    if ", got nothing;" in problem:  # what stood there was taken away, or never was
+        return ""
     parts = _parts(problem.partition(":")[0])
     said = [override.parts for override in map(Override.read, overrides)]
     file = find(recipe)
-    stated = [one for one, values in _layers(file) if _says(values, parts)]
+    stated = [one for one, values in _layers(file) if inside(values, parts) is not None]
     overridden = any(one[: len(parts)] == parts[: len(one)] for one in said)
     if not stated or stated[-1] == file or overridden:
         return ""
@@ -56,15 +59,6 @@ def _layers(file: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for name in values.get("base", []):
         yield from _layers(_find_base(name, file))
     yield file, values
-
-
-def _says(values: Any, parts: Sequence[int | str]) -> bool:
-    """Tell whether values hold a key."""
-    if not parts:
-        return True
-    if isinstance(values, list):
-        values = dict(enumerate(values))
-    return isinstance(values, dict) and parts[0] in values and _says(values[parts[0]], parts[1:])
 
 
 def _parts(key: str) -> list[int | str]:
@@ -91,11 +85,26 @@ def compose(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     The order of overrides decides only between those of one key: a mapping comes before what it holds, and a
     kind before its knobs.
     """
-    file = find(recipe)
-    values = _with_bases(file, [])
+    return _resolved(_overridden(_with_bases(find(recipe), []), overrides), str(recipe))
+
+
+def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     for override in sorted(map(Override.read, overrides), key=Override.depth):
         values = merge(values, _nested(override.parts, override.value, values, override.text))
-    return _resolved(values, str(recipe))
+    return values
+
+
+def dropped(recipe: str | Path, overrides: Sequence[str]) -> Iterator[str]:
+    """Say what an override to another kind takes away, where nothing says it again of the new one."""
+    before = _with_bases(find(recipe), [])
+    after = _overridden(before, overrides)
+    for override in map(Override.read, overrides):
+        *path, last = override.parts
+        old, new = (inside(values, path) for values in (before, after))
+        if last == "kind" and isinstance(old, Mapping) and isinstance(new, Mapping):
+            lost = [f"{key} {shown(value)}" for key, value in old.items() if key not in new]
+            if lost and old.get("kind") != new.get("kind"):
+                yield f"{override.text}: takes away what was said of {old.get('kind')}: {', '.join(lost)}"
 
 
 class Override(NamedTuple):

@@ -11,7 +11,7 @@ Where nothing is there to remove, a null stays and the types judge it: every key
 that it is not set. Only in `model.config`, whose words are Hugging Face's, it is a value like any other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 AS_WRITTEN = ("model", "config")
@@ -34,4 +34,12 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any], *, at: tuple[str, 
 
 def _alike(under: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     """Say whether a mapping speaks of what is there already, and not of another kind."""
-    return "kind" not in under or value.get("kind", under["kind"]) == under["kind"]
+    return "kind" not in under or value.get("kind") in (None, under["kind"])
+
+
+def inside(values: Any, path: Sequence[int | str]) -> Any:
+    """Give what stands at a place; None where nothing does."""
+    for part in path:
+        values = dict(enumerate(values)) if isinstance(values, list) else values
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values

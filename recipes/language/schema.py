@@ -26,7 +26,7 @@ from ...rope.scheme import RopeError, Scheme, validate_scheme
 from ...train.errors import shown
 from ...train.settings import Folder, ModelSection, Positive, Section, Stage, TrainSection
 from .errors import raise_all
-from .layers import merge
+from .layers import inside, merge
 from .problems import problems
 
 LAYOUT_AND_MEMORY = (
@@ -166,13 +166,13 @@ class Draft:
 
 def draft(values: Mapping[str, Any]) -> Draft:
     """Type as much of resolved values as can be."""
-    filled, lines = _filled(dict(values))
-    whole, wrong = _typed(filled)
+    resolved, lines = filled(dict(values))
+    whole, wrong = _typed(resolved)
     if "stages" not in whole.sound or not whole.stages:
         return Draft([whole], lines + wrong)
     typed, told = [], set(wrong)
     for index, (difference, stage_values) in enumerate(
-        zip(whole.stages, _stage_values(filled, whole.stages), strict=True)
+        zip(whole.stages, _stage_values(resolved, whole.stages), strict=True)
     ):
         for key in difference.keys() & {*NOT_IN_STAGES}:
             lines.append(f"stages[{index}].{key}: must not be set in a stage, got a value; remove it")
@@ -186,7 +186,7 @@ def draft(values: Mapping[str, Any]) -> Draft:
 def parse(values: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     """Turn resolved values into a Recipe; a RecipeError lists all problems, those of the stages too."""
     raise_all(where, draft(values).problems)
-    return Recipe.model_validate(_filled(dict(values))[0])
+    return Recipe.model_validate(filled(dict(values))[0])
 
 
 def stages(recipe: Recipe) -> list[Recipe]:
@@ -240,16 +240,16 @@ def written_out(said: Any) -> Any:
 
 
 def _without_the_stages(values: dict[str, Any]) -> dict[str, Any]:
-    """Take back what `_filled` took from the stages."""
+    """Take back what `filled` took from the stages."""
     first = values["stages"][0]
     for path in LEFT_TO_STAGES:
         *section, key = path
-        if _at(first, *path) is not None:
-            del _at(values, *section)[key]
+        if inside(first, path) is not None:
+            del inside(values, section)[key]
     return values
 
 
-def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Take what a staged recipe leaves to its stages from the last; say what the first one overrides."""
     lines: list[str] = []
     if not _are_stages(values.get("stages")):
@@ -260,7 +260,7 @@ def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     first = values["stages"][0]
     for *section, key in LEFT_TO_STAGES:
         path = ".".join([*section, key])
-        given, opening, final = (_at(tree, *section, key) for tree in (values, first, last))
+        given, opening, final = (inside(tree, [*section, key]) for tree in (values, first, last))
         if given is None and opening is not None:
             values = merge(values, {key: final} if not section else {section[0]: {key: final}})
         elif given is not None and opening is not None and (key == "steps" or given != final):
@@ -270,12 +270,6 @@ def _filled(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _are_stages(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(stage, Mapping) for stage in value)
-
-
-def _at(tree: Any, *path: str) -> Any:
-    for key in path:
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
-    return tree
 
 
 def _stage_values(values: Mapping[str, Any], differences: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

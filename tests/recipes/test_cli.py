@@ -177,6 +177,8 @@ def test_recipes_diff(run: Run, run_json: RunJson, tmp_path: Path):
     alone = run_json("recipes", "diff", name, "train.steps=7", "eval.tasks.needles.per_cell=10")
     assert alone["difference"] == ["eval.tasks.needles.per_cell: 4, not 10", "train.steps: 110, not 7"]
     assert "leave out some" in run("recipes", "diff", name, other, other).stderr
+    staged = run_json("recipes", "diff", name, "tiny-base")["difference"]
+    assert "target_length: 4096, not 512" in staged  # which the last stage says
 
 
 def test_the_version(run: Run):

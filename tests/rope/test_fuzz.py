@@ -138,8 +138,8 @@ def same(some: Iterable[Frequencies], others: Iterable[Frequencies], within: flo
 
 
 def said_elsewhere(config: Config, base: Base) -> bool:
-    """Say whether verify faults it (dynamic scaling from a length that transformers does not read), or install
-    refuses it (a part of each head, which not every family's rotary module turns)."""
+    """Say whether verify faults it, dynamic scaling from a length that transformers does not read, or install
+    refuses it, a part of each head, which not every family's rotary module turns."""
     if base.current.name == "dynamic" and base.original_length != base.trained_length:
         return True
     return base.rotary_dim != base.head_dim and config["model_type"] not in PARTIAL
@@ -155,7 +155,8 @@ def check_transformers_agrees(config: Config, bases: Mapping[str, Base]) -> bool
         theirs = [read[name].at(length) for length in lengths(base)]
         # A dynamic factor of millions loses its last digits in transformers' float32.
         within = 3e-5 + 1e-9 * (getattr(base.current, "factor", None) or 1)
-        assert said_elsewhere(config, base) or same(theirs, turned(base, lengths(base)), within), (config, base)
+        ours = turned(base, lengths(base))
+        assert said_elsewhere(config, base) or same(theirs, ours, within), (config, base)
         assert read[name].window == base.trained_length, config
     return True
 

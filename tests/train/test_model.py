@@ -16,9 +16,10 @@ from world.training import MODEL, recipe, run
 from ropewalk.recipes.language.schema import RopeSection
 from ropewalk.rope import SCHEMES, installed
 from ropewalk.train import TrainError
-from ropewalk.train.checkpoint import own_scheme, write_hugging_face_files
+from ropewalk.train.checkpoint import write_hugging_face_files
 from ropewalk.train.convert.huggingface import convert
 from ropewalk.train.model import build_model, install_scheme, load_model
+from ropewalk.train.progress import own_scheme
 from ropewalk.train.storage import write_json
 
 

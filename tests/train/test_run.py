@@ -12,9 +12,10 @@ from world.packs import MemoryPlan
 from world.training import recipe, run
 
 from ropewalk.train import TrainError
-from ropewalk.train.checkpoint import drop_old, latest_checkpoint
+from ropewalk.train.checkpoint import drop_old
 from ropewalk.train.loop import Callbacks, make_batches, train
 from ropewalk.train.mesh import Mesh
+from ropewalk.train.progress import latest_checkpoint
 
 
 def run_both(run_dir: str, tokenizer: str, settings: dict[str, Any]) -> str | None:

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 
 from ropewalk.train import TrainError
-from ropewalk.train.checkpoint import read_provenance
 from ropewalk.train.mesh import Mesh
+from ropewalk.train.progress import read_provenance
 from ropewalk.train.shards import ShardWriter, atomic_folder, name_as_hugging_face, shard_index
 from ropewalk.train.storage import read_json, write_bytes, write_json
 

@@ -17,11 +17,12 @@ from ...rope.engines import missing_weights, read_texts, verify_folder, weight_p
 from ...rope.engines.faults import inexpressible
 from ...rope.engines.weights import read_weights
 from ...rope.folder import fetching
-from ..checkpoint import TOKENIZER_FILES, latest_checkpoint, read_provenance
+from ..checkpoint import TOKENIZER_FILES
 from ..errors import TrainError
 from ..loss import hidden_states
 from ..mesh import Mesh
 from ..model import DTYPES, load_model
+from ..progress import latest_checkpoint, read_provenance
 from ..shards import ShardWriter, atomic_folder, name_as_hugging_face, read_tensor, shard_index
 from ..storage import write_json
 

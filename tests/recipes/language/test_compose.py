@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ropewalk.recipes.language.catalogue import LIBRARY, find, headline, shipped
-from ropewalk.recipes.language.compose import compose, load
+from ropewalk.recipes.language.compose import compose, dropped, load
 from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.language.layers import merge
 from ropewalk.recipes.language.yaml_text import parse_yaml
@@ -131,6 +131,20 @@ def test_another_kind_takes_the_place_of_the_whole_mapping(
     assert merge(below, _at(key, {**new, "kind": old["kind"]})) == _at(
         key, {**old, **new, "kind": old["kind"]}
     )
+
+
+def test_what_another_kind_takes_away_is_told(tmp_path: Path):
+    schedule = {"kind": "cosine", "warmup": 3, "floor": 0.5}
+    file = write(tmp_path, low=json.dumps(_at("train.schedule", schedule)))
+    [line] = dropped(file, ["train.schedule.warmup=9", "train.schedule.kind=constant"])
+    assert line.startswith("train.schedule.kind=constant: ")
+    assert "cosine: floor 0.5" in line
+    assert not list(dropped(file, ["train.schedule.kind=cosine", "train.steps=3"]))
+
+
+def test_a_kind_alone_can_be_taken_away(tmp_path: Path):
+    file = write(tmp_path, low="rope: {kind: yarn, replace: true}")
+    assert compose(file, ["rope.kind=null"]) == {"rope": {"replace": True}}
 
 
 def _at(key: str, value: dict[str, Any]) -> dict[str, Any]:
