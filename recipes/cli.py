@@ -85,9 +85,16 @@ class Verbs(TyperGroup):
         except ValueError as error:
             if not is_for_people(error):
                 raise
-            if rank() == 0:
-                typer.echo(str(error), err=True)
-            raise typer.Exit(2) from None
+            told = str(error)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            told = (
+                f"{error.filename}: must be there to be used, got {error.strerror}; check it and your rights"
+            )
+        if rank() == 0:
+            typer.echo(told, err=True)
+        raise typer.Exit(2)
 
 
 def command(name: str, entry: str | Group) -> Any:

@@ -36,7 +36,7 @@ def read_knobs(knobs: Iterable[str], *, where: str, example: str) -> dict[str, A
 
 def place(text: str) -> Path:
     """Read a path; a shell leaves the `~` of `--model=~/m` to us."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 def png_file(file: Path) -> Path:

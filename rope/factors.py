@@ -74,7 +74,7 @@ def check_divisors(where: str, divisors: Iterable[float], *, at_least: float) ->
 
 def read_factors(path: str | os.PathLike[str]) -> Factors:
     """Read a `.json` of ours or a published `.csv`; errors begin with the path."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     readers = {".json": _from_json, ".csv": _from_csv}
     if path.suffix not in readers:
         raise RopeError(f"{path}: must end in .json or .csv, got {path.name!r}; name a factor file")

@@ -195,6 +195,10 @@ class Scheme:
         """Say whether `frequencies` differ with the `length` of the sequence at hand."""
         return False
 
+    def theta_for(self, base: Base, target_length: int) -> float:
+        """Return the base that the frequencies are computed from."""
+        return base.theta
+
     def frequencies(self, base: Base, *, target_length: int, length: int | None = None) -> Frequencies:
         """Return the frequencies for `target_length` tokens.
 

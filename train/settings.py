@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..data.sources.source import Folder
 from ..rope.scheme import Scheme
 from .errors import shown
 
 Positive = Annotated[int, Field(gt=0)]
-Folder = Annotated[str, AfterValidator(os.path.expanduser)]
-"""A path; `~` is the home folder."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Betas = Annotated[
     tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)

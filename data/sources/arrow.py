@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ class SavedReader(RowReader):
         for entry in self.source.paths:
             folders = sorted(glob.glob(entry)) if glob.has_magic(entry) else [entry]
             for folder in folders or [entry]:
-                input = self._input(Path(folder).expanduser(), left_out)
+                input = self._input(Path(os.path.expanduser(folder)), left_out)
                 if inputs.setdefault(input.name, input).url != input.url:
                     raise DataError(
                         f"{self.where}.paths: every folder must have its own name, got {input.name} twice; "

@@ -139,7 +139,7 @@ def _together(texts: Sequence[str]) -> str:
 
 def local_path(entry: str) -> Path:
     """Give the place of a path on this machine."""
-    return Path(entry.removeprefix("file://")).expanduser()
+    return Path(os.path.expanduser(entry.removeprefix("file://")))
 
 
 def is_url(entry: str) -> bool:

@@ -20,7 +20,15 @@ from ..counts import Counts
 from ..errors import DataError
 from ..registry import Registry
 
-Folder = Annotated[str, AfterValidator(os.path.expanduser)]
+
+def _at_home(path: str) -> str:
+    path = os.path.expanduser(path)
+    if path.startswith("~"):
+        raise ValueError(f"must begin at a home folder that is there, got {path}; name it without the ~")
+    return path
+
+
+Folder = Annotated[str, AfterValidator(_at_home)]
 """A path of this machine; `~` is the home folder."""
 
 

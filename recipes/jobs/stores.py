@@ -54,14 +54,15 @@ def stage_tokens(stage: Recipe) -> int:
 
 
 def packs_asked(stage: Recipe, held: int) -> dict[str, int]:
-    """Count the packs that a stage asks for of those a plan holds, and the steps that would read all."""
+    """Count the packs that a stage asks for of those a plan holds, and the steps it may have with as many."""
     a_step = max(1, stage.train.batch_tokens // stage.pack_length)  # less than one is refused before training
     asked = stage.train.steps * a_step
     return {
+        "steps": stage.train.steps,
         "asked_packs": asked,
         "held_packs": held,
         "packs": min(asked, held),
-        "all_steps": -(-held // a_step),
+        "most_steps": min(-(-held // a_step), (stage.data.tokens or 0) // stage.train.batch_tokens),
     }
 
 

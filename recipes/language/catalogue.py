@@ -1,5 +1,6 @@
 """Which recipes are there, and what does each do? Without what reads and types them: to list is immediate."""
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,7 +13,7 @@ BASES = ("models", "mixes", "machines")
 
 def find(recipe: str | Path) -> Path:
     """Find a recipe by its path, or a shipped one by its name."""
-    path = Path(recipe).expanduser()
+    path = Path(os.path.expanduser(recipe))
     candidates = [path] if path.suffix in (".yaml", ".yml") else [path.with_name(path.name + ".yaml")]
     if path.name == str(recipe):
         candidates += [file for file in shipped() if file.name == candidates[0].name]

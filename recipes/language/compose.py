@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -161,7 +162,7 @@ def _over_bases(values: dict[str, Any], file: Path, chain: list[Path], where: st
 def _find_base(name: str, file: Path) -> Path:
     """Find a base beside the file, in the library by its folder, or a shipped recipe by its name."""
     named = [recipe for recipe in shipped() if recipe.name == name]
-    for base in (file.parent / Path(name).expanduser(), LIBRARY / name, *named):
+    for base in (file.parent / os.path.expanduser(name), LIBRARY / name, *named):
         if base.is_file():
             return base.resolve()
     raise RecipeError(

@@ -111,7 +111,8 @@ def seen_lines(seen: Values, *, held: int) -> Iterator[str]:
     elif asked < packs:
         yield (
             f"training sees {seen['tokens']:,} of the {held:,} tokens that are held: {asked:,} of {packs:,} "
-            f"packs, for steps x batch_tokens count padding too; {seen['all_steps']:,} train.steps see all"
+            f"packs, for steps x batch_tokens count padding too"
+            + (f"; {seen['most_steps']:,} train.steps see more" if seen["most_steps"] > seen["steps"] else "")
         )
 
 

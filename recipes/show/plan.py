@@ -94,11 +94,13 @@ def frequency_rows(
             stretched = f"reach {turning.reach(base, target_length=length):.4g}"
         else:
             stretched = f"stretch {frequencies.stretch(base):.4g}"
+        raised = turning.theta_for(base, length)
+        theta = f"{base.theta:g}" if raised == base.theta else f"{base.theta:g} raised to {raised:.6g}"
         factor = f"factor {length / base.original_length:g}, " if base.stated_length else ""
         window = "" if base.window is None else f", window {base.window:,}"
         yield (
             "frequencies",
-            f"{layer_type}: theta {base.theta:g}, original length {original_length(base)}{window}, "
+            f"{layer_type}: theta {theta}, original length {original_length(base)}{window}, "
             f"{factor}{stretched}, "
             f"attention scale {frequencies.attention_scale:.4g}, fingerprint {frequencies.fingerprint[:12]}",
         )

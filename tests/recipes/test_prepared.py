@@ -33,7 +33,7 @@ def test_what_training_does_not_see_of_a_padded_plan_is_said(
     plan = open_plan(report["folder"])
     tokens = sum(segment.length for number in range(48) for segment in plan[number].segments)
     trained = sum(plan.trained_tokens(number) for number in range(48))
-    seen = {"asked_packs": 48, "held_packs": 64, "packs": 48, "all_steps": 16}
+    seen = {"asked_packs": 48, "held_packs": 64, "packs": 48, "most_steps": 0, "steps": 12}
     seen |= {"tokens": tokens, "trained_tokens": trained}
     assert (len(plan), report["seen"], tokens) == (64, seen, 48 * 96)
     assert told == {key: seen[key] for key in told}

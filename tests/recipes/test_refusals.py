@@ -150,6 +150,13 @@ def test_a_run_directory_of_another_recipe_is_refused(run: Run, recipe_file: Pat
     assert "must be JSON" in run("recipes", "check", recipe_file).stderr
 
 
+def test_a_place_that_only_the_system_refuses_is_named(run: Run, recipe_file: Path):
+    ended = run("prepare", recipe_file, "run_dir=/proc/nothing-is-made-here")
+    assert (ended.exit_code, ended.exception) == (2, None)
+    assert "/proc/nothing-is-made-here" in ended.stderr
+    assert "check it" in ended.stderr
+
+
 def test_tasks_inside_the_trained_window_are_pointed_at(run: Run, recipe_file: Path):
     near = run("recipes", "check", recipe_file, "eval.tasks.near={kind: needles, lengths: [48, 64]}")
     told = " ".join(near.stdout.split())

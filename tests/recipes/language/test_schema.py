@@ -53,6 +53,7 @@ BAD_INPUT = [
     ({"target_length": 2**63}, "target_length", "9223372036854775808", "less than or equal"),
     ({"original_length": 2**63}, "original_length", "9223372036854775808", "less than or equal"),
     ({"run_dir": None}, "run_dir", "nothing", "add"),
+    ({"run_dir": "~nobody-here/x"}, "run_dir", "~nobody-here/x", "without the ~"),
     ({"model": {"path": None, "config": None}}, "model", "neither", "path"),
     ({"model": {"path": None}}, "model", "none", "tokenizer"),
     ({"model": {"paht": "x"}}, "model.paht", "'paht'", "'path'"),
