@@ -286,11 +286,17 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _some(names: list[str], most: int = 5) -> list[str]:
+    """Keep a message short where a whole tree changed."""
+    return names if len(names) <= most else [*names[:most], f"{len(names) - most:,} more"]
+
+
 def _reused(work: Work, folder: Path) -> dict[str, Any]:
     """Give the manifest of a corpus that is there, if it is what the recipe reads."""
     manifest = read_manifest(folder, "corpus")
     fields = differences(manifest["identity"], json.loads(json.dumps(work.identity)))
-    fields = fields or list(changed_since(folder, work.inputs))
+    if all(field.startswith("inputs.") for field in fields):
+        fields = _some(list(changed_since(folder, work.inputs))) or fields
     for name, source in work.spec.read.items():
         if source.on_error == "raise" and manifest["sources"][name]["on_error"] == "skip":
             fields.append(f"data.sources.{name}.on_error (skip there, raise asked)")

@@ -53,12 +53,18 @@ def _said(source: str, name: str, units: Sequence[int], folder: Path) -> str:
 
 
 def changed_since(corpus: Path, inputs: Mapping[str, Sequence[Input]]) -> Iterator[str]:
-    """Name the inputs of a finished corpus whose content changed."""
+    """Name the inputs of a finished corpus that are gone, new, or of another content."""
     lines = [json.loads(line) for line in (corpus / INPUTS).read_text("utf-8").splitlines()]
     kept = {(line["source"], line["name"]): line for line in lines}
+    now = {(source, entry.name) for source, entries in inputs.items() for entry in entries}
+    yield from (
+        f"data.sources.{source}: {name} is gone" for source, name in kept if (source, name) not in now
+    )
     for source, entries in inputs.items():
         for entry in entries:
-            before = kept[source, entry.name]
+            if (before := kept.get((source, entry.name))) is None:
+                yield f"data.sources.{source}: {entry.name} is new"
+                continue
             if entry.stamp and entry.stamp == before["stamp"]:
                 continue
             if (digest := hash_of_all(entry.files)) is None or digest != before["sha256"]:

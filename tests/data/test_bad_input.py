@@ -131,6 +131,22 @@ def test_another_corpus_is_refused_by_field(
     assert "data.store" in str(caught.value)
 
 
+def test_changed_inputs_are_named(spec: Spec, tokenizer: Path, tmp_path: Path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for name in ("a", "b", "c"):
+        (text / f"{name}.py").write_text(f"{name} = 1\n" * 200)
+    given = spec(code={"paths": [str(text)]})
+    prepare(given, tokenizer_path=tokenizer, length=64, folder=tmp_path / "s")
+    (text / "a.py").write_text("a = 1\n" * 201)
+    (text / "b.py").rename(text / "d.py")
+    with pytest.raises(DataError) as caught:
+        prepare(given, tokenizer_path=tokenizer, length=64, folder=tmp_path / "s")
+    assert "text/b.py is gone; " in str(caught.value)
+    assert "the content of text/a.py; " in str(caught.value)
+    assert "text/d.py is new; " in str(caught.value)
+
+
 def test_a_changed_tokenizer_is_refused(store: Path, spec: Spec, tmp_path: Path):
     train_tokenizer(["something else"], 300, tmp_path / "other")
     with pytest.raises(DataError, match=r"tokenizer \("):
