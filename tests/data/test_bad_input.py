@@ -135,10 +135,10 @@ def test_changed_inputs_are_named(spec: Spec, tokenizer: Path, tmp_path: Path):
     text = tmp_path / "text"
     text.mkdir()
     for name in ("a", "b", "c"):
-        (text / f"{name}.py").write_text(f"{name} = 1\n" * 200)
+        (text / f"{name}.py").write_text(f"{name} = 1\n" * 600)
     given = spec(code={"paths": [str(text)]})
     prepare(given, tokenizer_path=tokenizer, length=64, folder=tmp_path / "s")
-    (text / "a.py").write_text("a = 1\n" * 201)
+    (text / "a.py").write_text("a = 1\n" * 601)
     (text / "b.py").rename(text / "d.py")
     with pytest.raises(DataError) as caught:
         prepare(given, tokenizer_path=tokenizer, length=64, folder=tmp_path / "s")
