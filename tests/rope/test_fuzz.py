@@ -155,10 +155,7 @@ def check_transformers_agrees(config: Config, bases: Mapping[str, Base]) -> bool
         theirs = [read[name].at(length) for length in lengths(base)]
         # A dynamic factor of millions loses its last digits in transformers' float32.
         within = 3e-5 + 1e-9 * (getattr(base.current, "factor", None) or 1)
-        assert said_elsewhere(config, base) or same(theirs, turned(base, lengths(base)), within), (
-            config,
-            base,
-        )
+        assert said_elsewhere(config, base) or same(theirs, turned(base, lengths(base)), within), (config, base)
         assert read[name].window == base.trained_length, config
     return True
 
