@@ -28,7 +28,7 @@ def original_length_of(
     if kind == "default" and (override is not None or model_type in ONLY_LONGROPE):
         # Phi-3's config class always states one, which an unscaled model does not use.
         return whole(fields, WINDOW) if override is None else override, ()
-    published = PRETRAINED.get((model_type, fields.get(WINDOW), float(factor or 1)), (None,))[0]
+    published = PRETRAINED.get((model_type, fields.get(WINDOW, 0), float(factor or 1)), (None,))[0]
     filled = kind in FILLED and own == fields.get(WINDOW) and factor != 1 and own != alone(fields)
     if filled and (override is not None or own != published):
         own = None
