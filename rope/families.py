@@ -25,8 +25,19 @@ DEFAULT_ORIGINAL = {"phi3": 4096}
 "original length that a config class gives a scaled model without one"
 PRETRAINED = {
     ("gemma3_text", 131072, 8.0): (32768, "what Gemma 3 was pretrained at, 2503.19786, section 5.3"),
+    ("qwen2", 32768, 4.0): (32768, "what Qwen2.5's model cards state"),
+    ("qwen3", 32768, 4.0): (32768, "what Qwen3's model cards state"),
 }
-"original lengths that were published, by model type, window and factor of configs that leave them out"
+"original lengths that were published, by model type, window and factor of configs that may leave them out"
+LEFT_OUT = {
+    "gemma3_text": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131072,
+    },
+}
+"what a config class says where published configs, such as Gemma-3-4B's, leave it out"
 SWITCHED = ("qwen2", "qwen3")
 "model types that slide only where `use_sliding_window` is on"
 DEFAULT_WINDOW = {"mistral": 4096, "gemma3_text": 4096}
@@ -43,6 +54,11 @@ _REASONS = {
     "has no rotary position encoding": ("bert", "bloom", "gpt2", "gpt_bigcode", "gpt_neo", "mpt", "opt"),
 }
 REFUSED = {model_type: reason for reason, names in _REASONS.items() for model_type in names}
+
+
+def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with what the config class says of those that published configs leave out."""
+    return {**LEFT_OUT.get(str(fields.get("model_type")), {}), **fields}
 
 
 def check_supported(fields: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from .analysis import frequency_error, scale_error
-from .families import FULL, ONLY_LONGROPE, SLIDING, check_supported, heads, whole, windows
+from .families import FULL, ONLY_LONGROPE, SLIDING, check_supported, completed, heads, whole, windows
 from .fields import wrong_fields
 from .keys import DUAL_CHUNK, LENGTHS, check_keys, in_chunks
 from .knobs import checked, shown
@@ -80,7 +80,7 @@ def _fields(config: Any) -> dict[str, Any]:
     fields = dict(config) if isinstance(config, Mapping) else config.to_dict()
     if wrong := list(wrong_fields(fields)):
         raise RopeError("\n".join(wrong))
-    return fields
+    return completed(fields)
 
 
 def rope_parameters(

@@ -22,38 +22,57 @@ WORDS = frozenset({
     *("alibi", "cope", "nope", "rotary", "rotate", "xpos", "pos", "position", "positional", "positions"),
     *("cap", "logn", "mscale", "ntk", "scalar", "scale", "scaling", "softcap", "softcapping", "yarn"),
     *("chunk", "chunked", "chunks", "sink", "sinks", "sliding", "swa", "window", "windows"),
+    *("block", "cla", "dca", "gate", "hybrid", "mamba", "mem", "mixer", "mla", "moba", "nsa", "sparse"),
+    *("encoder", "heads", "interleaved", "mask", "pe", "prefix", "q", "rot", "softmax", "ssm", "ssmax", "v"),
 })  # fmt: skip
 "what a name speaks of that changes attention; any word that ends in `rope` too"
-HOW = frozenset({"cache", "dropout", "flash", "fp32", "impl", "implementation", "pdrop", "sdpa"})
-"what a name speaks of that says how attention is run, or how it was trained"
+HOW = frozenset({
+    *("backend", "cache", "efficient", "flash", "fp32", "fused", "fusion", "impl", "implementation", "sdpa"),
+    *("dropout", "id", "loss", "pdrop", "quant", "quantize", "router"),
+})  # fmt: skip
+"what a name speaks of that says how attention is run or was trained, or that it means something else"
 READ = frozenset({
-    *("max_position_embeddings", "original_max_position_embeddings", "num_attention_heads", DUAL_CHUNK),
+    *("max_position_embeddings", "original_max_position_embeddings", DUAL_CHUNK),
+    *("num_attention_heads", "num_key_value_heads"),
     *("partial_rotary_factor", "rope_parameters", "rope_scaling", "rope_theta"),
     *("max_window_layers", "sliding_window", "use_sliding_window"),
     *("chunk_size_feed_forward", "max_target_positions", "n_positions", "output_attentions"),
+    *("block_size", "decoder_sparse_step", "lora_scale", "lora_scaling", "low_cpu_mem_usage"),
 })  # fmt: skip
 "what `read_base` reads of every model type, and what changes nothing"
 OWN = {
     "gemma3_text": frozenset({
         *("attention_bias", "final_logit_softcapping", "query_pre_attn_scalar", "rope_local_base_freq"),
         *("sliding_window_pattern", "_sliding_window_pattern"),
+        *("qk_layernorm", "qk_norm", "use_qk_norm"),
     }),
     "llama": frozenset({"attention_bias"}),
-    "qwen3": frozenset({"attention_bias"}),
+    "qwen2": frozenset({"attention_bias", "qkv_bias", "use_qkv_bias"}),
+    "qwen3": frozenset({"attention_bias", "qk_layernorm", "qk_norm", "use_qk_norm"}),
 }  # fmt: skip
 "what the classes of a model type do by themselves, before and behind the rotation"
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "full_attn_mod": (1,),
-    "position_embedding_type": ("rope", "rotary"),
-    "rope_ratio": (1,),
     "rope_type": ("default",),
-    "rotary_pct": (1,),
-    "rotary_percentage": (1,),
+    **dict.fromkeys(("full_attn_mod", "logit_scale", "logits_scaling", "rope_percent", "rope_ratio"), (1,)),
+    **dict.fromkeys(("rot_pct", "rotary_emb_fraction", "rotary_pct", "rotary_percent"), (1,)),
+    **dict.fromkeys(("rope_scaling_factor", "rotary_percentage", "rotary_scaling_factor"), (1,)),
 }
 "values that say what is done anyway, beside null, false, 0 and what is empty"
+USUAL = ("causal", "rope", "rotary")
+"and those that say it under any key"
+RESTATED = {
+    "head_dim": ("attention_head_dim", "kv_channels", "qk_head_dim", "v_head_dim"),
+    "rotary_dim": ("rope_dim", "rotary_dim", "rotary_emb_dim"),
+    "num_attention_heads": ("attention_heads", "num_heads", "num_q_heads", "num_query_heads"),
+    "num_key_value_heads": ("n_kv_heads", "num_kv_heads"),
+    "rope_theta": ("rope_base", "rotary_base", "rotary_emb_base"),
+}
+"facts that are read, and other names of them, which may say the same"
+FACT = {name: fact for fact, names in RESTATED.items() for name in names}
 ON = frozenset({
     *("causal", "causal_mask", "is_causal", "use_causal_mask", "rope", "rotary", "use_rope", "use_rotary"),
     *("use_rotary_embedding", "use_rotary_embeddings", "use_rotary_position_embeddings"),
+    "scale_attn_weights",
 })  # fmt: skip
 "keys that say what is done anyway where they are true, and change it where they are false"
 LENGTHS = (
@@ -74,16 +93,31 @@ def check_keys(fields: Mapping[str, Any]) -> None:
 
 def unread(fields: Mapping[str, Any]) -> list[str]:
     """Return the keys whose name and value say that attention is another one."""
-    known = READ | OWN.get(str(fields.get("model_type")), frozenset())
+    known, facts = READ | OWN.get(str(fields.get("model_type")), frozenset()), _facts(fields)
     return [
         key
         for key, value in fields.items()
         if _speaks_of_attention(key)
         and key not in known
         and value is not None
-        and value not in NEUTRAL.get(key, ())
+        and value not in (*NEUTRAL.get(key, ()), *USUAL, facts.get(FACT.get(key, "")))
         and bool(value) != (key in ON)
     ]
+
+
+def _facts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `read_base` reads under its own names, as far as it is stated."""
+    nested = fields.get("rope_parameters") or {}
+    stated = {**fields, **(nested.get(FULL) or nested)}
+    width, count = fields.get("hidden_size"), fields.get("num_attention_heads")
+    head_dim = fields.get("head_dim") or (width // count if width and count else None)
+    return {
+        "head_dim": head_dim,
+        "rotary_dim": head_dim and int(head_dim * (stated.get("partial_rotary_factor") or 1)),
+        "num_attention_heads": count,
+        "num_key_value_heads": fields.get("num_key_value_heads") or count,
+        "rope_theta": stated.get("rope_theta"),
+    }
 
 
 def _problem(fields: Mapping[str, Any], key: str) -> str:

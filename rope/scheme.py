@@ -110,8 +110,8 @@ class Base:
         if self.guesses:
             raise RopeError(
                 "config.original_max_position_embeddings: must be stated, since new frequencies are computed "
-                f"from it and this model is scaled already ({self.current.name}), got none of its own, which "
-                f"may mean {listed(self.guesses)}; state original_length (a recipe's key, --original-length)"
+                f"from it and this model is scaled already ({self.current.name}), got what may mean "
+                f"{listed(self.guesses)}; state original_length (a recipe's key, --original-length)"
             )
 
     def unscaled(self) -> Array:

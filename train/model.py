@@ -1,5 +1,6 @@
 """A model ready to train: loaded or drawn, its scheme installed, its layers checkpointed."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,6 +13,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTr
 
 from ..rope import install, layer_fingerprint
 from ..rope.engines import missing_weights, weight_problems
+from ..rope.original import keep_stated
 from .errors import TrainError, nearest
 from .mesh import Mesh
 from .settings import ModelSection, Stage
@@ -63,8 +65,8 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = N
     """Load safetensors, or `.bin` files as far as they hold tensors: a pickle could run anything."""
     if problems := [*missing_weights(folder), *weight_problems(folder)]:
         raise TrainError("\n".join(f"{folder}: {problem}" for problem in problems))
-    more = {"weights_only": True} if config is None else {"weights_only": True, "config": config}
     try:
+        more = {"weights_only": True, "config": folder_config(folder) if config is None else config}
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
     except (UnpicklingError, EOFError) as error:
         raise _spoilt_pickle(folder, error) from error
@@ -88,11 +90,17 @@ def _spoilt_pickle(folder: Path, error: Exception) -> TrainError:
 def config_of(model: ModelSection) -> Any:
     """Return the Hugging Face config of a model: its folder's, or the one it is drawn from."""
     if model.path is not None:
-        return AutoConfig.from_pretrained(model.path, local_files_only=True)
+        return folder_config(Path(model.path))
     wrong = list(config_problems(model))
     if wrong:
         raise TrainError("\n".join(wrong))
-    return AutoConfig.for_model(**model.stated)
+    return keep_stated(AutoConfig.for_model(**model.stated), model.stated)
+
+
+def folder_config(folder: Path) -> Any:
+    """Return the Hugging Face config of a folder."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return keep_stated(config, json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
 def config_problems(model: ModelSection) -> Iterator[str]:

@@ -43,7 +43,7 @@ def print_report(report: FolderReport, console: Console) -> None:
     else:
         console.print("no reader is asked: values are wrong that all of them compute with")
     for row in report.rows:
-        is_fault = any(fault.startswith(f"{row.reader.name}:") for fault in report.faults)
+        is_fault = any(f.startswith(f"{row.reader.name}:") and row.why in f for f in report.faults)
         why = f" {row.why}" if row.why else ""
         start = " start it with " + " ".join(row.flags) if row.flags else ""
         if start or (why and not is_fault):
@@ -76,7 +76,7 @@ def _print_trained(report: FolderReport, console: Console) -> None:
     original = trained["original_length"]
     console.print(
         f"trained with: {trained['scheme']}, theta {trained['theta']:,.10g}, original length "
-        f"{f'{original:,}' if original else 'not stated'}, up to {trained['trained_length']:,} tokens "
+        f"{f'{original:,}' if original else 'not certain'}, up to {trained['trained_length']:,} tokens "
         f"(says {trained['told_by']})",
         markup=False,
     )

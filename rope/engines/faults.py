@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..families import DEFAULT_ORIGINAL, FULL
+from ..families import BY_LAYER_TYPE, DEFAULT_ORIGINAL, FULL
 from ..keys import LENGTHS
 from ..original import guess_original
 from ..scheme import listed
@@ -30,7 +30,7 @@ def config_faults(config: Config, trained: Trained | None) -> Iterator[str]:
     stated = stated_scaling(config)
     yield from _lengths(config)
     yield from _original(config, stated)
-    if trained is None or trained.told_by == "config.json":
+    if trained is None or (trained.told_by == "config.json" and not trained.bases[FULL].guesses):
         yield from _factor(config, stated)
     if trained is not None:
         yield from _window(config, trained)
@@ -70,7 +70,9 @@ def stated_scaling(config: Config) -> dict[str, Any]:
 
 
 def theta_faults(config: Config) -> Iterator[str]:
-    """Find a theta that is nowhere: every reader then takes a default of its own, mostly 10,000."""
+    """Find a theta that is nowhere, where readers take 10,000; of Gemma 3 all take its class's own."""
+    if config.get("model_type") in BY_LAYER_TYPE:
+        return
     stated = stated_scaling(config)
     layouts = [config, *(config.get(name) or {} for name in LAYOUTS)]
     nested = [layout.get(FULL) or {} for layout in layouts[1:]]

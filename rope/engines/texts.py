@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..families import completed
 from ..fields import Values, wrong_fields, wrong_values
 from ..folder import fetching
 from ..knobs import LARGEST, Theta, Tokens
@@ -94,9 +95,9 @@ def read_texts(folder: Path) -> Texts:
 
 
 def language_part(config: Config) -> Config:
-    """Return the config of the language model; one that sees images too has it inside."""
+    """Return the config of the language model, complete; one that sees images too has it inside."""
     inside = config.get("text_config")
-    return inside if isinstance(inside, Mapping) and "model_type" in inside else config
+    return completed(inside if isinstance(inside, Mapping) and "model_type" in inside else config)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any] | None:

@@ -9,7 +9,9 @@ from typing import Any
 
 from ..analysis import angle_error, frequency_error
 from ..families import FULL
-from ..scheme import RopeError
+from ..keys import DUAL_CHUNK
+from ..relative import AttentionScheme
+from ..scheme import RopeError, make_scheme
 from .faults import beside_faults, config_faults, cure, inexpressible, theta_faults, written
 from .reader import CannotRead, Config, Question, Reader, Reading
 from .serving import ENGINES, READERS, judge, serving_of, started
@@ -216,6 +218,10 @@ def _row(
 
 def _curable(rows: Sequence[Row], config: Config, trained: Trained) -> Iterator[str]:
     """Yield a fault where another config would serve better: what the reader computes, and what to write."""
+    if isinstance(trained.scheme, AttentionScheme):
+        # No config makes a reader attend so, but it must turn by the right frequencies.
+        config = {key: value for key, value in config.items() if key != DUAL_CHUNK}
+        trained = replace(trained, scheme=make_scheme("default"))
     engines, model_type = {row.reader.engine for row in rows}, str(config.get("model_type"))
     best = {engine: serving_of(trained, engine, model_type) for engine in engines}
     for row in rows:

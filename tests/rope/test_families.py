@@ -26,6 +26,8 @@ def test_what_a_config_leaves_unsaid_is_what_its_class_says(model_type):
     assert getattr(made, "sliding_window", None) == families.DEFAULT_WINDOW.get(model_type)
     original = getattr(made, "original_max_position_embeddings", None)
     assert original == families.DEFAULT_ORIGINAL.get(model_type)
+    left_out = families.LEFT_OUT.get(model_type, {})
+    assert {key: getattr(made, key) for key in left_out} == left_out
     by_layer = set(made.rope_parameters) & {FULL, families.SLIDING}
     assert bool(by_layer) == (model_type in families.BY_LAYER_TYPE)
     for layer_type, stated in made.rope_parameters.items() if by_layer else [(FULL, made.rope_parameters)]:

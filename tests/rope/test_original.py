@@ -19,6 +19,7 @@ from ropewalk.rope import (
 )
 from ropewalk.rope.analysis import analyse
 from ropewalk.rope.engines import ENGINES, serving, verify_folder
+from ropewalk.train.model import load_model
 
 HEADS = {"hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2, "num_hidden_layers": 6}
 LLAMA: dict[str, Any] = {"model_type": "llama", "rope_theta": 1e4, "max_position_embeddings": 32768, **HEADS}
@@ -32,6 +33,12 @@ def scaled(kind: str, factor: Any = 4.0, **more: Any) -> dict[str, Any]:
     return LLAMA | {"rope_scaling": {key: value for key, value in stated.items() if value is not None}}
 
 
+def newer(kind: str, factor: Any = 4.0, **more: Any) -> dict[str, Any]:
+    """Return a config that has transformers 5's layout too, where a length may be filled in."""
+    config = scaled(kind, factor, **more)
+    return config | {"rope_parameters": config["rope_scaling"] | {"rope_theta": 1e4}}
+
+
 # configs of a scaled model that say no original length, and what it may be
 UNSTATED = {
     "LLaMA-2-7B-32K": (scaled("linear", 8.0), [32768, 4096]),
@@ -42,13 +49,13 @@ UNSTATED = {
     "dynamic": (scaled("dynamic"), [32768, 8192]),
     "yarn": (scaled("yarn"), [32768, 8192]),
     "yarn, filled in by transformers": (
-        scaled("yarn", original_max_position_embeddings=32768), [32768, 8192],
+        newer("yarn", original_max_position_embeddings=32768), [32768, 8192],
     ),
     "yarn without a factor": (scaled("yarn", None), [32768]),
     "llama3": (scaled("llama3", 8.0, **LLAMA3), [32768, 4096]),
     "longrope": (scaled("longrope", **DIVISORS), [32768, 8192]),
     "longrope without a factor, filled in": (
-        scaled("longrope", None, original_max_position_embeddings=32768, **DIVISORS), [32768],
+        newer("longrope", None, original_max_position_embeddings=32768, **DIVISORS), [32768],
     ),
 }  # fmt: skip
 
@@ -62,14 +69,14 @@ class TestUnstated:
         assert (base.original_length, base.stated_length) == (may_be[0], None)
 
     def test_as_it_is_it_is_read_and_written(self, name: str) -> None:
-        config = UNSTATED[name][0]
+        config, may_be = UNSTATED[name]
         bases = read_base(config)
         base = bases[FULL]
         base.current.frequencies(base, target_length=base.trained_length)
         written = config_fields(config, bases, base.current, target_length=base.trained_length)
         stated = written["rope_parameters"]
         assert "original_max_position_embeddings" not in stated.get(FULL, stated)
-        assert read_base(written)[FULL].guesses == base.guesses
+        assert [guess.length for guess in read_base(written)[FULL].guesses] == may_be
 
     @pytest.mark.parametrize("scheme", sorted(SCHEMES))
     def test_no_scheme_computes_from_it(self, name: str, scheme: str) -> None:
@@ -101,8 +108,44 @@ class TestUnstated:
         report = verify_folder(tmp_path)
         assert report.trained is not None
         assert [guess.length for guess in report.trained.bases[FULL].guesses] == may_be
-        # the other types take the extended window for it, which is a fault
-        assert report.verified == (config["rope_scaling"]["rope_type"] in ("linear", "dynamic"))
+        # readers of the other types take the extended window for it: a fault where nothing is there at all
+        kind = config["rope_scaling"]["rope_type"]
+        assert report.verified == (kind in ("linear", "dynamic") or name == "yarn, filled in by transformers")
+        assert not any(fault.startswith("config.factor") for fault in report.faults)
+
+
+QWEN = {"model_type": "qwen2", "rope_theta": 1e6}
+CARD = {"original_max_position_embeddings": 32768}
+KNOWN = {
+    "rope_scaling alone was written by a person": scaled("yarn", **CARD),
+    "longrope, alone": scaled("longrope", None, **CARD, **DIVISORS),
+    "Qwen2.5's model card": scaled("yarn", **CARD) | QWEN,
+    "Qwen2.5's model card, saved again": LLAMA | QWEN
+    | {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6, **CARD}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_length_that_equals_the_window_and_was_not_filled_in(name: str, tmp_path: Path) -> None:
+    base = read_base(KNOWN[name])[FULL]
+    assert (base.stated_length, base.guesses) == (32768, ())
+    make_scheme("yarn").frequencies(base, target_length=1 << 18)
+
+
+def test_the_caller_knows_better_than_a_model_card() -> None:
+    saved = KNOWN["Qwen2.5's model card, saved again"]
+    assert read_base(saved, original_length=8192)[FULL].stated_length == 8192
+
+
+def test_a_loaded_model_still_says_what_its_file_states(make_model: Any, tmp_path: Path) -> None:
+    """Its class fills in the same key in the same place."""
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
+    make_model(rope_scaling=yarn).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert read_base(written)[FULL].guesses
+    written |= {"rope_scaling": yarn, "rope_theta": written.pop("rope_parameters")["rope_theta"]}
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert read_base(load_model(tmp_path).config)[FULL].stated_length == 256
 
 
 def test_install_keeps_it_as_it_is_and_asks_before_it_is_replaced(make_model: Any) -> None:

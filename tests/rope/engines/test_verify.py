@@ -35,6 +35,9 @@ def test_transformers_reads_our_own(tmp_path: Path, name: str) -> None:
 PHI3 = LLAMA | {"model_type": "phi3", "partial_rotary_factor": 0.75, "pad_token_id": 0, **ORIGINAL}
 
 
+DCA = {"chunk_size": 512, "local_size": 64, **ORIGINAL}
+
+
 def ours(**changes: Any) -> dict[str, Any]:
     """Return a folder of ours whose config was changed afterwards, None for a key that was deleted."""
     config, told = trained("yarn", 8192, attention_scale=1.3)
@@ -54,6 +57,16 @@ FAULTY: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
             | {"rope_parameters": YARN | {"rope_theta": 1e6}}
         ),
         ("transformers 4.57", "theta 10,000", "rope_theta = 1000000.0"),
+    ),
+    "theta of dual chunk attention is read by version 5 only": (
+        of(
+            {k: v for k, v in LLAMA.items() if k != "rope_theta"}
+            | {
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e7},
+                "dual_chunk_attention_config": DCA,
+            }
+        ),
+        ("transformers 4.57", "theta 10,000", "rope_theta = 10000000.0"),
     ),
     "theta went with the scaling": (
         of({k: v for k, v in LLAMA.items() if k != "rope_theta"} | {"max_position_embeddings": 32768}),
@@ -143,8 +156,20 @@ def test_faults(tmp_path: Path, name: str) -> None:
     assert any(value in said and remedy in says for said, _, says in found), report.faults
 
 
+def test_a_published_gemma_leaves_its_heads_and_theta_to_its_class(tmp_path: Path) -> None:
+    stated = {"hidden_size": 2560, "num_hidden_layers": 34, "rope_scaling": LINEAR8, "sliding_window": 1024}
+    inside = {"model_type": "gemma3_text", **stated}
+    report = verify_folder(write(tmp_path, {"model_type": "gemma3", "text_config": inside}))
+    assert report.faults == ()
+    assert report.trained is not None
+    base = report.trained.bases["full_attention"]
+    assert (base.query_heads, base.kv_heads, base.head_dim) == (8, 4, 256)
+    assert (base.theta, base.trained_length) == (1e6, 131072)
+
+
 WRITTEN = "must compute what was trained"
 CURABLE = [
+    "theta of dual chunk attention is read by version 5 only",
     *("theta is read by version 5 only", "an engine drops the scale", "an engine makes a scale of its own"),
     *("a whole number", "mistral without head_dim", "scaling of ours is gone", "an older name of phi3"),
 ]
