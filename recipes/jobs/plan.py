@@ -101,7 +101,7 @@ class Plan(ABC):
         wrong = self.wrong(self.least)
         known = [stage for stage in self.drafted if stage.sound >= {"data", "run_dir"}]
         lacking = [line for line in self.missing() if line.startswith("model.tokenizer")]
-        self.refuse([*wrong, *store_problems(known), *lacking, *missing_text(known)])
+        self.refuse([*wrong, *lacking, *missing_text(known)])
 
     def show(self, world: int | None, console: Console, *, lacking: Iterable[str] | None = None) -> list[str]:
         """Check for `world` ranks (if none is given, the fewest it runs on) and print the plan.
@@ -174,6 +174,7 @@ class RunPlan(Plan):
         lines += {problem: None for stage in self.drafted for problem in tokenizer_problems(stage)}
         if "run_dir" in first.sound:
             lines += place_problems("run_dir", last.run_dir)
+            lines += store_problems([stage for stage in self.drafted if "data" in stage.sound])
         return lines or list(self._problems_of_earlier_work())
 
     def _problems_of_earlier_work(self) -> Iterator[str]:

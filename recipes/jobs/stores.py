@@ -45,7 +45,7 @@ class Asked(Protocol):
 
 def store_folder(stage: Recipe) -> Path:
     """Name the store of a stage: one tokenised corpus and the plans on it, shared by the stages of a run."""
-    return Path(stage.data.store or Path(stage.run_dir) / "data")
+    return Path(stage.run_dir) / "data" if stage.data.store is None else Path(stage.data.store)
 
 
 def stage_tokens(stage: Recipe) -> int:
@@ -175,9 +175,13 @@ def held_out_problems(stage: Recipe) -> list[str]:
 
 
 def store_problems(stages: Sequence[Recipe]) -> list[str]:
-    """Find stores that are to be made where nothing can be written."""
-    new = {store_folder(stage) for stage in stages if not (store_folder(stage) / "corpus").is_dir()}
-    return [problem for store in sorted(new) for problem in place_problems("data.store", store)]
+    """Find stores that are to be made where nothing can be written; what is wrong with `run_dir` is said there."""
+    lines: list[str] = []
+    for stage in stages:
+        own, folder = stage.data.store, store_folder(stage)
+        if not (folder / "corpus").is_dir() and (own is not None or not [*place_problems("", stage.run_dir)]):
+            lines += place_problems("data.store", folder if own is None else own)
+    return list(dict.fromkeys(lines))
 
 
 def missing_text(stages: Sequence[Recipe]) -> list[str]:

@@ -15,7 +15,7 @@ from ...language.files import missing_files, tokenizer_problems
 from ...language.schema import Recipe
 from ...show.console import print_rows, print_table
 from ..plan import Plan, RunPlan
-from ..stores import held_out_problems, missing_text, near_problems, prepared, unprepared
+from ..stores import held_out_problems, missing_text, near_problems, prepared, store_problems, unprepared
 from .cells import SELECTION, Comparison
 from .recipe import read_comparison
 
@@ -51,7 +51,7 @@ class ComparisonPlan(Plan):
         cells = [comparison.cell(one) for several in comparison.contenders.values() for one in several]
         problems = [problem for cell in cells for problem in problems_of(cell.recipe, world)]
         problems += tokenizer_problems(template)
-        problems += place_problems("run_dir", template.run_dir)
+        problems += [*place_problems("run_dir", template.run_dir), *store_problems([template])]
         if template.model.path is None:
             problems.append(
                 "model.path: must name trained weights to compare schemes on, got none; add path: FOLDER"
