@@ -50,6 +50,11 @@ class Plan(ABC):
         return self.stages
 
     @property
+    def measured(self) -> Recipe:
+        """Give the stage whose tasks are measured on its held-out documents."""
+        return self.stages[-1]
+
+    @property
     @abstractmethod
     def least(self) -> int:
         """Count the fewest ranks it runs on."""
@@ -83,6 +88,10 @@ class Plan(ABC):
             return []
         problems = on_demand("train.model").config_problems
         return list(dict.fromkeys(problem for model in stated for problem in problems(model)))
+
+    def held_out_problems(self) -> list[str]:
+        """List what tokenised text does not hold out for the tasks; nothing where there is none yet."""
+        return [] if unprepared(self, plans=False) else held_out_problems(self.measured)
 
     def refuse(self, problems: Iterable[str]) -> None:
         """Raise one error that lists all problems, if there are any."""
@@ -179,10 +188,10 @@ class RunPlan(Plan):
 
     def _problems_of_earlier_work(self) -> Iterator[str]:
         """Find what prepared data lacks for this run, and what of a run that was stopped is another's."""
-        folders, run_dir = prepared(self), Path(self.stages[-1].run_dir)
-        if folders:
+        yield from self.held_out_problems()
+        if folders := prepared(self):
             yield from near_problems(self.stages, folders)
-            yield from held_out_problems(self.stages[-1])
+        run_dir = Path(self.stages[-1].run_dir)
         if not (run_dir / "latest").is_file():
             return
         checkpoint = on_demand("train.checkpoint")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -175,7 +175,7 @@ def held_out_problems(stage: Recipe) -> list[str]:
 
 
 def store_problems(stages: Sequence[Recipe]) -> list[str]:
-    """Find stores that are to be made where nothing can be written; what is wrong with `run_dir` is said there."""
+    """Find stores that are to be made where nothing can be written; a bad `run_dir` is said by itself."""
     lines: list[str] = []
     for stage in stages:
         own, folder = stage.data.store, store_folder(stage)
@@ -194,13 +194,20 @@ def _require_corpus(plan: Asked, stage: Recipe) -> Path:
     store = store_folder(stage)
     if not (store / "corpus").is_dir():
         raise _unprepared(plan, f"no corpus in {store}")
-    kept = read_manifest(store / "corpus", "corpus")["sources"]
-    for name, source in stage.data.read.items():
-        for key, value in reading_of(source).items():
-            if (was := kept.get(name, {}).get(key)) != value:
-                lack = f"a corpus whose data.sources.{name}.{key} was {was}, not {value}"
-                raise _unprepared(plan, f"{lack}; delete {store} or name another data.store")
+    for key, was, asked in _settings(stage, read_manifest(store / "corpus", "corpus")):
+        if was != asked:
+            lack = f"a corpus whose {key} was {was}, not {asked}"
+            raise _unprepared(plan, f"{lack}; delete {store} or name another data.store")
     return store
+
+
+def _settings(stage: Recipe, corpus: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Put what a corpus was made with beside what the recipe asks."""
+    for key in ("holdout", "near_duplicates"):
+        yield f"data.{key}", corpus["identity"][key], getattr(stage.data, key)
+    for name, source in stage.data.read.items():
+        kept = corpus["sources"].get(name, {})
+        yield from ((f"data.sources.{name}.{key}", kept.get(key), v) for key, v in reading_of(source).items())
 
 
 def _unprepared(plan: Asked, lack: str) -> RecipeError:
