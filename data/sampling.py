@@ -88,7 +88,8 @@ class Sample:
         for name, part in self.sources.items():
             lengths = held.lengths()[held.of_source(name)]
             if part.share < 1:
-                both = np.sort([*lengths, *self.corpus.lengths()[self.corpus.of_source(name)]])
+                trained = self.corpus.lengths()[self.corpus.of_source(name)]
+                both = np.sort(np.concatenate([lengths, trained]))
                 count = min(round(len(both) * holdout / part.share), MOST_HELD_OUT)
                 lengths = both[(2 * np.arange(count) + 1) * len(both) // max(2 * count, 1)]
             told.append(lengths)

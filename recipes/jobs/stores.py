@@ -204,7 +204,8 @@ def _require_corpus(plan: Asked, stage: Recipe) -> Path:
 def _settings(stage: Recipe, corpus: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Put what a corpus was made with beside what the recipe asks."""
     for key in ("holdout", "near_duplicates"):
-        yield f"data.{key}", corpus["identity"][key], getattr(stage.data, key)
+        asked = getattr(stage.data, key)
+        yield f"data.{key}", corpus["identity"].get(key, asked), asked
     for name, source in stage.data.read.items():
         kept = corpus["sources"].get(name, {})
         yield from ((f"data.sources.{name}.{key}", kept.get(key), v) for key, v in reading_of(source).items())
