@@ -91,7 +91,11 @@ class Plan(ABC):
 
     def held_out_problems(self) -> list[str]:
         """List what tokenised text does not hold out for the tasks; nothing where there is none yet."""
-        return [] if unprepared(self, plans=False) else held_out_problems(self.measured)
+        lacking = self._no_tokenizer() or unprepared(self, plans=False)
+        return [] if lacking else held_out_problems(self.measured)
+
+    def _no_tokenizer(self) -> list[str]:
+        return [line for line in self.missing() if line.startswith("model.tokenizer")]
 
     def refuse(self, problems: Iterable[str]) -> None:
         """Raise one error that lists all problems, if there are any."""
@@ -109,8 +113,7 @@ class Plan(ABC):
         """Raise all that stands in the way of preparing, and of training on what would be prepared."""
         wrong = self.wrong(self.least)
         known = [stage for stage in self.drafted if stage.sound >= {"data", "run_dir"}]
-        lacking = [line for line in self.missing() if line.startswith("model.tokenizer")]
-        self.refuse([*wrong, *lacking, *missing_text(known)])
+        self.refuse([*wrong, *self._no_tokenizer(), *missing_text(known)])
 
     def show(self, world: int | None, console: Console, *, lacking: Iterable[str] | None = None) -> list[str]:
         """Check for `world` ranks (if none is given, the fewest it runs on) and print the plan.

@@ -136,6 +136,14 @@ def test_what_only_prepared_data_shows_is_said_by_prepare(
         assert said in run(*verb, recipe_file, *overrides).stderr.splitlines(), verb
 
 
+def test_prepared_data_is_checked_without_the_tokenizer(run: Run, recipe_file: Path, tmp_path: Path):
+    needles = "eval.tasks.loss={kind: needles, lengths: [128]}"
+    assert run("prepare", recipe_file, "--workers", "1", needles).exit_code == 0
+    told = run("recipes", "check", recipe_file, needles, f"model.tokenizer={tmp_path}/gone")
+    assert (told.exception, told.exit_code) == (None, 0)
+    assert "not here yet: model.tokenizer" in told.stdout
+
+
 def test_too_few_held_out_documents_are_estimated_by_a_dry_run(
     run: Run, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
 ):
