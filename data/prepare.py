@@ -11,7 +11,7 @@ nothing changed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,17 @@ def prepare(
     tokens: int | None = None,
     progress: Progress | None = None,
     workers: int = 1,
+    tokenised: Callable[[], None] | None = None,
 ) -> PrepareReport:
     """Tokenise, mix and pack for packs of `length`; `tokens` stands in where the recipe leaves `data.tokens`
-    open. Positions that skip ahead stay below `reach`, by default the length."""
+    open. Positions that skip ahead stay below `reach`, by default the length. Between the two `tokenised` is
+    called, which may refuse the corpus."""
     folder, spec = Path(folder), _with_tokens(spec, tokens)
     encoder = _encoder_of(spec, tokenizer_path)
     manifest = build_corpus(spec, encoder, folder / "corpus", workers=workers, progress=progress)
     assert manifest is not None
+    if tokenised:
+        tokenised()
     target = find_plan(spec, length=length, reach=reach, folder=folder)
     if not target.exists():
         if progress:

@@ -20,7 +20,7 @@ from .counts import Counts
 from .coverage import as_json, buckets, coverage
 from .errors import DataError
 from .mixing.candidates import Candidates, candidates
-from .mixing.choose import EVERY, asked_of, asked_together, draw_from, left_out, supplies, unmet
+from .mixing.choose import EVERY, asked_of, asked_together, begun, draw_from, left_out, supplies, unmet
 from .mixing.mixture import Drawn, largest
 from .mixing.scorer import Scores
 from .plan import Plan
@@ -58,7 +58,7 @@ def preview(spec: DataSpec, sample: Sample, *, length: int, reach: int, workers:
     `spec.tokens` is set. A DataError says what is infeasible, in the sample's numbers.
     """
     assert spec.tokens is not None
-    taken = _taken(spec, sample)
+    taken = _taken(spec, sample, length)
     scale = _scale(spec.tokens, taken, length)
     plan = _plan(spec, sample, scale, length=length, reach=reach)
     octaves = as_json(coverage(plan))
@@ -81,7 +81,7 @@ def preview(spec: DataSpec, sample: Sample, *, length: int, reach: int, workers:
     }
 
 
-def _taken(spec: DataSpec, sample: Sample) -> dict[str, Taken]:
+def _taken(spec: DataSpec, sample: Sample, length: int) -> dict[str, Taken]:
     """Draw from the sample what the plan draws from all text; a DataError names all that have too little."""
     scores = Scores(
         folder=sample.folder / "scores",
@@ -94,7 +94,9 @@ def _taken(spec: DataSpec, sample: Sample) -> dict[str, Taken]:
         name: candidates(name, source, scores) for name, source in spec.mixed.items() if source.weight != 0
     }
     shares = {name: sample.shares[base[name]] for name in offers}
-    drawn = _drawn(spec, offers, shares) if offers else {}
+    problems = list[str]()
+    begun(spec, sample.documents, sample.encoder, length=length, problems=problems)
+    drawn = _drawn(spec, offers, shares, problems) if offers else {}
     return {
         name: Taken(
             base=base[name],
@@ -108,9 +110,11 @@ def _taken(spec: DataSpec, sample: Sample) -> dict[str, Taken]:
     }
 
 
-def _drawn(spec: DataSpec, offers: dict[str, Candidates], shares: dict[str, float]) -> dict[str, Drawn]:
+def _drawn(
+    spec: DataSpec, offers: dict[str, Candidates], shares: dict[str, float], problems: list[str]
+) -> dict[str, Drawn]:
     """Draw from each sample its part of what is asked of all text; a DataError says what all text, told from
-    the sample, cannot give."""
+    the sample, cannot give, and the problems there are already."""
     there = supplies(spec, offers)
     parts = shares | {EVERY: next(iter(shares.values()))}  # pooled samples are equally large
     counts = {name: len(offer.row) for name, offer in offers.items()}
@@ -122,7 +126,7 @@ def _drawn(spec: DataSpec, offers: dict[str, Candidates], shares: dict[str, floa
         if parts[name] < 1
     }
     whole = {name: supply.times(1 / parts[name]) for name, supply in there.items()}
-    if wrong := unmet(spec, whole, estimated):
+    if wrong := [*unmet(spec, whole, estimated), *problems]:
         raise DataError("\n".join(wrong))
     asked = asked_together(spec)
     budgets = {

@@ -42,7 +42,10 @@ MOST_UNITS = 4096
 """Units that one place's input is cut into at the most."""
 LONGEST = 16_000_000
 """Bytes of a document that are read at the most."""
+MOST_HELD_OUT = 1_000_000
+"""Held-out documents of a source that are estimated at the most."""
 WHOLE, SIP = 1 << 62, 512
+NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,21 @@ class Sample:
     sources: dict[str, Sampled]
     shares: dict[str, float]
     """What part of each source `documents` hold."""
+
+    def held_out(self, holdout: float) -> np.ndarray:
+        """Estimate the int64 tokens of each held-out document of all text: those of a source that was read
+        whole, else as many as its share says, evenly from the lengths of both splits."""
+        held = Documents(self.corpus.folder, "heldout")
+        told = [NOTHING]
+        for name, part in self.sources.items():
+            lengths = held.lengths()[held.of_source(name)]
+            if part.share < 1:
+                trained = self.corpus.lengths()[self.corpus.of_source(name)]
+                both = np.sort(np.concatenate([lengths, trained]))
+                count = min(round(len(both) * holdout / part.share), MOST_HELD_OUT)
+                lengths = both[(2 * np.arange(count) + 1) * len(both) // max(2 * count, 1)]
+            told.append(lengths)
+        return np.concatenate(told)
 
 
 class Thinned(Documents):

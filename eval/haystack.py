@@ -34,15 +34,20 @@ def choose_documents(
 
     A document's rank does not depend on its neighbours: a larger count only adds documents to a smaller one.
     """
+    refuse_few([len(d.tokens) for d in documents], length=length, count=count, where=where)
     long_enough = [d for d in documents if len(d.tokens) >= length]
-    if len(long_enough) < count:
-        longest = max((len(d.tokens) for d in documents), default=0)
+    return sorted(long_enough, key=lambda d: draw(seed, document_name(d)))[:count]
+
+
+def refuse_few(lengths: Sequence[int], *, length: int, count: int, where: str) -> None:
+    """Refuse documents of so many tokens each, of which less than `count` have `length`."""
+    long_enough = sum(tokens >= length for tokens in lengths)
+    if long_enough < count:
         raise EvalError(
             f"{where}: {count} held-out documents of at least {length} tokens must be there, got "
-            f"{len(long_enough)} of {len(documents)} (the longest has {longest} tokens); lower documents or "
-            "length, or hold out more"
+            f"{long_enough} of {len(lengths)} (the longest has {max(lengths, default=0)} tokens); lower "
+            "documents or length, or hold out more"
         )
-    return sorted(long_enough, key=lambda d: draw(seed, document_name(d)))[:count]
 
 
 def document_name(document: Document) -> str:

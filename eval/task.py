@@ -79,6 +79,9 @@ class Task:
     def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
         """Refuse, before there is a model, what the held-out documents cannot give."""
 
+    def check_lengths(self, lengths: Sequence[int]) -> None:
+        """Refuse, before there are tokens, what held-out documents of about these lengths cannot give."""
+
     def run(self, subject: Subject, context: Context) -> Result:
         raise NotImplementedError
 

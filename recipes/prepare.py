@@ -69,7 +69,7 @@ def prepare(
     processes, stages = workers or os.cpu_count() or 1, plan.stages
     stores = preparation.by_store(stages)
     if dry_run:
-        previews = preparation.preview_stages(stages, processes)
+        previews = preparation.preview_stages(stages, processes, plan.measured)
         if picture:
             draw_previews(previews, stages, picture, title=recipe)
         values = {**previews[-1], "stages": previews}
@@ -86,7 +86,10 @@ def prepare(
     else:
         for stage in stores if merge else []:
             preparation.merge(stage)
-        reports = [preparation.prepare_stage(stage, processes) for stage in stages]
+        reports = [
+            preparation.prepare_stage(stage, processes, lambda: plan.refuse(plan.held_out_problems()))
+            for stage in stages
+        ]
         values = {**reports[-1], "stages": reports}
         tell(values, partial(show.print_reports, title=recipe), as_json=as_json)
         plan.check_data()

@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from ..counts import Counts
@@ -234,8 +235,17 @@ _worker: dict[str, Any] = {}
 
 
 def _start(encoder: Encoder, counter: Any) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is enough
     _worker.update(encoder=encoder, counter=counter)
+
+
+def _end_with_parent() -> None:
+    """A killed parent tells its workers nothing, and they would go on with what is queued."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run(job: Job, source: Reading) -> None:

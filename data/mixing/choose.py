@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..corpus.store import PartWriter, Row
+from ..corpus.store import Documents, PartWriter, Row
 from ..counts import Counts
+from ..encoding.encoder import Encoder
 from ..errors import DataError
 from ..packing.tables import Items
 from ..spec import DataSpec, LongShare, Selection
@@ -56,11 +57,7 @@ def choose(spec: DataSpec, scores: Scores, writer: PartWriter, *, length: int) -
                 refuse_long_pieces(name, source, length)
                 offers[name] = candidates(name, source, scores)
     problems += unmet(spec, supplies(spec, offers))
-    written: dict[str, Iterator[np.ndarray]] = {}
-    for name, budget in asked.items():
-        if budget and name not in spec.mixed:
-            with _collected(problems):
-                written[name] = made(spec, name, documents, encoder, budget=budget, length=length)
+    written = begun(spec, documents, encoder, length=length, problems=problems)
     if problems:
         raise DataError("\n".join(problems))
     drawn = draw_from(spec, offers, asked_together(spec))
@@ -79,6 +76,18 @@ def choose(spec: DataSpec, scores: Scores, writer: PartWriter, *, length: int) -
         else:
             parts[name] = Items.whole(NOTHING, NOTHING), Counts()
     return _reported(spec, parts, asked, offers, drawn)
+
+
+def begun(
+    spec: DataSpec, documents: Documents, encoder: Encoder, *, length: int, problems: list[str]
+) -> dict[str, Iterator[np.ndarray]]:
+    """Begin the documents of each procedural source; `problems` gets why there can be none."""
+    written: dict[str, Iterator[np.ndarray]] = {}
+    for name, budget in asked_of(spec).items():
+        if budget and name not in spec.mixed:
+            with _collected(problems):
+                written[name] = made(spec, name, documents, encoder, budget=budget, length=length)
+    return written
 
 
 def asked_of(spec: DataSpec) -> dict[str, int | None]:
@@ -145,7 +154,7 @@ def unmet(
         return []
     lacking = any(supply.is_lacking for supply in supplies.values())
     most = 0 if lacking else largest(spec.tokens, lambda tokens: not problems(tokens))
-    least = f"the largest that it can give as it stands is {most:,}" if most else "it can give none"
+    least = f"the largest that its text can give as it stands is {most:,}" if most else "it can give none"
     told = "estimated: " if estimated else ""
     got = f"{spec.tokens:,} (where it is not set, steps x batch_tokens)"
     return [*wrong, f"{told}data.tokens: must be what all of the mix can give, got {got}; {least}"]

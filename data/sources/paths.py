@@ -34,6 +34,10 @@ class _Found(NamedTuple):
     """Why it is not read."""
 
 
+Beside = dict[str, tuple[str, dict[str, int]]]
+"""What is met and not taken: why, and how much; a file by where it lies, for another path may lead there."""
+
+
 def list_inputs(
     paths: Sequence[str],
     *,
@@ -53,11 +57,15 @@ def list_inputs(
     left_out = Counts() if left_out is None else left_out
     inputs: dict[str, Input] = {}
     seen: set[str] = set()
+    beside: Beside = {}
     for entry in paths:
-        found = list((_remote if is_url(entry) else _local)(entry, where, suffixes, exclude, left_out))
+        found = list((_remote if is_url(entry) else _local)(entry, where, suffixes, exclude, beside))
         for input, identity, why in found:
-            if why or identity in seen:
-                left_out.add(why or "same_file", files=1, bytes=input.size)
+            if why:
+                beside.setdefault(identity, (why, {"files": 1, "bytes": input.size}))
+                continue
+            if identity in seen:
+                left_out.add("same_file", files=1, bytes=input.size)
                 continue
             if input.name in inputs:
                 raise DataError(
@@ -72,6 +80,10 @@ def list_inputs(
                 f"{', '.join(suffixes)}, without {', '.join(exclude) or 'exception'}), got none in {entry}; "
                 "check the path, suffixes and exclude"
             )
+    read = seen | {os.path.abspath(local_path(entry)) for entry in paths}
+    for identity, (why, amounts) in beside.items():
+        if identity not in read:
+            left_out.add(why, **amounts)
     return list(inputs.values())
 
 
@@ -93,7 +105,7 @@ def missing_of(paths: Sequence[str], where: str) -> list[str]:
 
 
 def _local(
-    entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str], left_out: Counts
+    entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str], beside: Beside
 ) -> Iterator[_Found]:
     if entry.startswith(PYTHON):
         label = entry.removeprefix(PYTHON)
@@ -102,7 +114,7 @@ def _local(
         root = local_path(entry)
         label = own_name(root)
     if root.is_dir():
-        below = _walk(root, where, exclude, left_out)
+        below = _walk(root, where, exclude, beside)
         named = [(PurePath(label) / path, root / path, _why_not(path, suffixes, exclude)) for path in below]
     elif root.is_file():
         named = [(PurePath(label), root, None)]
@@ -119,17 +131,17 @@ def _local(
             )
             yield _Found(input, str(path.resolve()), why)
         elif not path.is_dir():
-            left_out.add("no_file", files=1)
+            beside[os.path.abspath(path)] = ("no_file", {"files": 1})
         elif "**" not in entry:
-            left_out.add("folder_of_glob", folders=1)
+            beside[os.path.abspath(path)] = ("folder_of_glob", {"folders": 1})
 
 
-def _walk(root: Path, where: str, exclude: Sequence[str], left_out: Counts) -> list[Path]:
+def _walk(root: Path, where: str, exclude: Sequence[str], beside: Beside) -> list[Path]:
     """Give what lies below a folder, excluded or not; linked folders are counted and not gone into."""
 
     def refuse(error: OSError) -> None:
         if _excluded(Path(error.filename).relative_to(root), exclude):
-            left_out.add("unreadable_folder", folders=1)
+            beside[os.path.abspath(error.filename)] = ("unreadable_folder", {"folders": 1})
             return
         raise DataError(
             f"{where}.paths: every folder must be readable, got {error.filename}: {error.strerror}; "
@@ -141,13 +153,14 @@ def _walk(root: Path, where: str, exclude: Sequence[str], left_out: Counts) -> l
         below = Path(place).relative_to(root)
         paths += [below / name for name in names]
         for name in folders:
-            if os.path.islink(os.path.join(place, name)) and not _excluded(below / name, exclude):
-                left_out.add("linked_folder", folders=1)
+            if os.path.islink(path := os.path.join(place, name)):
+                why = "excluded" if _excluded(below / name, exclude) else "linked_folder"
+                beside[os.path.abspath(path)] = (why, {"folders": 1})
     return sorted(paths)
 
 
 def _remote(
-    entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str], left_out: Counts
+    entry: str, where: str, suffixes: Sequence[str], exclude: Sequence[str], beside: Beside
 ) -> Iterator[_Found]:
     if "::" in entry:
         raise DataError(f"{where}.paths: a URL must be one, without ::, got {entry}; unpack it first")
@@ -175,7 +188,7 @@ def _remote(
         below = PurePosixPath(path.removeprefix(fixed).strip("/"))
         if info["type"] != "file":
             if "**" not in entry:
-                left_out.add("folder_of_glob", folders=1)
+                beside[path] = ("folder_of_glob", {"folders": 1})
             continue
         url = files.unstrip_protocol(path)
         name = str(below) if kind == "file" or not label else f"{label}/{below}"

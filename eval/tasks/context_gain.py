@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ...data import Document
-from ..haystack import choose_documents, document_name
+from ..haystack import choose_documents, document_name, refuse_few
 from ..result import Cell, Result, Words, cell_of
 from ..task import Context, GetTokenizer, Subject, Task, task
 
@@ -87,6 +87,9 @@ class ContextGain(Task):
 
     def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
         self._chosen(documents, seed)
+
+    def check_lengths(self, lengths: Sequence[int]) -> None:
+        refuse_few(lengths, length=self.stop, count=self.documents, where=self.name)
 
     def run(self, subject: Subject, context: Context) -> Result:
         chosen = self._chosen(context.documents, context.seed)

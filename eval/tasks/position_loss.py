@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from ...data import Document
-from ..haystack import choose_documents, document_name
+from ..haystack import choose_documents, document_name, refuse_few
 from ..result import Result, Words, cell_of
 from ..task import Context, GetTokenizer, Subject, Task, task
 
@@ -68,6 +68,9 @@ class PositionLoss(Task):
 
     def check(self, tokenizer: GetTokenizer, documents: Sequence[Document], seed: int) -> None:
         self._chosen(documents, seed)
+
+    def check_lengths(self, lengths: Sequence[int]) -> None:
+        refuse_few(lengths, length=self.length, count=self.documents, where=self.name)
 
     def run(self, subject: Subject, context: Context) -> Result:
         chosen = self._chosen(context.documents, context.seed)

@@ -51,6 +51,11 @@ class Plan(ABC):
         return self.stages
 
     @property
+    def measured(self) -> Recipe:
+        """Give the stage whose tasks are measured on its held-out documents."""
+        return self.stages[-1]
+
+    @property
     @abstractmethod
     def least(self) -> int:
         """Count the fewest ranks it runs on."""
@@ -85,6 +90,14 @@ class Plan(ABC):
         problems = on_demand("train.model").config_problems
         return list(dict.fromkeys(problem for model in stated for problem in problems(model)))
 
+    def held_out_problems(self) -> list[str]:
+        """List what tokenised text does not hold out for the tasks; nothing where there is none yet."""
+        lacking = self._no_tokenizer() or unprepared(self, plans=False)
+        return [] if lacking else held_out_problems(self.measured)
+
+    def _no_tokenizer(self) -> list[str]:
+        return [line for line in self.missing() if line.startswith("model.tokenizer")]
+
     def refuse(self, problems: Iterable[str]) -> None:
         """Raise one error that lists all problems, if there are any."""
         refuse(self.recipe, self.overrides, problems)
@@ -101,8 +114,7 @@ class Plan(ABC):
         """Raise all that stands in the way of preparing, and of training on what would be prepared."""
         wrong = self.wrong(self.least)
         known = [stage for stage in self.drafted if stage.sound >= {"data", "run_dir"}]
-        lacking = [line for line in self.missing() if line.startswith("model.tokenizer")]
-        self.refuse([*wrong, *store_problems(known), *lacking, *missing_text(known)])
+        self.refuse([*wrong, *self._no_tokenizer(), *missing_text(known)])
 
     def show(self, world: int | None, console: Console, *, lacking: Iterable[str] | None = None) -> list[str]:
         """Check for `world` ranks (if none is given, the fewest it runs on) and print the plan.
@@ -182,16 +194,16 @@ class RunPlan(Plan):
         lines += {problem: None for stage in self.drafted for problem in tokenizer_problems(stage)}
         if "run_dir" in first.sound:
             lines += place_problems("run_dir", last.run_dir)
+            lines += store_problems([stage for stage in self.drafted if "data" in stage.sound])
         return lines or list(self._problems_of_earlier_work())
 
     def _problems_of_earlier_work(self) -> Iterator[str]:
         """Find what prepared data lacks for this run, and what of a run that was stopped is another's."""
-        folders, run_dir = prepared(self), Path(self.stages[-1].run_dir)
-        if folders:
+        yield from self.held_out_problems()
+        if folders := prepared(self):
             yield from near_problems(self.stages, folders)
-            yield from held_out_problems(self.stages[-1])
         try:
-            if folder := latest_checkpoint(run_dir):
+            if folder := latest_checkpoint(Path(self.stages[-1].run_dir)):
                 read_progress(folder, [stage.stage for stage in self.stages])
         except TrainError as error:
             yield str(error)

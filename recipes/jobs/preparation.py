@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,6 +23,7 @@ from ...data import (
 from ...data.sampling import Sample
 from ...data.sources import open_reader
 from ...data.spec import reading_of
+from ...eval.errors import EvalError
 from ..language.files import missing_files
 from ..language.schema import Recipe
 from ..show.console import phases, screen
@@ -34,8 +35,11 @@ def by_store(stages: Sequence[Recipe]) -> list[Recipe]:
     return list({store_folder(stage): stage for stage in reversed(stages)}.values())
 
 
-def prepare_stage(stage: Recipe, workers: int) -> dict[str, Any]:
-    """Tokenise, mix and pack the data of a stage; give the report of what was asked, got and left out."""
+def prepare_stage(stage: Recipe, workers: int, tokenised: Callable[[], None] | None = None) -> dict[str, Any]:
+    """Tokenise, mix and pack the data of a stage; give the report of what was asked, got and left out.
+
+    `tokenised` is called before the mix.
+    """
     with phases(screen(stderr=True)) as progress:
         report = prepare(
             stage.data,
@@ -46,6 +50,7 @@ def prepare_stage(stage: Recipe, workers: int) -> dict[str, Any]:
             tokens=stage_tokens(stage),
             workers=workers,
             progress=progress,
+            tokenised=tokenised,
         )
     return report.json() | {"seen": seen(open_plan(report.folder), stage)}
 
@@ -82,10 +87,11 @@ def first_packs(stage: Recipe, count: int) -> list[dict[str, Any]]:
     return peek(plan, encoder, range(min(count, len(plan))))
 
 
-def preview_stages(stages: Sequence[Recipe], workers: int) -> list[dict[str, Any]]:
+def preview_stages(stages: Sequence[Recipe], workers: int, measured: Recipe) -> list[dict[str, Any]]:
     """Preview each stage's data; where the text or the tokenizer is not here, only say so under `missing`.
 
-    Stages that read the same share a sample.
+    Stages that read the same share a sample. The last is told what the tasks of `measured` will not be
+    given.
     """
     previews: list[dict[str, Any]] = []
     samples: dict[str, Sample] = {}
@@ -98,8 +104,19 @@ def preview_stages(stages: Sequence[Recipe], workers: int) -> list[dict[str, Any
             spec = stage.data.model_copy(update={"tokens": stage.data.tokens or stage_tokens(stage)})
             length, reach = stage.pack_length, stage.target_length
             told = preview(spec, sample, length=length, reach=reach, workers=workers)
-            previews.append(told | {"seen": _about_seen(told, stage)})
+            few = list(_held_out_lacks(measured, sample)) if stage is stages[-1] else []
+            previews.append(told | {"seen": _about_seen(told, stage), "warnings": few})
     return previews
+
+
+def _held_out_lacks(measured: Recipe, sample: Sample) -> Iterator[str]:
+    """Estimate which tasks will have too few held-out documents."""
+    lengths = sample.held_out(measured.data.holdout).tolist()
+    for name, task in measured.tasks.items():
+        try:
+            task.check_lengths(lengths)
+        except EvalError as error:
+            yield f"eval.tasks.{name}: {error}"
 
 
 def _about_seen(told: dict[str, Any], stage: Recipe) -> dict[str, int]:

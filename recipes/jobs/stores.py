@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ class Asked(Protocol):
 
 def store_folder(stage: Recipe) -> Path:
     """Name the store of a stage: one tokenised corpus and the plans on it, shared by the stages of a run."""
-    return Path(stage.data.store or Path(stage.run_dir) / "data")
+    return Path(stage.run_dir) / "data" if stage.data.store is None else Path(stage.data.store)
 
 
 def stage_tokens(stage: Recipe) -> int:
@@ -176,9 +176,13 @@ def held_out_problems(stage: Recipe) -> list[str]:
 
 
 def store_problems(stages: Sequence[Recipe]) -> list[str]:
-    """Find stores that are to be made where nothing can be written."""
-    new = {store_folder(stage) for stage in stages if not (store_folder(stage) / "corpus").is_dir()}
-    return [problem for store in sorted(new) for problem in place_problems("data.store", store)]
+    """Find stores that are to be made where nothing can be written; a bad `run_dir` is said by itself."""
+    lines: list[str] = []
+    for stage in stages:
+        own, folder = stage.data.store, store_folder(stage)
+        if not (folder / "corpus").is_dir() and (own is not None or not [*place_problems("", stage.run_dir)]):
+            lines += place_problems("data.store", folder if own is None else own)
+    return list(dict.fromkeys(lines))
 
 
 def missing_text(stages: Sequence[Recipe]) -> list[str]:
@@ -191,13 +195,21 @@ def _require_corpus(plan: Asked, stage: Recipe) -> Path:
     store = store_folder(stage)
     if not (store / "corpus").is_dir():
         raise _unprepared(plan, f"no corpus in {store}")
-    kept = read_manifest(store / "corpus", "corpus")["sources"]
-    for name, source in stage.data.read.items():
-        for key, value in reading_of(source).items():
-            if (was := kept.get(name, {}).get(key)) != value:
-                lack = f"a corpus whose data.sources.{name}.{key} was {was}, not {value}"
-                raise _unprepared(plan, f"{lack}; delete {store} or name another data.store")
+    for key, was, asked in _settings(stage, read_manifest(store / "corpus", "corpus")):
+        if was != asked:
+            lack = f"a corpus whose {key} was {was}, not {asked}"
+            raise _unprepared(plan, f"{lack}; delete {store} or name another data.store")
     return store
+
+
+def _settings(stage: Recipe, corpus: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Put what a corpus was made with beside what the recipe asks."""
+    for key in ("holdout", "near_duplicates"):
+        asked = getattr(stage.data, key)
+        yield f"data.{key}", corpus["identity"].get(key, asked), asked
+    for name, source in stage.data.read.items():
+        kept = corpus["sources"].get(name, {})
+        yield from ((f"data.sources.{name}.{key}", kept.get(key), v) for key, v in reading_of(source).items())
 
 
 def _unprepared(plan: Asked, lack: str) -> RecipeError:

@@ -58,6 +58,8 @@ def _sentence(line: Any, schema: type[BaseModel]) -> str:
         return str(context["error"])
     if kind == "literal_error":
         return f"must be one of {context['expected']}, got {shown(value)}"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']}, got {shown(value)}; add one"
     if kind == "union_tag_invalid":
         return f"must have a known kind, got {context['tag']!r}; known: {context['expected_tags']}"
     if kind == "union_tag_not_found":

@@ -68,6 +68,8 @@ def print_preview(preview: Values, console: Console, *, title: str) -> None:
     )
     for line in seen_lines(preview["seen"], held=preview["tokens"]):
         console.print(f"estimated: {line}", markup=False)
+    for line in preview["warnings"]:
+        console.print(f"warning, estimated: {line}", markup=False, soft_wrap=True)
     head = ("there is", "read", "text, MB", "documents to train", "tokens", "bytes a token")
     print_table(head, (_there(name, source) for name, source in preview["there"].items()), console)
     _print_left_out(preview, console)

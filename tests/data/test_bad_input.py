@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ropewalk.data import DataError, DataSpec, open_documents, open_plan, prepare, train_tokenizer
+from ropewalk.data import (
+    DataError,
+    DataSpec,
+    load_encoder,
+    open_documents,
+    open_plan,
+    prepare,
+    preview,
+    sampled,
+    train_tokenizer,
+)
 from ropewalk.data.spec import missing_paths
 
 Spec = Callable[..., DataSpec]
@@ -80,12 +90,23 @@ def test_bad_input(case: str, spec: Spec, tokenizer: Path, tmp_path: Path):
 
 
 def test_infeasible_sources_are_all_named(spec: Spec, text: Path, tokenizer: Path, tmp_path: Path):
-    second = {"kind": "files", "paths": [str(text / "d01.py")], "weight": 0.5}
-    several = spec(code={"weight": 0.5}, sources={"second": second}, tokens=10**6, near_duplicates=1.0)
+    """By a preview too: two have too little text, one has no lines to plant facts between."""
+    (tmp_path / "flat.py").write_text("call(first, second) " * 200)
+    read = {"kind": "files", "suffixes": [".py"]}
+    sources = {
+        "second": read | {"paths": [str(text / "d01.py")], "weight": 0.25},
+        "flat": read | {"paths": [str(tmp_path / "flat.py")], "weight": 0},
+        "facts": FACTS | {"text": "flat", "weight": 0.25},
+    }
+    several = spec(
+        code={"weight": 0.5}, sources=sources, tokens=10**6, near_duplicates=1.0, holdout=0, closes=""
+    )
     with pytest.raises(DataError) as caught:
         prepare(several, tokenizer_path=tokenizer, length=128, folder=tmp_path)
-    assert "sources.code" in str(caught.value)
-    assert "sources.second" in str(caught.value)
+    with sampled(several, load_encoder(tokenizer)) as sample, pytest.raises(DataError) as told:
+        preview(several, sample, length=128, reach=128, workers=1)
+    for said in (str(caught.value), str(told.value)):
+        assert all(f"data.sources.{name}" in said for name in ("code", "second", "facts.text"))
 
 
 @pytest.fixture

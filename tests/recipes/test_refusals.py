@@ -28,7 +28,7 @@ BAD = [
     ({}, ["train.zero_stage=0", "train.dtype=bfloat16"], "train.zero_stage", "set 2"),
     ({}, ["train.zero_stage=1", "train.dtype=bfloat16"], "train.zero_stage", "set 2"),
     ({}, ["model={}"], "model", "add path"),
-    ({}, ["data.sources={}"], "data.sources", "at least 1"),
+    ({}, ["data.sources={}"], "data.sources", "add one"),
     ({}, ["data.closes=eoss"], "data.closes", "text:eoss"),
     ({}, ["data.engine=sentencepiece"], "model.tokenizer", "tokenizer.model"),
     ({}, ["data.holdout=0"], "data.holdout", "eval.tasks"),
@@ -40,6 +40,9 @@ BAD = [
     ({}, ['run_dir=""'], "run_dir", "name one"),
     ({}, ["run_dir=FILE"], "run_dir", "is a file"),
     ({}, ["run_dir=FILE/below"], "run_dir", "is a file"),
+    ({}, ["data.store=FILE/below"], "data.store", "is a file"),
+    ({}, ['data.store=""'], "data.store", "name one"),
+    ({}, ["data.sources.text.paths=[]"], "data.sources.text.paths", "add one"),
     ({}, ["rope.factor=0.5"], "rope.factor", "greater"),
     ({}, ["rope.kind=linear", "original_length=256"], "rope", "128"),
     ({}, ["train={micro_batch: 1048576, batch_tokens: 134217728, kernel: flash}"], "train.kernel", "lower"),
@@ -111,23 +114,58 @@ def test_what_is_not_here_is_no_fault_of_the_recipe_but_not_ok(run: Run, recipe_
 
 
 PREPARED = [
-    (["eval.tasks.loss.documents=999"], "eval.tasks.loss: ", "hold out more"),
-    (["eval.tasks.loss={kind: needles, lengths: [20]}"], "eval.tasks.loss: ", "longer prompts"),
-    (["trained_length=127"], "data: ", "train.accept_short_documents"),
+    (["eval.tasks.loss.documents=999"], False, "eval.tasks.loss: ", "hold out more"),
+    (["eval.tasks.loss={kind: needles, lengths: [20]}"], False, "eval.tasks.loss: ", "longer prompts"),
+    (["trained_length=127"], True, "data: ", "train.accept_short_documents"),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "key", "word"), PREPARED, ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(("overrides", "packed", "key", "word"), PREPARED, ids=lambda part: str(part)[:40])
 def test_what_only_prepared_data_shows_is_said_by_prepare(
-    run: Run, recipe_file: Path, overrides: list[str], key: str, word: str
+    run: Run, recipe_file: Path, overrides: list[str], packed: bool, key: str, word: str
 ):
+    """What the held-out documents cannot give, before the others are packed."""
     prepared = run("prepare", recipe_file, "--workers", "1", *overrides)
     assert prepared.exit_code == 2, prepared.output
-    assert "query-key pairs" in prepared.stdout
-    assert f"{recipe_file}: {key}" in prepared.stderr
-    assert word in prepared.stderr
-    for verb in (["recipes", "check"], ["extend", "--dry-run"], ["extend"]):
-        assert prepared.stderr.endswith(run(*verb, recipe_file, *overrides).stderr)
+    assert packed == ("query-key pairs" in prepared.stdout)
+    assert packed == (recipe_file.parent / "run/data/plans").is_dir()
+    said = prepared.stderr.splitlines()[-1]
+    assert said.startswith(f"{recipe_file}: {key}")
+    assert word in said
+    for verb in (["recipes", "check"], ["extend", "--dry-run"], ["prepare"], ["extend"]):
+        assert said in run(*verb, recipe_file, *overrides).stderr.splitlines(), verb
+
+
+def test_prepared_data_is_checked_without_the_tokenizer(run: Run, recipe_file: Path, tmp_path: Path):
+    needles = "eval.tasks.loss={kind: needles, lengths: [128]}"
+    assert run("prepare", recipe_file, "--workers", "1", needles).exit_code == 0
+    told = run("recipes", "check", recipe_file, needles, f"model.tokenizer={tmp_path}/gone")
+    assert (told.exception, told.exit_code) == (None, 0)
+    assert "not here yet: model.tokenizer" in told.stdout
+
+
+def test_too_few_held_out_documents_are_estimated_by_a_dry_run(
+    run: Run, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of the 40 documents of some 400 tokens 8 are held out."""
+    for sample in (10**9, 40_000):  # all of the text, a part of it
+        monkeypatch.setattr("ropewalk.data.sampling.SAMPLE", sample)
+        monkeypatch.setattr("ropewalk.data.sampling.LEAST", 0)
+        monkeypatch.setattr("ropewalk.data.sampling.OVER", 1)
+        for documents, warned in ((4, False), (30, True)):
+            told = run("prepare", recipe_file, "--dry-run", f"eval.tasks.loss.documents={documents}")
+            assert told.exit_code == 0, told.output
+            assert (" all " in told.stdout) == (sample == 10**9)
+            warnings = [line for line in told.stdout.splitlines() if line.startswith("warning, estimated")]
+            assert len(warnings) == warned, (sample, documents)
+            assert all("eval.tasks.loss" in line and "hold out more" in line for line in warnings)
+
+
+def test_a_corpus_with_other_held_out_documents_is_another(run: Run, recipe_file: Path):
+    assert run("prepare", recipe_file, "--workers", "1").exit_code == 0
+    told = run("extend", recipe_file, "data.holdout=0.3")
+    assert told.exit_code == 2
+    assert "data.holdout was 0.2, not 0.3; delete" in told.stderr
 
 
 def test_a_run_directory_of_another_recipe_is_refused(run: Run, recipe_file: Path, tmp_path: Path):

@@ -15,7 +15,7 @@ from ...language.files import missing_files, tokenizer_problems
 from ...language.schema import Recipe
 from ...show.console import print_rows, print_table
 from ..plan import Plan, RunPlan
-from ..stores import held_out_problems, missing_text, near_problems, prepared, unprepared
+from ..stores import missing_text, near_problems, prepared, store_problems, unprepared
 from .cells import SELECTION, Comparison
 from .recipe import read_comparison
 
@@ -41,6 +41,10 @@ class ComparisonPlan(Plan):
         return list(self.comparison.plans().values())
 
     @property
+    def measured(self) -> Recipe:
+        return self.comparison.template
+
+    @property
     def least(self) -> int:
         template = self.comparison.template
         return math.lcm(template.train.sequence, template.eval.sequence)
@@ -51,7 +55,7 @@ class ComparisonPlan(Plan):
         cells = [comparison.cell(one) for several in comparison.contenders.values() for one in several]
         problems = [problem for cell in cells for problem in problems_of(cell.recipe, world)]
         problems += tokenizer_problems(template)
-        problems += place_problems("run_dir", template.run_dir)
+        problems += [*place_problems("run_dir", template.run_dir), *store_problems([template])]
         if template.model.path is None:
             problems.append(
                 "model.path: must name trained weights to compare schemes on, got none; add path: FOLDER"
@@ -60,9 +64,10 @@ class ComparisonPlan(Plan):
             problems.append(
                 "eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss"
             )
-        if not problems and (folders := prepared(self)):
-            problems += near_problems(self.stages, folders) if comparison.section.trained else []
-            problems += held_out_problems(template)
+        if not problems:
+            problems += self.held_out_problems()
+            folders = prepared(self) if comparison.section.trained else []
+            problems += near_problems(self.stages, folders) if folders else []
         return dict.fromkeys(problems)
 
     def missing(self) -> list[str]:

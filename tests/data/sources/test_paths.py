@@ -123,6 +123,21 @@ def test_what_is_not_read_is_counted_by_reason(here: Path, there: str):
     }
 
 
+def test_what_is_read_or_told_already_is_not_left_out(here: Path):
+    """Whatever leads there: a link of a right name, a path of its own, a path twice."""
+    (here / "linked.py").symlink_to(here / "notes.md")
+    (here / "read").symlink_to(here / "deep")
+    (here / ".hidden").symlink_to(here.parent)
+    read, left_out = [str(here), str(here), str(here / "read")], Counts()
+    names = [input.name for input in list_inputs(read, where="s", suffixes=(".py",), left_out=left_out)]
+    assert "tree/linked.py" in names
+    del left_out["same_file"]
+    assert left_out == {
+        "excluded": {"files": 1, "bytes": 12, "folders": 1},
+        "other_ending": {"files": 1, "bytes": 12},
+    }
+
+
 @pytest.mark.parametrize("kind", ["files", "dataset"])
 def test_a_link_has_its_own_name(kind: str, here: Path, tmp_path: Path):
     """As a hub's cache has it: a snapshot's files are links to blobs that are called after their hash."""
