@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
+from tokenizers import Tokenizer
 
 from ..fields import Values, wrong_fields, wrong_values
 from ..folder import fetching
@@ -26,6 +28,9 @@ class _Tokenizer(Values):
 
 class _Generation(Values):
     max_length: Length | None = None
+
+
+BESIDE = {"tokenizer_config.json": _Tokenizer, "generation_config.json": _Generation}
 
 
 class _Rope(Values):
@@ -72,6 +77,25 @@ def our_faults(ours: Config) -> Iterator[str]:
     yield from wrong or wrong_values(_Rope, ours["rope"], "ropewalk.json rope.")
 
 
+def text_problems(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the texts beside a config, each by itself."""
+    for name, kind in BESIDE.items():
+        try:
+            yield from wrong_values(kind, read_object(folder, name) or {}, f"{name} ")
+        except RopeError as error:
+            yield str(error)
+
+
+def tokenizer_faults(folder: Path) -> Iterator[str]:
+    """Yield it if there is a tokenizer that does not load."""
+    file = folder / "tokenizer.json"
+    try:
+        if _there(file):
+            Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception
+        yield f"{file.name}: must be a tokenizer that loads, got {error}; take the one of the model"
+
+
 def read_texts(folder: Path) -> Texts:
     """Read the texts of a Hugging Face folder."""
     if folder.is_file():
@@ -79,7 +103,7 @@ def read_texts(folder: Path) -> Texts:
             f"{folder}: must be a Hugging Face folder, got a file; name the folder it was made from (the row "
             "llama.cpp tells what its converter makes of that one)"
         )
-    config = _read(folder, "config.json")
+    config = read_object(folder, "config.json")
     if config is None:
         raise RopeError(
             f"{folder}: must be a Hugging Face folder, got no config.json in it; name the folder of one"
@@ -87,9 +111,9 @@ def read_texts(folder: Path) -> Texts:
         )
     return Texts(
         config=language_part(config),
-        tokenizer=_read(folder, "tokenizer_config.json"),
-        generation=_read(folder, "generation_config.json"),
-        ours=_read(folder, "ropewalk.json"),
+        tokenizer=read_object(folder, "tokenizer_config.json"),
+        generation=read_object(folder, "generation_config.json"),
+        ours=read_object(folder, "ropewalk.json"),
     )
 
 
@@ -99,12 +123,13 @@ def language_part(config: Config) -> Config:
     return inside if isinstance(inside, Mapping) and "model_type" in inside else config
 
 
-def _read(folder: Path, name: str) -> dict[str, Any] | None:
+def read_object(folder: Path, name: str) -> dict[str, Any] | None:
+    """Read the object in a file of a folder; None where there is none."""
     file = folder / name
     try:
+        if not _there(file):
+            return None
         values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise RopeError(
             f"{file}: must be a file that can be read, got {error.strerror}; repair it"
@@ -114,3 +139,10 @@ def _read(folder: Path, name: str) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise RopeError(f"{file}: must hold an object, got {type(values).__name__}; repair it")
     return values
+
+
+def _there(file: Path) -> bool:
+    """Say whether there is a file; nothing else is opened, as a pipe might never end."""
+    if file.exists() and not file.is_file():
+        raise OSError(errno.EINVAL, "a folder, a pipe or a device")
+    return file.exists()

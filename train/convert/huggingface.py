@@ -13,7 +13,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
 from ...rope.analysis import angle_error, frequency_error, scale_error
-from ...rope.engines import missing_weights, read_texts, verify_folder, weight_problems
+from ...rope.engines import missing_weights, read_texts, tokenizer_faults, verify_folder, weight_problems
 from ...rope.engines.faults import inexpressible
 from ...rope.engines.weights import read_weights
 from ...rope.folder import fetching
@@ -90,7 +90,7 @@ def check_source(folder: Path) -> None:
     """Refuse, before anything is loaded, what cannot be converted."""
     texts = read_texts(folder)
     weights = [*missing_weights(folder), *weight_problems(folder)]
-    problems = [*texts.faults()] or [*inexpressible(texts.ours), *weights]
+    problems = [*texts.faults()] or [*inexpressible(texts.ours), *weights, *tokenizer_faults(folder)]
     if pickles := read_weights(folder).pickles:
         problems.append(
             f"weights: must be safetensors, got {', '.join(pickles)}, which only unpickling reads; save the "
@@ -151,8 +151,9 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     rope = read_provenance(source)["rope"]
     scheme = make_scheme(rope["scheme"], **rope["knobs"])
     lengths = {"target_length": rope["target_length"], "original_length": rope["original_length"]}
-    stock = load_model(target).eval()
+    # The source first: what cannot be loaded is named by the folder that the user knows.
     source_model = load_model(source, config=before_scheme(source, rope["theta"]))
+    stock = load_model(target).eval()
     ours = install(source_model.eval(), scheme, replace=True, **lengths)
     length = min(rope["target_length"], PROBE_TOKENS)
     tokens = torch.randint(stock.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
