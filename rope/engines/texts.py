@@ -87,10 +87,12 @@ def text_problems(folder: Path) -> Iterator[str]:
 
 
 def tokenizer_faults(folder: Path) -> Iterator[str]:
-    """Yield it if there is a tokenizer that does not load."""
+    """Yield what would never end for whoever looks for a tokenizer, and one that does not load."""
+    strange = [path for path in folder.iterdir() if path.exists() and not path.is_file() | path.is_dir()]
+    yield from (f"{path.name}: must be a file, got a pipe or a device; delete it" for path in strange)
     file = folder / "tokenizer.json"
     try:
-        if _there(file):
+        if file.exists() and not strange:
             Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception
         yield f"{file.name}: must be a tokenizer that loads, got {error}; take the one of the model"
@@ -127,9 +129,11 @@ def read_object(folder: Path, name: str) -> dict[str, Any] | None:
     """Read the object in a file of a folder; None where there is none."""
     file = folder / name
     try:
-        if not _there(file):
-            return None
+        if file.exists() and not file.is_file():  # a pipe might never end
+            raise OSError(errno.EINVAL, "a folder, a pipe or a device")
         values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise RopeError(
             f"{file}: must be a file that can be read, got {error.strerror}; repair it"
@@ -139,10 +143,3 @@ def read_object(folder: Path, name: str) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise RopeError(f"{file}: must hold an object, got {type(values).__name__}; repair it")
     return values
-
-
-def _there(file: Path) -> bool:
-    """Say whether there is a file; nothing else is opened, as a pipe might never end."""
-    if file.exists() and not file.is_file():
-        raise OSError(errno.EINVAL, "a folder, a pipe or a device")
-    return file.exists()

@@ -17,7 +17,7 @@ from ...rope.engines import missing_weights, read_texts, tokenizer_faults, verif
 from ...rope.engines.faults import inexpressible
 from ...rope.engines.weights import read_weights
 from ...rope.folder import fetching
-from ..checkpoint import TOKENIZER_FILES
+from ..checkpoint import tokenizer_files
 from ..errors import TrainError
 from ..loss import hidden_states
 from ..mesh import Mesh
@@ -129,9 +129,8 @@ def copy_texts(source: Path, target: Path, dtype: str | None) -> None:
     texts, window = read_texts(source), about["rope"]["target_length"]
     config = {**texts.config, "dtype": dtype} if dtype else texts.config
     write_json(target / "config.json", config, sort_keys=True)
-    for pattern in TOKENIZER_FILES:
-        for file in source.glob(pattern):
-            shutil.copy(file, target / file.name)
+    for file in tokenizer_files(source):
+        shutil.copy(file, target / file.name)
     if texts.tokenizer is not None:
         values = {**texts.tokenizer, "model_max_length": window}
         write_json(target / "tokenizer_config.json", values, sort_keys=True)
