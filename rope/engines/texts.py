@@ -88,7 +88,7 @@ def text_problems(folder: Path) -> Iterator[str]:
 
 def tokenizer_faults(folder: Path) -> Iterator[str]:
     """Yield what would never end for whoever looks for a tokenizer, and one that does not load."""
-    strange = [path for path in folder.iterdir() if path.exists() and not path.is_file() | path.is_dir()]
+    strange = [path for path in folder.iterdir() if _endless(path)]
     yield from (f"{path.name}: must be a file, got a pipe or a device; delete it" for path in strange)
     file = folder / "tokenizer.json"
     try:
@@ -129,8 +129,8 @@ def read_object(folder: Path, name: str) -> dict[str, Any] | None:
     """Read the object in a file of a folder; None where there is none."""
     file = folder / name
     try:
-        if file.exists() and not file.is_file():  # a pipe might never end
-            raise OSError(errno.EINVAL, "a folder, a pipe or a device")
+        if _endless(file):
+            raise OSError(errno.EINVAL, "a pipe or a device")
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
@@ -143,3 +143,8 @@ def read_object(folder: Path, name: str) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise RopeError(f"{file}: must hold an object, got {type(values).__name__}; repair it")
     return values
+
+
+def _endless(file: Path) -> bool:
+    """Say whether reading might never end, as of a pipe."""
+    return file.exists() and not file.is_file() and not file.is_dir()
