@@ -66,7 +66,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = N
         raise TrainError("\n".join(f"{folder}: {problem}" for problem in problems))
     more = {} if config is None else {"config": config}
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             local_files_only=True,
@@ -86,14 +86,15 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = N
             f"{folder}: must load as a model of transformers {transformers.__version__}, got "
             f"{type(error).__name__}: {error}; repair what it names"
         ) from error
-    _refuse_misfits(folder, info)
+    model, told = loaded
+    _refuse_misfits(folder, told)
     return model
 
 
-def _refuse_misfits(folder: Path, info: Mapping[str, Any]) -> None:
+def _refuse_misfits(folder: Path, told: Mapping[str, Any]) -> None:
     """Refuse weights that transformers would draw or leave out; those in pickles are only known now."""
-    drawn = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
-    strange = [name for name in info["unexpected_keys"] if "layers." in name and ANGLES not in name]
+    drawn = [*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])]
+    strange = [name for name in told["unexpected_keys"] if "layers." in name and ANGLES not in name]
     if drawn or strange:
         raise TrainError(
             f"{folder}: weights: must be those of the model that config.json makes, got none that fits for "

@@ -30,6 +30,8 @@ class _Generation(Values):
     max_length: Length | None = None
 
 
+OF_ALL_PARTS = ("quantization_config", "tie_word_embeddings")
+"what a model that has a language model inside says of its weights"
 BESIDE = {"tokenizer_config.json": _Tokenizer, "generation_config.json": _Generation}
 
 
@@ -122,7 +124,9 @@ def read_texts(folder: Path) -> Texts:
 def language_part(config: Config) -> Config:
     """Return the config of the language model; one that sees images too has it inside."""
     inside = config.get("text_config")
-    return inside if isinstance(inside, Mapping) and "model_type" in inside else config
+    if not isinstance(inside, Mapping) or "model_type" not in inside:
+        return config
+    return {**inside, **{key: config[key] for key in OF_ALL_PARTS if key in config}}
 
 
 def read_object(folder: Path, name: str) -> dict[str, Any] | None:

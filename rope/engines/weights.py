@@ -16,7 +16,7 @@ from ..knobs import shown
 from ..scheme import RopeError
 from .reader import Config
 from .tensors import HEAD, Shape, Wanted, tied, wanted_tensors
-from .texts import read_object, read_texts
+from .texts import language_part, read_object
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 "what transformers looks for, in this order"
@@ -109,7 +109,7 @@ def weight_problems(folder: Path) -> list[str]:
     """Return all that is wrong with the weights that are in a folder, for whoever loads them to compute."""
     weights = read_weights(folder)
     try:
-        config = read_texts(folder).config
+        config = language_part(read_object(folder, "config.json") or {})
     except RopeError:  # said where the config is read
         config = {}
     problems = [*weights.faults, *(() if any(wrong_fields(config)) else misfits(weights, config))]

@@ -202,3 +202,14 @@ def test_names_with_other_beginnings_fit(folder: Path, tensors: Any, prefix: str
     named |= {"vision_tower.vision_model.encoder.layers.7.self_attn.q_proj.weight": torch.ones(2, 2)}
     save_file(named, folder / ONE)
     assert weight_problems(folder) == []
+
+
+@pytest.mark.parametrize("key", ["quantization_config", "tie_word_embeddings"])
+def test_what_a_model_with_parts_says_of_its_weights_is_read(folder: Path, tensors: Any, key: str) -> None:
+    """Its tied head need not be there, and quantised tensors are no faults."""
+    inside = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": False}
+    whole = {"model_type": "mistral3", "text_config": inside, key: {"bits": 4} if key[0] == "q" else True}
+    (folder / "config.json").write_text(json.dumps(whole))
+    (folder / "ropewalk.json").unlink()
+    save_file({f"language_{name}": tensor for name, tensor in tensors.items()}, folder / ONE)
+    assert verify_folder(folder).faults == ()
