@@ -36,6 +36,9 @@ class _Top(Values):
     vocab_size: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     tie_word_embeddings: bool | None = None
     hidden_size: Width | None = None
+    intermediate_size: Width | None = None
+    attention_bias: bool | None = None
+    mlp_bias: bool | None = None
     num_attention_heads: Heads | None = None
     num_key_value_heads: Heads | None = None
     head_dim: Channels | None = None

@@ -85,9 +85,13 @@ def write_hugging_face_files(folder: Path, model: PreTrainedModel, tokenizer: Pa
     if model.generation_config is not None:
         generation = model.generation_config.to_diff_dict()
         write_json(folder / "generation_config.json", generation, sort_keys=True)
-    for pattern in TOKENIZER_FILES:
-        for file in tokenizer.glob(pattern):
-            shutil.copy(file, folder / file.name)
+    for file in tokenizer_files(tokenizer):
+        shutil.copy(file, folder / file.name)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """List the files of a tokenizer; a folder may be called like one."""
+    return [file for pattern in TOKENIZER_FILES for file in folder.glob(pattern) if file.is_file()]
 
 
 def description(model: PreTrainedModel, stage: Stage, progress: Progress, plan: Plan) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A model ready to train: loaded or drawn, its scheme installed, its layers checkpointed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,6 +13,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTr
 
 from ..rope import install, layer_fingerprint
 from ..rope.engines import missing_weights, weight_problems
+from ..rope.engines.weights import ANGLES, read_weights, some
 from ..rope.original import keep_stated
 from .errors import TrainError, nearest
 from .mesh import Mesh
@@ -66,17 +67,41 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, config: Any = N
     if problems := [*missing_weights(folder), *weight_problems(folder)]:
         raise TrainError("\n".join(f"{folder}: {problem}" for problem in problems))
     try:
-        more = {"weights_only": True, "config": folder_config(folder) if config is None else config}
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, **more)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=folder_config(folder) if config is None else config,
+            dtype=dtype,
+            local_files_only=True,
+            weights_only=True,
+            ignore_mismatched_sizes=True,  # which are refused below, by name
+            output_loading_info=True,
+        )
     except (UnpicklingError, EOFError) as error:
         raise _spoilt_pickle(folder, error) from error
     except (AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, RuntimeError) and any(folder.glob("*.bin")):
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise
+        if isinstance(error, RuntimeError) and read_weights(folder).pickles:
             raise _spoilt_pickle(folder, error) from error
         raise TrainError(
             f"{folder}: must load as a model of transformers {transformers.__version__}, got "
             f"{type(error).__name__}: {error}; repair what it names"
         ) from error
+    model, told = loaded
+    _refuse_misfits(folder, told)
+    return model
+
+
+def _refuse_misfits(folder: Path, told: Mapping[str, Any]) -> None:
+    """Refuse weights that transformers would draw or leave out; those in pickles are only known now."""
+    drawn = [*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])]
+    strange = [name for name in told["unexpected_keys"] if "layers." in name and ANGLES not in name]
+    if drawn or strange:
+        raise TrainError(
+            f"{folder}: weights: must be those of the model that config.json makes, got none that fits for "
+            f"{some(drawn) or 'no tensor'}, and no place for {some(strange) or 'no tensor'}; take the "
+            "config.json that belongs to these weights"
+        )
 
 
 def _spoilt_pickle(folder: Path, error: Exception) -> TrainError:

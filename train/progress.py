@@ -44,7 +44,7 @@ def read_provenance(folder: Path, *needed: str) -> dict[str, Any]:
 
 def own_scheme(folder: Path) -> tuple[Scheme, int] | None:
     """Return the scheme and target length that only this folder's ropewalk.json can tell, if there is one."""
-    if not (folder / "ropewalk.json").exists():
+    if not (folder / "ropewalk.json").is_file():
         return None
     rope = read_provenance(folder)["rope"]
     if not rope.get("not_expressible"):

@@ -225,6 +225,11 @@ def _open_folder(folder: Path, *, sentencepiece: bool) -> Folder:
     """Find the tokenizer of a folder, offline; tokenizer.json comes first unless SentencePiece is asked."""
     if not folder.is_dir():
         raise DataError(f"tokenizer: must be a folder with tokenizer.json, got {folder}; check the path")
+    # Transformers opens many names, and what is no file, as a pipe, might never end.
+    if strange := [
+        path.name for path in folder.iterdir() if path.exists() and not path.is_file() | path.is_dir()
+    ]:
+        raise DataError(f"{folder}: must hold files, got a pipe or a device, {strange[0]}; delete it")
     if sentencepiece and not (folder / "tokenizer.model").exists():
         raise DataError(f"{folder}: must hold tokenizer.model for engine sentencepiece, got none; add it")
     if (folder / "tokenizer.json").exists() and not sentencepiece:

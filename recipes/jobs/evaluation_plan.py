@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from ...rope import RopeError, Scheme, make_scheme, refusals
-from ...rope.engines import weight_problems
+from ...rope.engines import text_problems, weight_problems
 from ...train.progress import own_scheme
 from ...train.settings import ModelSection
 from ..language.check import ModelFacts, model_facts, sequence_problems, task_problems
@@ -46,7 +46,8 @@ class EvaluationPlan(MeasuringPlan):
         eval_ = self.stage.eval
         if not eval_.tasks:
             yield "eval.tasks: must name at least one task, got none; add one, e.g. kind: position_loss"
-        yield from (f"MODEL {self.model}: {problem}" for problem in weight_problems(self.model))
+        for problem in [*weight_problems(self.model), *text_problems(self.model)]:
+            yield f"MODEL {self.model}: {problem}"
         try:
             facts = self.facts
         except (RopeError, RecipeError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 from ...data import DataError
 from ...data.mixing.candidates import refuse_long_pieces
 from ...rope import AttentionScheme, refusals
-from ...rope.engines import weight_problems
+from ...rope.engines import text_problems, weight_problems
 from ...rope.folder import fetching, read_config
 from ...rope.hf import read_base
 from ...rope.scheme import Base, RopeError
@@ -84,7 +84,9 @@ def _stage_problems(recipe: Recipe, world: int) -> Iterator[str]:
         if recipe.sound >= needed:
             yield from check(recipe, world)
     if "model" in recipe.sound and (path := recipe.model.path):
-        yield from (f"model.path: {path}: {problem}" for problem in weight_problems(Path(path)))
+        folder = Path(path)
+        yield from (f"model.path: {path}: {problem}" for problem in weight_problems(folder))
+        yield from (f"model.path: {problem}" for problem in text_problems(folder))
     if not recipe.sound >= {"model", "original_length", "trained_length"}:
         return
     try:

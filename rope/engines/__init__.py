@@ -8,13 +8,14 @@ serving.py       a scheme against every engine: exact, different or not served, 
 trained.py       what a folder's weights were trained with, and what a reading has otherwise
 texts.py         the texts of a folder, and whether their values are any that can be computed with
 weights.py       its weight files, by their headers
+tensors.py       which tensors a model of each type has
 faults.py        what is wrong with a config, and the fewest changes that cure it
 verify.py        a whole folder: every reader, every fault
 """
 
 from .reader import CannotRead, Question, Reader, Reading
 from .serving import ENGINES, READERS, Serving, serving, serving_warnings
-from .texts import Texts, read_texts
+from .texts import Texts, read_texts, text_problems, tokenizer_faults
 from .verify import FolderReport, Row, verify_folder
 from .weights import missing_weights, weight_problems
 
@@ -33,6 +34,8 @@ __all__ = [
     "read_texts",
     "serving",
     "serving_warnings",
+    "text_problems",
+    "tokenizer_faults",
     "verify_folder",
     "weight_problems",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
+from tokenizers import Tokenizer
 
 from ..families import completed
 from ..fields import Values, wrong_fields, wrong_values
@@ -27,6 +29,11 @@ class _Tokenizer(Values):
 
 class _Generation(Values):
     max_length: Length | None = None
+
+
+OF_ALL_PARTS = ("quantization_config", "tie_word_embeddings")
+"what a model that has a language model inside says of its weights"
+BESIDE = {"tokenizer_config.json": _Tokenizer, "generation_config.json": _Generation}
 
 
 class _Rope(Values):
@@ -73,6 +80,27 @@ def our_faults(ours: Config) -> Iterator[str]:
     yield from wrong or wrong_values(_Rope, ours["rope"], "ropewalk.json rope.")
 
 
+def text_problems(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the texts beside a config, each by itself."""
+    for name, kind in BESIDE.items():
+        try:
+            yield from wrong_values(kind, read_object(folder, name) or {}, f"{name} ")
+        except RopeError as error:
+            yield str(error)
+
+
+def tokenizer_faults(folder: Path) -> Iterator[str]:
+    """Yield what would never end for whoever looks for a tokenizer, and one that does not load."""
+    strange = [path for path in folder.iterdir() if _endless(path)]
+    yield from (f"{path.name}: must be a file, got a pipe or a device; delete it" for path in strange)
+    file = folder / "tokenizer.json"
+    try:
+        if file.exists() and not strange:
+            Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception
+        yield f"{file.name}: must be a tokenizer that loads, got {error}; take the one of the model"
+
+
 def read_texts(folder: Path) -> Texts:
     """Read the texts of a Hugging Face folder."""
     if folder.is_file():
@@ -80,7 +108,7 @@ def read_texts(folder: Path) -> Texts:
             f"{folder}: must be a Hugging Face folder, got a file; name the folder it was made from (the row "
             "llama.cpp tells what its converter makes of that one)"
         )
-    config = _read(folder, "config.json")
+    config = read_object(folder, "config.json")
     if config is None:
         raise RopeError(
             f"{folder}: must be a Hugging Face folder, got no config.json in it; name the folder of one"
@@ -88,21 +116,26 @@ def read_texts(folder: Path) -> Texts:
         )
     return Texts(
         config=language_part(config),
-        tokenizer=_read(folder, "tokenizer_config.json"),
-        generation=_read(folder, "generation_config.json"),
-        ours=_read(folder, "ropewalk.json"),
+        tokenizer=read_object(folder, "tokenizer_config.json"),
+        generation=read_object(folder, "generation_config.json"),
+        ours=read_object(folder, "ropewalk.json"),
     )
 
 
 def language_part(config: Config) -> Config:
     """Return the config of the language model, complete; one that sees images too has it inside."""
     inside = config.get("text_config")
-    return completed(inside if isinstance(inside, Mapping) and "model_type" in inside else config)
+    if not isinstance(inside, Mapping) or "model_type" not in inside:
+        return completed(config)
+    return completed({**inside, **{key: config[key] for key in OF_ALL_PARTS if key in config}})
 
 
-def _read(folder: Path, name: str) -> dict[str, Any] | None:
+def read_object(folder: Path, name: str) -> dict[str, Any] | None:
+    """Read the object in a file of a folder; None where there is none."""
     file = folder / name
     try:
+        if _endless(file):
+            raise OSError(errno.EINVAL, "a pipe or a device")
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
@@ -115,3 +148,8 @@ def _read(folder: Path, name: str) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise RopeError(f"{file}: must hold an object, got {type(values).__name__}; repair it")
     return values
+
+
+def _endless(file: Path) -> bool:
+    """Say whether reading might never end, as of a pipe."""
+    return file.exists() and not file.is_file() and not file.is_dir()

@@ -15,10 +15,10 @@ from ..scheme import RopeError, make_scheme
 from .faults import beside_faults, config_faults, cure, inexpressible, theta_faults, written
 from .reader import CannotRead, Config, Question, Reader, Reading
 from .serving import ENGINES, READERS, judge, serving_of, started
-from .texts import Texts, read_texts
+from .texts import Texts, read_texts, tokenizer_faults
 from .trained import Trained, trained_by_config, trained_by_us
 from .transformers import ASKED
-from .weights import Weights, misfits, read_weights
+from .weights import Weights, misfits, quantised, read_weights
 
 IN_FOLDERS = (ASKED, *READERS[1:])
 "the readers, of which the installed transformers is really run"
@@ -121,21 +121,23 @@ def verify_folder(
     return FolderReport(
         folder=str(folder),
         rows=rows,
-        faults=tuple(dict.fromkeys([*faults, *weights.faults])),
+        faults=tuple(dict.fromkeys([*faults, *weights.faults, *tokenizer_faults(folder)])),
         trained=trained,
         target_length=target_length or (trained.target_length if trained else None),
         engines=tuple(engines),
-        notes=tuple(_notes(weights)),
+        notes=tuple(_notes(weights, texts.config)),
     )
 
 
-def _notes(weights: Weights) -> Iterator[str]:
+def _notes(weights: Weights, config: Config) -> Iterator[str]:
     """Say which weights are there and were not looked at."""
     if weights.pickles:
         yield (
             f"weights: {', '.join(weights.pickles)} is a pickle, which is not opened here; save the model as "
             "safetensors to have its weights checked"
         )
+    if method := quantised(config):
+        yield f"weights: a model quantised by {method} has tensors of its own, which are not compared"
 
 
 def _too_long(trained: Trained, target_length: int | None) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,16 +12,21 @@ from safetensors import SafetensorError, safe_open
 
 from ..families import SUPPORTED
 from ..fields import wrong_fields
+from ..knobs import shown
 from ..scheme import RopeError
 from .reader import Config
-from .texts import read_texts
-from .transformers import HEAD_DIM
+from .tensors import HEAD, Shape, Wanted, tied, wanted_tensors
+from .texts import language_part, read_object
 
-Shape = tuple[int, ...]
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 "what transformers looks for, in this order"
 PICKLES = "pytorch_model*.bin"
-LAYER = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+)")
+OUTER, LAYER = re.compile(r"^(?:(?:language_|text_)?model\.)+"), re.compile(r"layers\.(\d+)\.")
+"what may stand before a tensor's name, as in models that see images too; and the layer in it"
+ANGLES = "rotary_emb."
+"what old checkpoints keep of the rotation, which readers compute"
+FLOATS = ("F64", "F32", "F16", "BF16")
+ITS_CONFIG = "take the config.json that belongs to these weights"
 AGAIN = "fetch it again (where it is a pointer: git lfs pull)"
 
 
@@ -32,6 +36,8 @@ class Weights:
 
     shapes: Mapping[str, Shape]
     "of each tensor"
+    types: Mapping[str, str]
+    "of each tensor's values, as safetensors calls them"
     faults: tuple[str, ...]
     "what is wrong with the files, each by its name"
     pickles: tuple[str, ...]
@@ -41,6 +47,7 @@ class Weights:
 def read_weights(folder: Path) -> Weights:
     """Read the headers of the files that transformers would load."""
     shapes: dict[str, Shape] = {}
+    types: dict[str, str] = {}
     faults: list[str] = []
     try:
         places = _places(folder)
@@ -52,13 +59,18 @@ def read_weights(folder: Path) -> Weights:
         except RopeError as error:
             faults.append(str(error))
             continue
-        shapes |= held
+        shapes |= {tensor: shape for tensor, (shape, _) in held.items()}
+        types |= {tensor: of for tensor, (_, of) in held.items()}
         if absent := promised - set(held):
-            faults.append(f"{name}: must hold what {INDEX} places in it, got no {_some(absent)}; {AGAIN}")
+            faults.append(f"{name}: must hold what {INDEX} places in it, got no {some(absent)}; {AGAIN}")
     if empty := [name for name, shape in shapes.items() if 0 in shape]:
-        faults.append(f"weights: every tensor must have values, got none in {_some(empty)}; save them again")
-    pickles = () if places or faults else tuple(sorted(file.name for file in folder.glob(PICKLES)))
-    return Weights(shapes=shapes, faults=tuple(faults), pickles=pickles)
+        faults.append(f"weights: every tensor must have values, got none in {some(empty)}; save them again")
+    pickles = (
+        ()
+        if places or faults
+        else tuple(sorted(file.name for file in folder.glob(PICKLES) if file.is_file()))
+    )
+    return Weights(shapes=shapes, types=types, faults=tuple(faults), pickles=tuple(sorted(pickles)))
 
 
 def _places(folder: Path) -> Mapping[str, set[str]]:
@@ -69,34 +81,44 @@ def _places(folder: Path) -> Mapping[str, set[str]]:
         return {}
     places: defaultdict[str, set[str]] = defaultdict(set)
     try:
-        placed = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        placed = (read_object(folder, INDEX) or {})["weight_map"]
         for tensor, file in placed.items():
             places[str(file)].add(tensor)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (RopeError, LookupError, TypeError, AttributeError) as error:
         raise RopeError(
             f"{INDEX}: must be JSON that maps tensors to files, got {error!r}; {AGAIN}"
         ) from error
     return places
 
 
-def _header(file: Path) -> dict[str, Shape]:
-    """Return the shapes of a file whose header fits its size, to the byte."""
+def _header(file: Path) -> dict[str, tuple[Shape, str]]:
+    """Return the shapes and types in a file whose header fits its size, to the byte."""
+    got = "no file"
     try:
-        with safe_open(file, "np") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        if file.is_file():  # anything else, a pipe, might never end
+            got = f"{file.stat().st_size:,} bytes"
+            with safe_open(file, "np") as opened:
+                slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+                return {name: (tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
     except (OSError, SafetensorError) as error:
-        got = f"{file.stat().st_size:,} bytes ({error})" if file.is_file() else "no file"
-        raise RopeError(f"{file.name}: must be a whole safetensors file, got {got}; {AGAIN}") from error
+        got += f" ({error})"
+    raise RopeError(f"{file.name}: must be a whole safetensors file, got {got}; {AGAIN}")
 
 
 def weight_problems(folder: Path) -> list[str]:
-    """Return all that is wrong with the weights that are in a folder."""
+    """Return all that is wrong with the weights that are in a folder, for whoever loads them to compute."""
     weights = read_weights(folder)
     try:
-        config = read_texts(folder).config
+        config = language_part(read_object(folder, "config.json") or {})
     except RopeError:  # said where the config is read
         config = {}
-    return [*weights.faults, *(() if any(wrong_fields(config)) else misfits(weights, config))]
+    problems = [*weights.faults, *(() if any(wrong_fields(config)) else misfits(weights, config))]
+    if found := quantised(config):
+        problems.append(
+            f"config.quantization_config: must not be there, as all weights are computed with in full, got "
+            f"{found}; take the model that is not quantised"
+        )
+    return problems
 
 
 def missing_weights(folder: Path) -> list[str]:
@@ -107,63 +129,57 @@ def missing_weights(folder: Path) -> list[str]:
     return [f"weights: must be in {ONE}, or in parts with {INDEX}, got neither; put them there"]
 
 
+def quantised(config: Config) -> str | None:
+    """Return how a model is quantised, if it is."""
+    stated = config.get("quantization_config")
+    method = stated.get("quant_method") if isinstance(stated, Mapping) else None
+    return str(method or shown(stated)) if stated else None
+
+
 def misfits(weights: Weights, config: Config) -> Iterator[str]:
-    """Yield where tensors are missing, or have other shapes than the config says.
+    """Yield where tensors are missing, strange, or of other shapes or types than the config says.
 
-    Only for models that we know, whose layers are alike; a quantised one has tensors of other shapes.
+    Only for models that we know; a quantised one has tensors of its own.
     """
-    layers: defaultdict[int, dict[str, Shape]] = defaultdict(dict)
-    for name, shape in weights.shapes.items():
-        if found := LAYER.fullmatch(name):
-            layers[int(found[1])][found[2]] = shape
-    known = config.get("model_type") in SUPPORTED and not config.get("quantization_config")
+    known = config.get("model_type") in SUPPORTED and not quantised(config)
     # Where a file is broken its tensors are missing for that reason.
-    if not known or not layers or weights.faults:
+    if not known or weights.faults or not weights.shapes:
         return
-    yield from _layer_misfits(layers, config)
-    rest = {name.removeprefix("model."): shape for name, shape in weights.shapes.items()}
-    for name, shape in _wanted(config):
-        got = rest.get(name) or layers[min(layers)].get(name)
-        if got is not None and not _fits(got, shape):
-            yield (
-                f"weights: {name} must be {_by(shape)} by config.json, got {_by(got)}; take the config.json "
-                "that belongs to these weights"
-            )
-    tied = config.get("tie_word_embeddings", config["model_type"] == "gemma3_text")
-    for name in ("embed_tokens.weight", "norm.weight", *(() if tied else ("lm_head.weight",))):
-        if name not in rest:
-            yield f"weights: must hold {name}, got none, which readers draw at random; save them again"
-
-
-def _layer_misfits(layers: Mapping[int, Mapping[str, Shape]], config: Config) -> Iterator[str]:
-    """Find layers without weights, weights without a layer, and layers that are not like most."""
+    held = {OUTER.sub("", name): name for name in weights.shapes}
+    layers = {int(found[1]) for name in held if (found := LAYER.match(name))}
     count = config.get("num_hidden_layers")
-    if count is not None and set(range(count)) != set(layers):
+    if count is not None and set(range(count)) != layers:
         yield (
-            f"weights: must be those of config.num_hidden_layers = {count} layers, got {len(layers)}, up to "
-            f"layer {max(layers)}; take the config.json that belongs to these weights"
+            f"weights: must be those of config.num_hidden_layers = {count} layers, got {len(layers)}"
+            f"{f', up to layer {max(layers)}' if layers else ''}; {ITS_CONFIG}"
         )
-    every = {name for held in layers.values() for name in held}
-    if lacking := [f"layers.{at}.{name}" for at, held in layers.items() for name in every - set(held)]:
+    wanted = dict(wanted_tensors(config, sorted(layers)))
+    yield from _unlike(weights, held, wanted)
+    if missing := wanted.keys() - held.keys() - ({HEAD} if tied(config) else set()):
+        yield f"weights: must hold {some(missing)}, got none, which readers draw at random; save them again"
+    if strange := [name for name in held if LAYER.match(name) and name not in wanted and ANGLES not in name]:
         yield (
-            f"weights: every layer must have the same tensors, got no {_some(lacking)}, which readers draw "
-            "at random; save them again"
+            f"weights: must hold in a layer only what {config['model_type']} has by config.json, got "
+            f"{some(strange)}, which readers leave out; {ITS_CONFIG}"
         )
 
 
-def _wanted(config: Config) -> Iterator[tuple[str, tuple[int | None, ...]]]:
-    """Yield tensors and their shapes by the config, None where it does not say."""
-    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    yield from (
-        (name, (config.get("vocab_size"), width)) for name in ("embed_tokens.weight", "lm_head.weight")
-    )
-    kv_heads, size = config.get("num_key_value_heads", heads), config.get("head_dim")
-    if size is None and width and heads and config["model_type"] not in HEAD_DIM:
-        size = width // heads
-    if heads is not None and kv_heads is not None and size is not None:
-        yield "self_attn.q_proj.weight", (heads * size, width)
-        yield "self_attn.k_proj.weight", (kv_heads * size, width)
-        yield "self_attn.qkv_proj.weight", ((heads + 2 * kv_heads) * size, width)
+def _unlike(weights: Weights, held: Mapping[str, str], wanted: Mapping[str, Wanted]) -> Iterator[str]:
+    """Find tensors of another shape, one line for those of all layers, and of a type that is no float."""
+    there = [name for name in wanted if name in held]
+    unlike: dict[str, str] = {}
+    for name in there:
+        want, got = wanted[name], weights.shapes[held[name]]
+        if not _fits(got, want):
+            unlike.setdefault(LAYER.sub("", name), f"{_by(want)} by config.json, got {_by(got)}")
+    for name, told in unlike.items():
+        yield f"weights: {name} must be {told}; {ITS_CONFIG}"
+    types = {name: weights.types[held[name]] for name in there}
+    if others := [name for name in there if types[name] not in FLOATS]:
+        yield (
+            f"weights: must be of {', '.join(FLOATS)}, got {types[others[0]]} in {some(others)}; take the "
+            "model that is not quantised"
+        )
 
 
 def _fits(got: Shape, wanted: Sequence[int | None]) -> bool:
@@ -177,7 +193,7 @@ def _by(shape: Sequence[int | None]) -> str:
     return " x ".join("?" if size is None else str(size) for size in shape)
 
 
-def _some(names: Collection[str]) -> str:
+def some(names: Collection[str]) -> str:
     """Name a few of many."""
     first = ", ".join(sorted(names)[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

@@ -53,6 +53,8 @@ BAD = [
     (YARN, ["rope.kind=linear"], "rope.kind", "rope.replace"),
     ({"partial_rotary_factor": 0.5}, [], "config.partial_rotary_factor", "must be 1"),
     ({"model_type": "gpt2"}, [], "model", "supported"),
+    ({"quantization_config": {"quant_method": "gptq"}}, [], "model.path", "not quantised"),
+    ({"intermediate_size": 7}, [], "model.path", "down_proj"),
 ]  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 from world.packs import MemoryPlan
 from world.slow import example
 from world.training import MODEL, recipe, run
@@ -103,3 +104,42 @@ def test_bin_weights_run_nothing_and_are_whole(base: Path, tmp_path: Path, conte
         load_model(tmp_path / "bin")
     assert value in str(caught.value)
     assert "safetensors" in str(caught.value)
+
+
+Change = Callable[[dict[str, torch.Tensor]], Any]
+UP = "model.layers.0.mlp.up_proj."
+# what is done to weights that no header tells of
+MISFITS: dict[str, Change] = {
+    "none": lambda held: held.pop(UP + "weight"),
+    "another shape": lambda held: held.update({UP + "weight": torch.zeros(7, 64)}),
+    "one too many": lambda held: held.update({UP + "bias": torch.zeros(96)}),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_nothing_of_bin_weights_is_drawn_or_left_out(base: Path, tmp_path: Path, name: str) -> None:
+    file = pickled(base, tmp_path / "bin", 1) / "pytorch_model.bin"
+    held = torch.load(file)
+    MISFITS[name](held)
+    torch.save(held, file)
+    with pytest.raises(TrainError, match=rf"{UP}.*; take the config.json that belongs"):
+        load_model(tmp_path / "bin")
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"), [("no memory", TrainError), ("can't allocate memory", RuntimeError)]
+)
+def test_an_error_is_told_as_it_is(
+    base: Path, monkeypatch: pytest.MonkeyPatch, message: str, kind: type[Exception]
+) -> None:
+    """Training arguments beside safetensors are no weights."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError(message)
+
+    (base / "training_args.bin").write_bytes(b"")
+    assert load_model(base)
+    monkeypatch.setattr(LlamaForCausalLM, "__init__", fails)
+    with pytest.raises(kind, match=message) as caught:
+        load_model(base)
+    assert ".bin" not in str(caught.value)

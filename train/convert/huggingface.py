@@ -13,11 +13,11 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ...rope import FULL, Frequencies, Rotary, install, installed, make_scheme
 from ...rope.analysis import angle_error, frequency_error, scale_error
-from ...rope.engines import missing_weights, read_texts, verify_folder, weight_problems
+from ...rope.engines import missing_weights, read_texts, tokenizer_faults, verify_folder, weight_problems
 from ...rope.engines.faults import inexpressible
 from ...rope.engines.weights import read_weights
 from ...rope.folder import fetching
-from ..checkpoint import TOKENIZER_FILES
+from ..checkpoint import tokenizer_files
 from ..errors import TrainError
 from ..loss import hidden_states
 from ..mesh import Mesh
@@ -90,7 +90,7 @@ def check_source(folder: Path) -> None:
     """Refuse, before anything is loaded, what cannot be converted."""
     texts = read_texts(folder)
     weights = [*missing_weights(folder), *weight_problems(folder)]
-    problems = [*texts.faults()] or [*inexpressible(texts.ours), *weights]
+    problems = [*texts.faults()] or [*inexpressible(texts.ours), *weights, *tokenizer_faults(folder)]
     if pickles := read_weights(folder).pickles:
         problems.append(
             f"weights: must be safetensors, got {', '.join(pickles)}, which only unpickling reads; save the "
@@ -129,9 +129,8 @@ def copy_texts(source: Path, target: Path, dtype: str | None) -> None:
     texts, window = read_texts(source), about["rope"]["target_length"]
     config = {**texts.config, "dtype": dtype} if dtype else texts.config
     write_json(target / "config.json", config, sort_keys=True)
-    for pattern in TOKENIZER_FILES:
-        for file in source.glob(pattern):
-            shutil.copy(file, target / file.name)
+    for file in tokenizer_files(source):
+        shutil.copy(file, target / file.name)
     if texts.tokenizer is not None:
         values = {**texts.tokenizer, "model_max_length": window}
         write_json(target / "tokenizer_config.json", values, sort_keys=True)
@@ -151,8 +150,9 @@ def verify_against(source: Path, target: Path, names: list[str]) -> ConvertRepor
     rope = read_provenance(source)["rope"]
     scheme = make_scheme(rope["scheme"], **rope["knobs"])
     lengths = {"target_length": rope["target_length"], "original_length": rope["original_length"]}
-    stock = load_model(target).eval()
+    # The source first: what cannot be loaded is named by the folder that the user knows.
     source_model = load_model(source, config=before_scheme(source, rope["theta"]))
+    stock = load_model(target).eval()
     ours = install(source_model.eval(), scheme, replace=True, **lengths)
     length = min(rope["target_length"], PROBE_TOKENS)
     tokens = torch.randint(stock.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))

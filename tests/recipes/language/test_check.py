@@ -139,6 +139,13 @@ def test_a_broken_config_is_named(tmp_path: Path):
     assert [line for line in problems_of(broken, 1) if "config.json: must be JSON" in line]
 
 
+def test_a_folder_in_the_place_of_a_text_is_named(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **CONFIG}))
+    (tmp_path / "generation_config.json").mkdir()
+    (problem,) = problems_of(recipe({"model": {"path": str(tmp_path)}}), 1)
+    assert "generation_config.json: must be a file" in problem
+
+
 def test_missing_files_are_for_real_runs(tmp_path: Path):
     found = missing_files(recipe())
     assert [line.partition(":")[0] for line in found] == ["model.path", "model.tokenizer"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -181,3 +182,21 @@ def test_other_keys_are_their_models_own(tmp_path: Path) -> None:
     others |= {"alpha": -1, "type": {}, "sliding_window": 0, "truncate": "left"}
     report = verify_folder(write(tmp_path, LLAMA | others | {"model_type": "qwen2"}))
     assert report.rows
+
+
+@pytest.mark.parametrize("content", ["{", "{}", None], ids=["cut off", "no model", "a pipe"])
+def test_a_tokenizer_loads(tmp_path: Path, content: str | None) -> None:
+    file = write(tmp_path, LLAMA) / "tokenizer.json"
+    assert verify_folder(tmp_path).verified
+    os.mkfifo(file) if content is None else file.write_text(content)
+    [fault] = verify_folder(tmp_path).faults
+    assert fault.startswith("tokenizer.json: must be")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_pipe_is_no_text(tmp_path: Path, name: str) -> None:
+    write(tmp_path, LLAMA)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RopeError, match=rf"{name}: must be a file"):
+        verify_folder(tmp_path)

@@ -64,7 +64,7 @@ def spoil(folder: Path, name: str, **fields: Any) -> None:
     """Write other fields into a text of a checkpoint; `rope` is merged into what stands there."""
     file = folder / name
     values = json.loads(file.read_text()) if file.exists() else {}
-    nested = {key: values[key] | value for key, value in fields.items() if isinstance(value, dict)}
+    nested = {key: values.get(key, {}) | value for key, value in fields.items() if isinstance(value, dict)}
     file.write_text(json.dumps(values | fields | nested))
 
 
@@ -80,6 +80,7 @@ def scale_of(value: float) -> dict[str, Any]:
     return {"rope_parameters": stated, "rope_scaling": stated}
 
 
+EMBEDDING = "model.embed_tokens.weight"
 # what is done to a checkpoint
 SPOILT: dict[str, Callable[[Path], Any]] = {
     "theta on top": lambda folder: spoil(folder, "config.json", rope_theta=77.0),
@@ -98,10 +99,16 @@ SPOILT: dict[str, Callable[[Path], Any]] = {
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "half a file": lambda folder: os.truncate(folder / "model.safetensors", 5000),
     "an empty tensor": lambda folder: weights(folder, lambda held: held.update(more=torch.zeros(0, 2))),
-    "a missing tensor": lambda folder: weights(folder, lambda held: held.pop("model.norm.weight")),
-    "another shape": lambda folder: weights(
-        folder, lambda held: held.update({"model.embed_tokens.weight": torch.zeros(3, 2)})
+    "a tokenizer cut off": lambda folder: (folder / "tokenizer.json").write_text("{"),
+    "another width inside": lambda folder: spoil(folder, "config.json", intermediate_size=7),
+    "a tensor of whole numbers": lambda folder: weights(
+        folder, lambda held: held.update({EMBEDDING: held[EMBEDDING].to(torch.int8)})
     ),
+    "no layer's norm": lambda folder: weights(
+        folder, lambda held: [held.pop(name) for name in list(held) if "input_layernorm" in name]
+    ),
+    "a missing tensor": lambda folder: weights(folder, lambda held: held.pop("model.norm.weight")),
+    "another shape": lambda folder: weights(folder, lambda held: held.update({EMBEDDING: torch.zeros(3, 2)})),
 }
 
 
@@ -128,8 +135,24 @@ def test_what_transformers_cannot_load_is_named(trained: Path, tmp_path: Path) -
     folder = tmp_path / "spoilt"
     shutil.copytree(trained / "checkpoints" / "step-000004", folder)
     spoil(folder, "config.json", hidden_act="none")
-    with pytest.raises(TrainError, match=r"must load .*KeyError: 'none'; repair"):
+    with pytest.raises(TrainError, match=r"must load .*KeyError: 'none'; repair") as caught:
         convert(folder, tmp_path / "out")
+    assert str(caught.value).startswith(f"{folder}: ")
+
+
+def test_a_quantised_checkpoint_is_not_converted(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "spoilt"
+    shutil.copytree(trained / "checkpoints" / "step-000004", folder)
+    spoil(folder, "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(TrainError, match="got gptq; take the model that is not quantised"):
+        convert(folder, tmp_path / "out")
+
+
+def test_a_folder_called_like_a_tokenizer_is_left_behind(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(trained / "checkpoints" / "step-000004", folder)
+    (folder / "tokenizer-old").mkdir()
+    assert convert(folder, tmp_path / "out").verified
 
 
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
