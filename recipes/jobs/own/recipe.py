@@ -228,11 +228,11 @@ def _too_short(this: Beginning, tasks: Mapping[str, Mapping[str, Any]]) -> Itera
     if lacking := {"position-loss", "needles", "context-gain"} - tasks.keys():
         yield f"The text that is held out is too short for {' and '.join(sorted(lacking))}."
     if "needles" in tasks and (reach := tasks["needles"]["lengths"][-1]) < this.target:
-        yield f"It is too short for needles beyond {reach} of {this.target} tokens."
+        yield f"Held-out text is too short for needles beyond {reach} of {this.target} tokens."
     if "position-loss" in tasks and (held := tasks["position-loss"]["documents"]) < FEWEST:
         yield (
-            f"It has {held} documents of {this.target} tokens, too few to tell any gain or loss from none, "
-            f"which takes {FEWEST}: add some."
+            f"Held out are {held} documents of {this.target} tokens, too few to tell any gain or loss from "
+            f"none, which takes {FEWEST}: add some."
         )
 
 
