@@ -110,7 +110,7 @@ def compared(model: str, row: Row, unit: Unit) -> str:
 
 def unsure(gained: Row) -> str:
     """Say why a gain is not told from zero: its interval holds zero, or too few items stand behind it."""
-    signs = {value > 0 for value in gained.get("by_seed", [gained["value"]])}
+    signs = {value > 0 for value in gained.get("by_seed", [])}
     if gained["low"] <= 0 <= gained["high"] or len(signs) > 1:
         return "not distinguishable"
     return f"too few that differ ({gained.get('differing', gained['n'])}) to tell"

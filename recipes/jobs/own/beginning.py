@@ -182,12 +182,12 @@ def _long_enough(this: Beginning, folder: str, tokenizer: Path) -> Text:
 
 def _held_out(this: Beginning, folder: str, tokenizer: Path) -> Text:
     """Read the text with the smallest share held out that has documents enough, else with the first."""
-    first: Text | None = None
+    read: list[Text] = []
     for holdout in HOLDOUTS:
         text = read_text(folder, this.asked.field, tokenizer=tokenizer, holdout=holdout)
-        first = first or text
+        read.append(text)
         if text.heldout_documents(this.target) >= FEWEST:
             return text
         if text.documents(this.target) * HOLDOUTS[-1] < FEWEST:
             break
-    return first
+    return read[0]

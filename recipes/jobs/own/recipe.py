@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ...language.errors import RecipeError, raise_all
 from ..plan import RunPlan
-from .beginning import FEWEST, Asked, Beginning, begin
+from .beginning import FEWEST, HOLDOUTS, Asked, Beginning, begin
 from .text import NAME
 from .written import comment, written
 
@@ -43,7 +43,9 @@ def own_recipe(asked: Asked) -> tuple[str, list[str]]:
     lacks: dict[str, str] = {}
     for section in (_model, _rope, _data, _train, _eval):
         part = section(this)
-        values, reasons, lacks = values | part.values, reasons | part.reasons, lacks | part.lacks
+        values |= part.values
+        reasons |= part.reasons
+        lacks |= part.lacks
     reasons |= {key: f"{reasons.get(key, '')} {lack}".lstrip() for key, lack in lacks.items()}
     text = "\n".join([*comment(_heading(this)), *written(values, reasons)]) + "\n"
     with TemporaryDirectory() as folder:
@@ -129,7 +131,10 @@ def _data(this: Beginning) -> Part:
         source = dict(text.source)
         said = "" if text.share == 1 else f", from a sample of 1/{1 / text.share:,.0f}"
         why = f"{text.about}: about {text.tokens():,} tokens to train on{said}."
-    reasons = {place: why, "data.holdout": "Share of the documents that is measured on and never trained."}
+    held = "Share of the documents that is measured on and never trained."
+    if this.holdout > HOLDOUTS[0]:
+        held += f" Of {HOLDOUTS[0]} there would be too few to tell a gain."
+    reasons = {place: why, "data.holdout": held}
     lacks: dict[str, str] = {}
     if text is not None and text.skipped:
         counts = " and ".join(f"{number:,} {fault}" for fault, number in text.skipped.items())

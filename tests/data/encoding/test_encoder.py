@@ -226,3 +226,4 @@ def test_bad_input(tokenizer: Path, tmp_path: Path, case: str):
     with pytest.raises(DataError) as caught:
         load_encoder(folder, **options)
     assert not [part for part in said if part not in str(caught.value)]
+    assert str(caught.value).count(" must ") == 1
