@@ -35,17 +35,22 @@ class Interval:
 
     @property
     def distinguishable(self) -> bool:
-        """Tell whether zero is excluded.
+        """Tell whether zero is excluded, by items enough for that.
 
         Items that all differ by the same amount give a bootstrap interval of no width; so a sign test of the
-        differing items must be able to reach the level at all: six of them for 95 %.
+        differing items must be able to reach the level at all.
         """
-        return (self.low > 0 or self.high < 0) and 2 * 0.5**self.differing <= 1 - self.level
+        return (self.low > 0 or self.high < 0) and self.differing >= fewest(self.level)
 
     def json(self) -> dict[str, Any]:
         """Return what a report says of it."""
         told = {"value": self.estimate, "low": self.low, "high": self.high, "n": self.n}
-        return told | {"distinguishable": self.distinguishable}
+        return told | {"differing": self.differing, "distinguishable": self.distinguishable}
+
+
+def fewest(level: float = 0.95) -> int:
+    """Count the differing items, all of one sign, that a sign test needs to exclude zero: six for 95 %."""
+    return math.ceil(1 - math.log2(1 - level))
 
 
 def paired_difference(

@@ -43,7 +43,10 @@ def new(
         original_length=original_length,
         trained_length=trained_length,
     )
-    print(own_recipe(asked), end="")
+    recipe, lacks = own_recipe(asked)
+    print(recipe, end="")
+    for line in lacks:
+        typer.echo(line, err=True)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ HUB_ID = re.compile(r"(?!models/|runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def fetching(folder: str | Path) -> str:
-    """Say how a model of the Hugging Face hub gets here, if the name could be one; else nothing."""
+    """Say where in a run's folder its model is, or how one of the hub gets here; nothing where neither is."""
     name = str(folder)
+    if (Path(folder) / "model" / "config.json").is_file():
+        return f", such as {Path(folder) / 'model'}"
     if not HUB_ID.fullmatch(name) or Path(name).parent.is_dir():
         return ""
     there = f"models/{name.partition('/')[2]}"

@@ -46,6 +46,8 @@ class Folder:
                 backend = HuggingFace(self.content)
                 assert backend.tokenizer
             return backend
+        except DataError:
+            raise
         except Exception as error:  # tokenizers raises bare Exception
             raise DataError(
                 f"{self.path / self.kind}: must be readable, got: {error}; save the tokenizer anew"
@@ -84,8 +86,10 @@ class Folder:
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
         except (OSError, ValueError, ImportError) as error:
+            got = "none of them" if self.kind == "transformers" else f"{self.kind} and: {error}"
             raise DataError(
-                f"{self.path}: must hold a Hugging Face tokenizer, got: {error}; check the folder"
+                f"{self.path}: must hold tokenizer.json or tokenizer.model, or what transformers makes a "
+                f"tokenizer of, got {got}; fetch the tokenizer's files too"
             ) from error
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise DataError(

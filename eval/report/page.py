@@ -72,7 +72,8 @@ def how_to_read(report: Report) -> str:
     )
     return (
         f"Brackets: 95 % intervals, {', '.join(ways)}. Gains are paired, formed item by item; positive is "
-        f"better; n.d.: not distinguishable from zero. {capital(units)}{'.' * bool(units)}"
+        "better; n.d.: not distinguishable from zero, or too few that differ to tell. "
+        f"{capital(units)}{'.' * bool(units)}"
     ).strip()
 
 

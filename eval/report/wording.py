@@ -102,10 +102,18 @@ def compared(model: str, row: Row, unit: Unit) -> str:
     gained = row["gains"][model]
     span = f"(gain {unit.signed(gained['low'])} to {unit.signed(gained['high'])})"
     if not gained["distinguishable"]:
-        return f"{measured(model, row, unit)}, not distinguishable {span}"
+        return f"{measured(model, row, unit)}, {unsure(gained)} {span}"
     size = unit.signed(abs(gained["value"])).lstrip("+") + unit.size
     verdict = "better" if gained["value"] > 0 else "worse"
     return f"{measured(model, row, unit)}, {size} {verdict} {span}"
+
+
+def unsure(gained: Row) -> str:
+    """Say why a gain is not told from zero: its interval holds zero, or too few items stand behind it."""
+    signs = {value > 0 for value in gained.get("by_seed", [])}
+    if gained["low"] <= 0 <= gained["high"] or len(signs) > 1:
+        return "not distinguishable"
+    return f"too few that differ ({gained.get('differing', gained['n'])}) to tell"
 
 
 def sentences(report: Row) -> list[str]:

@@ -67,9 +67,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
         ) from error
     values = parse_yaml(text, where=str(file))
     if not isinstance(values, dict):
+        got = "an empty file" if values is None else type(values).__name__
         raise RecipeError(
-            f"{file}: must hold a mapping of keys to values, got {type(values).__name__}; "
-            "see ropewalk recipes show tiny-base"
+            f"{file}: must hold a mapping of keys to values, got {got}; see ropewalk recipes show tiny-base"
         )
     return values
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,8 +45,10 @@ def test_a_user_error(run: Callable[..., Ended], tmp_path: Path) -> None:
     (tmp_path / "odd" / "config.json").mkdir(parents=True)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
+    shutil.copytree(TINY, tmp_path / "run" / "model")
     for arguments, word in (
         ((tmp_path,), "config.json"),
+        ((tmp_path / "run",), f"such as {tmp_path / 'run' / 'model'}"),
         ((tmp_path / "absent",), "config.json"),
         ((tmp_path / "m.gguf",), "folder it was made from"),
         ((tmp_path / "odd",), "directory"),

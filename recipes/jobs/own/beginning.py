@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from ....eval.paired import fewest
 from ....rope import FULL, Base
 from ....rope.families import whole
+from ....rope.folder import fetching
 from ....rope.hf import read_base
 from ....rope.scheme import RopeError
 from ....train.layout import MOST_ELEMENTS, divisors, legal_degrees
@@ -20,9 +24,13 @@ from .text import Text, read_text
 
 NODE = 8
 """The most GPUs of a machine."""
-HOLDOUT = 0.1
+HOLDOUTS = (0.1, 0.2, 0.3)
+"""Shares to hold out: a larger one where the documents of a smaller one are too few to tell anything."""
+FEWEST = fewest()
 LEAST_GROWTH = 1.2
 """Below it hardly a pair of tokens lies beyond the trained window, and `extend` would stop for that."""
+UNWRITABLE = re.compile(r"\$\{|[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What YAML cannot hold, or a recipe would fill in."""
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
 
 
@@ -37,6 +45,11 @@ class Asked:
     field: str | None = None
     original_length: int | None = None
     trained_length: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Give the name of the model's folder, also where it is said as `.`."""
+        return Path(os.path.abspath(Path(self.model).expanduser())).name
 
     @property
     def node(self) -> int:
@@ -81,6 +94,10 @@ class Beginning:
     def published(self) -> Published:
         return nearest(self.parameters, self.target)
 
+    @property
+    def holdout(self) -> float:
+        return HOLDOUTS[0] if self.text is None else self.text.holdout
+
     @cached_property
     def sequence(self) -> int:
         """Give the largest legal sequence degree in a machine, or beyond it the smallest that will do."""
@@ -107,7 +124,13 @@ class Beginning:
 
 def begin(asked: Asked) -> Beginning:
     """Read the model's facts and the text; refuse what no recipe can do."""
+    _refuse_names(asked)
     model = ModelSection(path=asked.model)
+    if not (Path(model.path or "") / "config.json").is_file():
+        raise RecipeError(
+            f"--model: must be a Hugging Face folder with a config.json, got {asked.model}; "
+            f"correct the path{fetching(asked.model)}"
+        )
     config = model_config(model)
     try:
         facts = ModelFacts(config=config, bases=read_base(config, **asked.stated))
@@ -133,8 +156,21 @@ def parameters_of(facts: ModelFacts) -> float:
     return float(layers * (attention + 3 * hidden * inner) + tables * hidden * words)
 
 
+def _refuse_names(asked: Asked) -> None:
+    """Refuse names that would not be read as they are written."""
+    names = (("--model", asked.model), ("--model", asked.name), ("--text", asked.text))
+    lines = [
+        f"{option}: must be printable UTF-8 without ${{, which recipes fill in, got {name!r}; rename it, or "
+        "write out what it stands for"
+        for option, name in (*names, ("--text-field", asked.field))
+        if UNWRITABLE.search(name or "")
+    ]
+    if lines:
+        raise RecipeError("\n".join(dict.fromkeys(lines)))
+
+
 def _long_enough(this: Beginning, folder: str, tokenizer: Path) -> Text:
-    text = read_text(folder, this.asked.field, tokenizer=tokenizer, holdout=HOLDOUT)
+    text = _held_out(this, folder, tokenizer)
     if not text.tokens(this.long):
         raise RecipeError(
             f"--text: must hold documents of at least {this.long} tokens, which alone teach distances beyond "
@@ -142,3 +178,16 @@ def _long_enough(this: Beginning, folder: str, tokenizer: Path) -> Text:
             "books, papers or whole repositories, each one document"
         )
     return text
+
+
+def _held_out(this: Beginning, folder: str, tokenizer: Path) -> Text:
+    """Read the text with the smallest share held out that has documents enough, else with the first."""
+    read: list[Text] = []
+    for holdout in HOLDOUTS:
+        text = read_text(folder, this.asked.field, tokenizer=tokenizer, holdout=holdout)
+        read.append(text)
+        if text.heldout_documents(this.target) >= FEWEST:
+            return text
+        if text.documents(this.target) * HOLDOUTS[-1] < FEWEST:
+            break
+    return read[0]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...language.errors import RecipeError, raise_all
 from ..plan import RunPlan
-from .beginning import HOLDOUT, Asked, Beginning, begin
+from .beginning import FEWEST, HOLDOUTS, Asked, Beginning, begin
 from .text import NAME
 from .written import comment, written
 
@@ -24,31 +25,41 @@ DOCUMENTS = 16
 PLACEHOLDER = "TEXT_FOLDER"
 RENDEZVOUS = "--rdzv-backend c10d --rdzv-endpoint HOST:29500"
 
-Part = tuple[dict[str, Any], dict[str, str]]
-"""Sections of a recipe, and the reasons of some of their keys."""
+
+class Part(NamedTuple):
+    """Sections of a recipe, and by key why some values are so, and where they fall short of what is usual."""
+
+    values: Mapping[str, Any]
+    reasons: Mapping[str, str]
+    lacks: Mapping[str, str] = {}
 
 
-def own_recipe(asked: Asked) -> str:
-    """Write the recipe, and check it as `recipes check` does on the GPUs that were named."""
+def own_recipe(asked: Asked) -> tuple[str, list[str]]:
+    """Write the recipe, and check it as `recipes check` does on the GPUs that were named; say what in it
+    falls short."""
     this = begin(asked)
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
+    lacks: dict[str, str] = {}
     for section in (_model, _rope, _data, _train, _eval):
-        more, why = section(this)
-        values, reasons = values | more, reasons | why
+        part = section(this)
+        values |= part.values
+        reasons |= part.reasons
+        lacks |= part.lacks
+    reasons |= {key: f"{reasons.get(key, '')} {lack}".lstrip() for key, lack in lacks.items()}
     text = "\n".join([*comment(_heading(this)), *written(values, reasons)]) + "\n"
     with TemporaryDirectory() as folder:
         file = Path(folder) / "mine.yaml"
         file.write_text(text, encoding="utf-8")
         raise_all("recipes new", RunPlan(str(file)).problems(asked.gpus))
-    return text
+    return text, [f"{key}: {lack}" for key, lack in lacks.items()]
 
 
 def _heading(this: Beginning) -> str:
     world, node = this.asked.gpus, this.asked.node
     machines = "" if world == node else f"--nnodes {world // node} {RENDEZVOUS} "
     return f"""\
-Extend {_name(this)} from {this.trained} to {this.target} tokens: a recipe of one's own.
+Extend {this.asked.name} from {this.trained} to {this.target} tokens: a recipe of one's own.
 
   ropewalk recipes check mine.yaml --world {world}
   ropewalk prepare mine.yaml
@@ -63,7 +74,7 @@ def _model(this: Beginning) -> Part:
     asked, base = this.asked, this.base
     lengths = f"{_short(this.trained)}-{_short(this.target)}"
     values = {
-        "run_dir": f"runs/{_name(this)}-{lengths}-{_scheme(this)['kind']}",
+        "run_dir": _free(f"runs/{asked.name}-{lengths}-{_scheme(this)['kind']}"),
         "target_length": this.target,
         **asked.stated,
         "model": {"path": asked.model},
@@ -73,7 +84,13 @@ def _model(this: Beginning) -> Part:
         "model": f"{this.facts.config['model_type']}, about {_billions(this.parameters)} parameters, "
         f"{base.query_heads} query and {base.kv_heads} kv heads.",
     }
-    return values, reasons
+    return Part(values, reasons)
+
+
+def _free(folder: str) -> str:
+    """Give the folder, numbered where one of that name is there: it may be a run's."""
+    names = (folder if number == 1 else f"{folder}-{number}" for number in count(1))
+    return next(name for name in names if not Path(name).exists())
 
 
 def _scheme(this: Beginning) -> dict[str, Any]:
@@ -98,7 +115,7 @@ def _rope(this: Beginning) -> Part:
         )
     if "replace" in values:
         why += f" It takes the place of the model's {this.base.current.name}."
-    return {"rope": values}, {"rope": why}
+    return Part({"rope": values}, {"rope": why})
 
 
 def _data(this: Beginning) -> Part:
@@ -114,7 +131,14 @@ def _data(this: Beginning) -> Part:
         source = dict(text.source)
         said = "" if text.share == 1 else f", from a sample of 1/{1 / text.share:,.0f}"
         why = f"{text.about}: about {text.tokens():,} tokens to train on{said}."
-    reasons = {place: why, "data.holdout": "Share of the documents that is measured on and never trained."}
+    held = "Share of the documents that is measured on and never trained."
+    if this.holdout > HOLDOUTS[0]:
+        held += f" Of {HOLDOUTS[0]} there would be too few to tell a gain."
+    reasons = {place: why, "data.holdout": held}
+    lacks: dict[str, str] = {}
+    if text is not None and text.skipped:
+        counts = " and ".join(f"{number:,} {fault}" for fault, number in text.skipped.items())
+        lacks[f"{place}.on_error"] = f"Documents that cannot be read are skipped; in the sample {counts}."
     source["weight"] = 1.0
     if text is None or text.tokens(this.long) < LONG_SHARE * text.tokens():
         source["long"] = {"at_least": this.long, "share": LONG_SHARE}
@@ -122,7 +146,7 @@ def _data(this: Beginning) -> Part:
             "Short documents are left out until long ones hold this share of the tokens (ProLong's): only "
             "they have distances beyond the trained window."
         )
-    return {"data": {"holdout": HOLDOUT, "sources": {NAME: source}}}, reasons
+    return Part({"data": {"holdout": this.holdout, "sources": {NAME: source}}}, reasons, lacks)
 
 
 def _budget(this: Beginning) -> float:
@@ -156,7 +180,8 @@ def _train(this: Beginning) -> Part:
     run, gpus, sequence = this.published, this.asked.gpus, this.sequence
     tokens = _budget(this)
     steps, batch = _batch(this, tokens)
-    fewer = "" if 2 * batch > run.batch_tokens else f", fewer here that there be {LEAST_STEPS} steps"
+    why = f"so that there are {LEAST_STEPS} steps" if steps >= LEAST_STEPS else "the least these GPUs take"
+    fewer = "" if 2 * batch > run.batch_tokens else f", fewer here, {why}"
     heads = " and ".join(f"{query} query and {kv} kv heads" for query, kv in this.facts.heads)
     values = {
         "steps": steps,
@@ -188,7 +213,7 @@ def _train(this: Beginning) -> Part:
         f"{18 * this.parameters / 1e9:.3g} GB; stage 3 divides all of it, stage 2 not the weights.",
         "train.deterministic": "true repeats a run bit for bit, with slower kernels.",
     }
-    return {"train": values}, reasons
+    return Part({"train": values}, reasons)
 
 
 def _eval(this: Beginning) -> Part:
@@ -198,9 +223,22 @@ def _eval(this: Beginning) -> Part:
         "Of the base, the base with the scheme, and the result, on the same documents; the base's own "
         f"window is {this.trained}."
     )
+    lack = " ".join(_too_short(this, tasks))
+    section = {"eval": {"sequence": this.sequence, "tasks": tasks}}
+    return Part(section, {"eval.tasks": why}, {"eval.tasks": lack} if lack else {})
+
+
+def _too_short(this: Beginning, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say what the held-out text is not enough for."""
     if lacking := {"position-loss", "needles", "context-gain"} - tasks.keys():
-        why += f" The text that is held out is too short for {' and '.join(sorted(lacking))}."
-    return {"eval": {"sequence": this.sequence, "tasks": tasks}}, {"eval.tasks": why}
+        yield f"The text that is held out is too short for {' and '.join(sorted(lacking))}."
+    if "needles" in tasks and (reach := tasks["needles"]["lengths"][-1]) < this.target:
+        yield f"Held-out text is too short for needles beyond {reach} of {this.target} tokens."
+    if "position-loss" in tasks and (held := tasks["position-loss"]["documents"]) < FEWEST:
+        yield (
+            f"Held out are {held} documents of {this.target} tokens, too few to tell any gain or loss from "
+            f"none, which takes {FEWEST}: add some."
+        )
 
 
 def _tasks(this: Beginning) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -219,10 +257,6 @@ def _tasks(this: Beginning) -> Iterator[tuple[str, Mapping[str, Any]]]:
         stride = min(max(1, trained // 16), target - start)
         window = {"start": start, "stop": target, "window": trained, "stride": stride}
         yield "context-gain", {"kind": "context_gain", **window, "documents": documents}
-
-
-def _name(this: Beginning) -> str:
-    return Path(this.asked.model).expanduser().resolve().name
 
 
 def _short(length: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ class Text:
     """Tokens of each document that was read, by split."""
     share: float
     """Of all text, what was read."""
+    holdout: float
+    skipped: Mapping[str, int]
+    """Documents that cannot be read, by reason."""
 
     def tokens(self, at_least: int = 0) -> int:
         """Count the tokens to train on in documents of at least so many."""
@@ -41,20 +44,52 @@ class Text:
         """Count those that were met, and so are there, however many more there may be."""
         return int((self.heldout >= at_least).sum())
 
+    def documents(self, at_least: int) -> int:
+        """Count those of both splits that were met."""
+        return self.heldout_documents(at_least) + int((self.train >= at_least).sum())
+
     def heldout_tokens(self) -> int:
         return int(self.heldout.sum())
 
 
 def read_text(folder: str, field: str | None, *, tokenizer: Path, holdout: float) -> Text:
-    """Find the kind of a folder's text and read a sample of it with the model's tokenizer."""
+    """Find the kind of a folder's text and read a sample of it with the model's tokenizer.
+
+    Documents that cannot be read are skipped, as the recipe then says; where none are left, the first of
+    them is the error.
+    """
     source, about = source_of(folder, field, tokenizer)
+    try:
+        try:
+            text = _sample({**source, "on_error": "skip"}, about, tokenizer, holdout)
+        except DataError:
+            text = _sample(source, about, tokenizer, holdout)
+    except DataError as error:
+        told = str(error.__cause__ if isinstance(error.__cause__, DataError) else error)
+        key = f"data.sources.{NAME}.text"
+        if "text" in SECTIONS[source["kind"]].model_fields:
+            told = told.replace(key, "--text-field").replace("name another field", "say --text-field NAME")
+        raise RecipeError(told) from error
+    return text if text.skipped else replace(text, source=source)
+
+
+def _sample(source: Mapping[str, Any], about: str, tokenizer: Path, holdout: float) -> Text:
     data = DataSpec.model_validate({"holdout": holdout, "sources": {NAME: {**source, "weight": 1.0}}})
     with sampled(data, load_encoder(tokenizer, opens=data.opens, closes=data.closes)) as sample:
         train, heldout = (
             Documents(sample.folder / "corpus", split).lengths().copy() for split in ("train", "heldout")
         )
-        share = sample.shares[NAME]
-    return Text(source=source, about=about, train=train, heldout=heldout, share=share)
+        share, dropped = sample.shares[NAME], sample.sources[NAME].dropped
+    skipped = {why: lost["documents"] for why, lost in dropped.items() if why != "empty"}
+    return Text(
+        source=source,
+        about=about,
+        train=train,
+        heldout=heldout,
+        share=share,
+        holdout=holdout,
+        skipped=skipped,
+    )
 
 
 def source_of(folder: str, field: str | None, tokenizer: Path) -> tuple[dict[str, Any], str]:

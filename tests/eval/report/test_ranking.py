@@ -10,7 +10,7 @@ from ropewalk.eval import Cell, Evaluation
 from ropewalk.eval.paired import expanded_tail
 from ropewalk.eval.report import ranking
 from ropewalk.eval.report.ranking import rank, rankings
-from ropewalk.eval.report.wording import ranking_sentence
+from ropewalk.eval.report.wording import ranking_sentence, unsure
 from ropewalk.eval.result import cell_of
 from ropewalk.eval.tasks.position_loss import PositionLoss
 
@@ -143,3 +143,16 @@ def test_rows_are_split_at_the_boundary_and_said_in_words():
     assert "linear" in ranking_sentence(inside)
     assert "not distinguishable" in ranking_sentence(inside)
     assert "0.500 nats worse" in ranking_sentence(beyond)
+
+
+@pytest.mark.parametrize(
+    ("gained", "said"),
+    [
+        ({"low": -0.1, "high": 0.2, "n": 16, "differing": 4}, "not distinguishable"),
+        ({"low": 0.064, "high": 0.076, "n": 4}, "too few that differ (4)"),
+        ({"low": 0.1, "high": 0.2, "n": 16, "differing": 5}, "too few that differ (5)"),
+        ({"low": 0.1, "high": 0.2, "n": 32, "differing": 32, "by_seed": [0.3, -0.1]}, "not distinguishable"),
+    ],
+)
+def test_what_is_not_told_from_zero_is_not_said_against_its_interval(gained: dict, said: str):
+    assert said in unsure(gained)

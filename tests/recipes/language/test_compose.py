@@ -206,7 +206,7 @@ BAD_INPUT = [
     ("a: [1", [], "line", "quotes"),
     ("a: 'x", [], "YAML", "quotes"),
     ("- 1", [], "list", "show"),
-    ("", [], "NoneType", "show"),
+    ("", [], "an empty file", "show"),
     ("base: x.yaml", [], "'x.yaml'", "base: ["),
     ("base: [gone.yaml]", [], "gone.yaml", "correct"),
     ("base: [top.yaml]", [], "top.yaml -> top.yaml", "remove"),

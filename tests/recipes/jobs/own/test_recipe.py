@@ -157,6 +157,57 @@ def test_short_documents_make_way_and_too_few_held_out_ones_are_said(
     assert "too short for context-gain and position-loss" in told
 
 
+@pytest.mark.parametrize(
+    ("files", "to", "holdout", "documents", "told"),
+    [
+        (40, 512, 0.1, 6, ""),
+        (30, 512, 0.3, 7, ""),
+        (16, 512, 0.1, 2, "eval.tasks: Held out are 2 documents of 512 tokens"),
+        (10, 4096, 0.1, None, "too short for needles beyond 2048 of 4096 tokens"),
+    ],
+)
+def test_documents_are_held_out_until_a_gain_can_be_told_or_it_is_said(
+    run: Run, made: Path, tmp_path: Path, files: int, to: int, holdout: float, documents: Any, told: str
+) -> None:
+    write_text(tmp_path / "text", files)
+    new = ["recipes", "new", "--model", made / "model", "--to", to, "--gpus", 2, "--text", tmp_path / "text"]
+    made_for = run(*new)
+    values = yaml.safe_load(made_for.stdout)
+    assert values["data"]["holdout"] == holdout
+    assert values["eval"]["tasks"].get("position-loss", {}).get("documents") == documents
+    first, *lines = made_for.stderr.splitlines()
+    assert [told in line for line in lines] == [True] * bool(told)
+    assert "eval.tasks" not in first
+    beside = " ".join(made_for.stdout.replace("# ", "").split())
+    assert all(line.partition(": ")[2] in beside for line in lines)
+
+
+def test_what_is_unreadable_or_few_is_said_beside_its_value(
+    run: Run, made: Path, text: Path, tmp_path: Path
+) -> None:
+    mixed = shutil.copytree(text, tmp_path / "mixed")
+    (mixed / "latin.txt").write_bytes(b"caf\xe9")
+    told = run("recipes", "new", "--model", made / "model", "--to", 512, "--gpus", 64, "--text", mixed)
+    values = yaml.safe_load(told.stdout)
+    assert values["data"]["sources"]["text"]["on_error"] == "skip"
+    assert "1 not_utf8" in told.stderr
+    assert "1 not_utf8" in told.stdout
+    assert values["train"]["steps"] < 100
+    assert "so that there are" not in told.stdout
+
+
+def test_a_run_dir_that_is_there_is_left_alone(
+    run: Run, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    new = ["recipes", "new", "--model", made / "model", "--to", 128]
+    names = []
+    for _ in range(3):
+        names.append(yaml.safe_load(run(*new).stdout)["run_dir"])
+        Path(names[-1]).mkdir(parents=True)
+    assert names == [names[0], f"{names[0]}-2", f"{names[0]}-3"]
+
+
 def test_the_last_lines_of_a_run_begin_with_a_command_that_works(run: Run, made: Path, text: Path) -> None:
     [line] = [line for line in commands_for_others(512, 2).splitlines() if "recipes new" in line]
     folders = iter((made / "model", text))
@@ -168,6 +219,10 @@ REFUSED = [
     ({}, ["--to", 64], "got 64", "--trained-length"),
     ({}, ["--to", 128, "--model", "gone"], "got gone", "correct the path"),
     ({}, ["--to", 128, "--model", "meta-llama/Llama-3.1-8B"], "meta-llama", "hf download"),
+    ({}, ["--to", 128, "--model", "{run}"], "config.json", "/model"),
+    ({}, ["--to", 128, "--model", "caf\udce9"], "'caf\\udce9'", "rename"),
+    ({}, ["--to", 128, "--model", "${HOME}/m"], "'${HOME}/m'", "rename"),
+    ({}, ["--to", 128, "--text", "a\x07", "--text-field", "${a}"], "--text-field", "'a\\x07'"),
     ({"model_type": "mamba"}, ["--to", 128], "'mamba'", "supported type"),
     ({"hidden_size": None}, ["--to", 128], "got None", "complete the config"),
     ({}, ["--to", 1 << 40], "of which 4 can share 35184372088832", "lower --to"),
@@ -186,7 +241,7 @@ def test_what_no_recipe_can_do_is_refused(
 ) -> None:
     kept = json.loads((made / "model" / "config.json").read_text()) | config
     folder = model({key: one for key, one in kept.items() if one is not ...})
-    places = {"{model}": folder, "{text}": text}
+    places = {"{model}": folder, "{text}": text, "{run}": folder.parent}
     options = [places.get(str(option), option) for option in options]
     told = run("recipes", "new", "--model", folder, *options)
     assert (told.exit_code, told.stdout) == (2, ""), told.output

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from world.stores import array, write_datatrove, write_mds, write_megatron
 
-from ropewalk.data import DataError
 from ropewalk.recipes.jobs.own.text import read_text, source_of
+from ropewalk.recipes.language.errors import RecipeError
 
 TEXTS = [f"the rope is laid along a walk of {n} yards\n" * (n + 1) for n in range(40)]
 TOKENS = [np.arange(n + 2) for n in range(6)]
@@ -69,9 +69,22 @@ def test_of_several_kinds_most_bytes_count_and_the_others_are_said(made: Path, t
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "dataset"])
 def test_the_text_has_a_field_of_another_name(kind: str, made: Path, tmp_path: Path) -> None:
     write(kind, tmp_path, "content")
-    with pytest.raises(DataError, match="text"):
+    with pytest.raises(RecipeError, match=r"(?=.*--text-field).*content"):
         read_text(str(tmp_path), None, tokenizer=made / "model", holdout=0.1)
     text = read_text(str(tmp_path), "content", tokenizer=made / "model", holdout=0.1)
     assert text.source["text"] == "content"
     assert len(text.train) + len(text.heldout) == len(TEXTS)
     assert text.tokens() == sum(text.train)
+
+
+def test_documents_that_cannot_be_read_are_skipped_and_counted(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "latin.md").write_bytes("café".encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"latin\.md: must be UTF-8"):
+        read_text(str(tmp_path), None, tokenizer=made / "model", holdout=0.1)
+    write("files", tmp_path)
+    text = read_text(str(tmp_path), None, tokenizer=made / "model", holdout=0.1)
+    assert (text.source["on_error"], text.skipped) == ("skip", {"not_utf8": 1})
+    assert text.documents(0) == len(TEXTS)
+    (tmp_path / "latin.md").unlink()
+    text = read_text(str(tmp_path), None, tokenizer=made / "model", holdout=0.1)
+    assert ("on_error" in text.source, text.skipped) == (False, {})
