@@ -227,7 +227,7 @@ REFUSED = [
     ({"hidden_size": None}, ["--to", 128], "got None", "complete the config"),
     ({}, ["--to", 1 << 40], "of which 4 can share 35184372088832", "lower --to"),
     ({"vocab_size": ...}, ["--to", 128], "vocab_size", "complete"),
-    ({"intermediate_size": "x"}, ["--to", 128], "'x'", "complete"),
+    ({"intermediate_size": "x"}, ["--to", 128], "'x'", "repair"),
     ({}, ["--to", 128, "--text", "gone"], "got gone", "name the folder"),
     ({}, ["--to", 128, "--text", "{model}"], "jsonl", "data.sources"),
     ({"max_position_embeddings": 8192}, ["--to", 65536, "--text", "{text}"], "a longest of", "repositories"),
