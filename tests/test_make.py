@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def planned() -> list[str]:
     """Each command of `make demo` where nothing is installed yet."""
-    command = ["make", "--dry-run", "VENV=.venv-of-nobody", "demo"]
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=.venv-of-nobody", "demo"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 

@@ -169,7 +169,9 @@ def check_written_again(config: Config, bases: Mapping[str, Base]) -> None:
     for name in bases:
         at = lengths(bases[name])
         assert same(turned(again[name], at), turned(bases[name], at), 1e-9), config
-        assert again[name].guesses == bases[name].guesses, config
+        guessed = [[length for length, _ in each[name].guesses] for each in (again, bases)]
+        # What was stated in rope_scaling alone, and equals the window, is asked for once it stands in both.
+        assert guessed[0] == guessed[1] or not guessed[1], config
 
 
 def check_mutations(count: int, seed: int, *, asked_one_in: int) -> None:
