@@ -138,6 +138,8 @@ def config_fields(
         kept["head_dim"] = base.head_dim
     if SLIDING in bases:
         kept["rope_local_base_freq"] = bases[SLIDING].theta
+    if scaling.get(ORIGINAL) == window:
+        kept[ORIGINAL] = window  # else it would look like what transformers fills in
     if "partial_rotary_factor" in full:
         kept["partial_rotary_factor"] = full["partial_rotary_factor"]
     return kept

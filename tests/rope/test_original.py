@@ -130,6 +130,9 @@ def test_a_length_that_equals_the_window_and_was_not_filled_in(name: str, tmp_pa
     base = read_base(KNOWN[name])[FULL]
     assert (base.stated_length, base.guesses) == (32768, ())
     make_scheme("yarn").frequencies(base, target_length=1 << 18)
+    bases = read_base(KNOWN[name])
+    written = config_fields(KNOWN[name], bases, base.current, target_length=base.trained_length)
+    assert read_base(written)[FULL].stated_length == 32768  # in both layouts, and still no guess
 
 
 def test_the_caller_knows_better_than_a_model_card() -> None:
