@@ -1,6 +1,6 @@
 """Which packs a rank reads at a step, and the tensors it makes of them: a pure function of the step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..data import Plan
 from .attention.kernels import Groups
-from .layout import Layout
+from .layout import Layout, Span
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One micro-batch of one rank: tensors [B, S / sequence] of its span, groups of whole packs."""
+    """What one rank holds of one micro-batch: tensors [B, tokens of its spans], groups of whole packs."""
 
     tokens: Tensor
     positions: Tensor
@@ -55,26 +55,31 @@ class Batches:
         dealt = deal([self.plan.cost(pack) for pack in packs], self.layout.data)
         return [packs[place] for place in dealt[:, data_rank].tolist()]
 
-    def of_rank(self, step: int, rank: int, device: torch.device) -> Iterator[Batch]:
-        """Yield the micro-batches of `rank`, only its own span of each pack's tokens."""
-        dealt = self.of_data_rank(step, self.layout.data_rank(rank))
-        start, stop = self.layout.span(rank, self.plan.length)
-        for first in range(0, len(dealt), self.micro_batch):
-            packs = dealt[first : first + self.micro_batch]
-            windows = [self.plan.read(pack, start, stop) for pack in packs]
-            tokens, positions, labels = (
-                torch.stack([torch.as_tensor(getattr(w, name)) for w in windows]).to(device)
-                for name in ("tokens", "positions", "labels")
-            )
-            groups = [self.plan.groups(pack) for pack in packs]
-            extents = [self.plan.extents(pack) for pack in packs]
-            yield Batch(
-                tokens=tokens,
-                positions=positions,
-                labels=labels,
-                lengths=group_lengths(groups, extents, start, stop).to(device),
-                groups=groups,
-            )
+    def micro_batches(self, step: int, data_rank: int) -> list[list[int]]:
+        """List the packs of each micro-batch of a data rank."""
+        dealt = self.of_data_rank(step, data_rank)
+        return [dealt[first : first + self.micro_batch] for first in range(0, len(dealt), self.micro_batch)]
+
+    def groups(self, packs: Sequence[int]) -> Groups:
+        """List the groups of each pack."""
+        return [self.plan.groups(pack) for pack in packs]
+
+    def read(self, packs: Sequence[int], spans: Sequence[Span], device: torch.device) -> Batch:
+        """Read the tokens of `packs` that stand in `spans`, and no others."""
+        windows = [[self.plan.read(pack, start, stop) for start, stop in spans] for pack in packs]
+        tokens, positions, labels = (
+            torch.stack([torch.as_tensor(np.concatenate([getattr(w, name) for w in row])) for row in windows])
+            for name in ("tokens", "positions", "labels")
+        )
+        groups = self.groups(packs)
+        lengths = group_lengths(groups, [self.plan.extents(pack) for pack in packs], spans)
+        return Batch(
+            tokens=tokens.to(device),
+            positions=positions.to(device),
+            labels=labels.to(device),
+            lengths=lengths.to(device),
+            groups=groups,
+        )
 
 
 def deal(costs: Sequence[int], ranks: int) -> np.ndarray:
@@ -94,10 +99,11 @@ def deal(costs: Sequence[int], ranks: int) -> np.ndarray:
     return dealt
 
 
-def group_lengths(groups: Groups, extents: Sequence[Sequence[int]], start: int, stop: int) -> Tensor:
-    """Return for each token in [start, stop) of each row the extent of its group, [B, stop - start]."""
+def group_lengths(groups: Groups, extents: Sequence[Sequence[int]], spans: Sequence[Span]) -> Tensor:
+    """Return for each token of the spans of each row the extent of its group, [B, tokens of the spans]."""
     rows = []
-    for spans, reach in zip(groups, extents, strict=True):
-        sizes = torch.tensor([end - begin for begin, end in spans])
-        rows.append(torch.tensor(reach).repeat_interleave(sizes)[start:stop])
+    for own, reach in zip(groups, extents, strict=True):
+        sizes = torch.tensor([end - begin for begin, end in own])
+        whole = torch.tensor(reach).repeat_interleave(sizes)
+        rows.append(torch.cat([whole[start:stop] for start, stop in spans]))
     return torch.stack(rows)

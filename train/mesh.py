@@ -1,7 +1,7 @@
 """The process groups of a layout on this rank; the one place that reads torchrun's environment."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,12 +22,17 @@ ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 @dataclass(frozen=True, kw_only=True)
 class Mesh:
-    """This rank's place: its layout, its rank, its device and the group it shares a pack with."""
+    """This rank's place: its layout, its rank, its device and the groups it shares a pack with."""
 
     layout: Layout
     rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    heads_group: dist.ProcessGroup | None = None
+    """Ranks of the same tokens and other heads; None where this one has all heads."""
+    gather_group: dist.ProcessGroup | None = None
+    """Ranks of the same heads and other tokens; None where this one has all tokens."""
     sequence_group: dist.ProcessGroup | None = None
+    """Ranks of the same pack: one of the two, or both together."""
 
     @property
     def is_main(self) -> bool:
@@ -43,25 +48,21 @@ class Mesh:
         return cls(layout=Layout(), device=default_device(0))
 
     @classmethod
-    def of_world(cls, *, sequence: int) -> "Mesh":
-        """Cut the initialised world into sequence groups; every rank must call it at the same point."""
+    def of_world(cls, *, heads: int = 1, gather: int = 1) -> "Mesh":
+        """Cut the initialised world into groups; every rank must call it at the same point."""
         if not dist.is_initialized():
-            return cls(layout=Layout(sequence=sequence), device=default_device(0))
-        layout = Layout(world=dist.get_world_size(), sequence=sequence)
-        rank = dist.get_rank()
-        mine: dist.ProcessGroup | None = None
-        if sequence > 1:
-            for data_rank in range(layout.data):
-                ranks = layout.sequence_ranks(data_rank)
-                group = dist.new_group(ranks)  # a collective: each rank creates every group
-                if rank in ranks:
-                    assert isinstance(group, dist.ProcessGroup)
-                    mine = group
+            return cls(layout=Layout(heads=heads, gather=gather), device=default_device(0))
+        layout = Layout(world=dist.get_world_size(), heads=heads, gather=gather)
+        packs = [layout.sequence_ranks(data_rank) for data_rank in range(layout.data)]
+        heads_group, gather_group = _mine(layout.heads_groups()), _mine(layout.gather_groups())
+        both = heads > 1 and gather > 1
         return cls(
             layout=layout,
-            rank=rank,
+            rank=dist.get_rank(),
             device=default_device(int(os.environ.get("LOCAL_RANK", 0))),
-            sequence_group=mine,
+            heads_group=heads_group,
+            gather_group=gather_group,
+            sequence_group=_mine(packs) if both else heads_group or gather_group,
         )
 
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -75,6 +76,19 @@ class Mesh:
     def barrier(self) -> None:
         if self.layout.world > 1:
             dist.barrier()
+
+
+def _mine(groups: Iterable[list[int]]) -> dist.ProcessGroup | None:
+    """Create groups of the world, each of as many ranks, and return this rank's; none where it is alone."""
+    mine: dist.ProcessGroup | None = None
+    for ranks in groups:
+        if len(ranks) == 1:
+            break
+        group = dist.new_group(ranks)  # a collective: each rank creates every group
+        if dist.get_rank() in ranks:
+            assert isinstance(group, dist.ProcessGroup)
+            mine = group
+    return mine
 
 
 def default_device(local_rank: int) -> torch.device:

@@ -97,6 +97,15 @@ class ScheduleSection(Section):
     """Fraction of the peak that is left at the last step."""
 
 
+class DeviceLayers(Section):
+    """Divide the store: the first layers on the device, the others on the host."""
+
+    device_layers: Annotated[int, Field(ge=0)]
+
+
+Store = Literal["device", "host"] | DeviceLayers
+
+
 class TrainSection(Section):
     """Set the optimizer's steps, their size in tokens and how ranks share them."""
 
@@ -107,7 +116,17 @@ class TrainSection(Section):
     micro_batch: Positive = 1
     """Packs that a group of sequence ranks forwards at once."""
     sequence: Positive = 1
-    """Ranks that share a pack; it divides the heads, the ranks and the pack."""
+    """Ranks that share a pack; it divides the ranks and the pack."""
+    heads: Positive | None = None
+    """How many of these divide the heads between them, the others the tokens; null: as many as the model's
+    heads allow, with a chunk as its kv heads do."""
+    chunk: Positive | None = None
+    """Tokens of a pack that are in the model at once, over all its ranks; null: the whole pack."""
+    store: Store = "device"
+    """Where the keys and values of the other chunks wait: device, host, or {device_layers: N}, the first N
+    layers on the device and the others on the host."""
+    keep_attention: bool = False
+    """Keep what attention gave for backward instead of running it again."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What DeepSpeed shards over all ranks: 1 optimizer states, 2 gradients too, 3 weights too."""
     optimizer: OptimizerSection = OptimizerSection()
@@ -130,6 +149,14 @@ class TrainSection(Section):
     """Tokens whose logits exist at once."""
     accept_short_documents: bool = False
     """Train although almost no query-key pair of the plan lies beyond the trained length."""
+    on_non_finite: Literal["stop", "skip", "back"] = "stop"
+    """What follows a loss or gradient that is no number: stop, skip the step, or go back to the last
+    checkpoint and skip it there."""
+    on_spike: Literal["take", "stop", "skip", "back"] = "take"
+    """What follows a loss or gradient norm more than 6 sigma above the mean of the last 128 steps: take the
+    step, or one of the above."""
+    parity_check: bool = True
+    """Before a layout's first step, hold the gradients of a small copy against those of one rank."""
     kernel: Literal["auto", "sdpa", "varlen", "flex", "flash", "cudnn"] = "auto"
     """What computes attention; auto: varlen on a GPU where torch has it, else sdpa."""
 

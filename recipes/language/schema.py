@@ -32,6 +32,7 @@ from .problems import problems
 LAYOUT_AND_MEMORY = (
     "micro_batch", "sequence", "zero_stage", "checkpoint_every", "keep", "deterministic",
     "gradient_checkpointing", "loss_chunk", "kernel", "accept_short_documents",
+    "heads", "chunk", "store", "keep_attention", "on_non_finite", "on_spike", "parity_check",
 )  # fmt: skip
 Window = Annotated[int, Field(gt=0, le=LONGEST)]
 
