@@ -1,0 +1,147 @@
+"""Attention of a chunk's queries to many blocks of keys, merged by log-sum-exp: one function, exact both ways.
+
+    o = sum_i exp(l_i - l) o_i,    l = log sum_i exp(l_i)
+
+Forward meets each block once. Backward meets it again with the merged o and l, hands the block's own gradient
+back and forgets it; nothing grows with the number of blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .pairs import Given, Keyed, Pair
+from .tiles import Tile
+
+
+class Site(Protocol):
+    """What one layer's attention stands on: the kernel, the tiles, the blocks and where gradients go."""
+
+    pair: Pair
+    scale: float
+    squares: list[Tile]
+
+    def blocks(self, key: Tensor, value: Tensor) -> Iterator[tuple[list[Tile], Tensor, Tensor]]:
+        """Yield each block's tiles, keys and values [B, H, T, D]; the order is the same on all ranks."""
+        ...
+
+    def send(self, number: int, gradient: Tensor, own: Tensor) -> None:
+        """Give away the gradient [2, B, H, T, D] of a block's keys and values; into `own`, if it is ours."""
+        ...
+
+    def collect(self, own: Tensor) -> None:
+        """Add to `own` [2, B, H, S, D] what later tokens sent to these keys and values."""
+        ...
+
+
+class BlockAttention(torch.autograd.Function):
+    """Map query [B, Hq, S, D], key and value [B, Hkv, S, D] of a chunk to output and log-sum-exp."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, site: Site, known: Sequence[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        out, lse = known or attend(site, query, key, value)
+        ctx.save_for_backward(query, key, value, out, lse)
+        ctx.site = site
+        ctx.mark_non_differentiable(lse)
+        return out, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        query, key, value, out, lse = ctx.saved_tensors
+        site: Site = ctx.site
+        wide = torch.promote_types(query.dtype, torch.float32)
+        to_query = torch.zeros_like(query, dtype=wide)
+        own = torch.zeros(2, *key.shape, dtype=wide, device=key.device)
+        given = grad, out, lse
+        _derive(site, site.squares, given, (query, key, value), to_query, own)
+        for number, (tiles, keys, values) in enumerate(site.blocks(key, value)):
+            gradient = torch.zeros(2, *keys.shape, dtype=wide, device=key.device)
+            _derive(site, tiles, given, (query, keys, values), to_query, gradient)
+            site.send(number, gradient, own)
+        site.collect(own)
+        return to_query.to(query.dtype), own[0].to(key.dtype), own[1].to(value.dtype), None, None
+
+
+def attend(site: Site, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Return output [B, Hq, S, D] and log-sum-exp [B, Hq, S] of a chunk's queries."""
+    sums = Sums(query)
+    for tile, out, lse in _run(site, site.squares, (query, key, value)):
+        sums.put(tile, out, lse)
+    for tiles, keys, values in site.blocks(key, value):
+        for tile, out, lse in _run(site, tiles, (query, keys, values)):
+            sums.add(tile, out, lse)
+    return sums.out.to(query.dtype), sums.lse
+
+
+class Sums:
+    """Output and log-sum-exp of the keys met so far, in at least float32."""
+
+    def __init__(self, query: Tensor) -> None:
+        wide = torch.promote_types(query.dtype, torch.float32)
+        self.out = torch.empty(query.shape, dtype=wide, device=query.device)
+        self.lse = torch.empty(query.shape[:-1], dtype=wide, device=query.device)
+
+    def put(self, tile: Tile, out: Tensor, lse: Tensor) -> None:
+        """Begin with a tile, for queries that have met no keys."""
+        row, queries = tile.row, slice(*tile.queries)
+        self.out[row, :, queries], self.lse[row, :, queries] = out, lse
+
+    def add(self, tile: Tile, out: Tensor, lse: Tensor) -> None:
+        """Add one more tile's keys."""
+        row, queries = tile.row, slice(*tile.queries)
+        before = self.lse[row, :, queries]
+        both = torch.logaddexp(before, lse)
+        whole = self.out[row, :, queries]
+        whole.mul_((before - both).exp()[..., None]).add_(out * (lse - both).exp()[..., None])
+        before.copy_(both)
+
+
+def _run(site: Site, tiles: Sequence[Tile], tensors: Keyed) -> Iterator[tuple[Tile, Tensor, Tensor]]:
+    """Yield output [H, S, D] and log-sum-exp [H, S] of each tile."""
+    for edge, alike in _by_edge(tiles):
+        cut = [_cut(tile, tensors) for tile in alike]
+        results = site.pair.forward(cut, edge != "whole", site.scale)
+        for tile, (out, lse) in zip(alike, results, strict=True):
+            yield (tile, out.flip(1), lse.flip(1)) if edge == "since" else (tile, out, lse)
+
+
+def _derive(
+    site: Site, tiles: Sequence[Tile], given: Given, tensors: Keyed, to_query: Tensor, to_keys: Tensor
+) -> None:
+    """Add each tile's gradients to those of the queries [B, Hq, S, D], and of keys and values [2, B, H, T, D]."""
+    for edge, alike in _by_edge(tiles):
+        cut = [_cut(tile, tensors) for tile in alike]
+        above = [_queries(tile, given) for tile in alike]
+        results = site.pair.backward(above, cut, edge != "whole", site.scale)
+        for tile, found in zip(alike, results, strict=True):
+            query, key, value = (x.flip(1) for x in found) if edge == "since" else found
+            to_query[tile.row, :, slice(*tile.queries)] += query
+            to_keys[0, tile.row, :, slice(*tile.keys)] += key
+            to_keys[1, tile.row, :, slice(*tile.keys)] += value
+
+
+def _by_edge(tiles: Sequence[Tile]) -> Iterator[tuple[str, list[Tile]]]:
+    for edge in ("until", "whole", "since"):
+        if alike := [tile for tile in tiles if tile.edge == edge]:
+            yield edge, alike
+
+
+def _cut(tile: Tile, tensors: Keyed) -> Keyed:
+    """Return a tile's query, key and value, read backwards where that makes its square a causal one."""
+    query, key, value = tensors
+    keys = slice(*tile.keys)
+    cut = query[tile.row, :, slice(*tile.queries)], key[tile.row, :, keys], value[tile.row, :, keys]
+    return (cut[0].flip(1), cut[1].flip(1), cut[2].flip(1)) if tile.edge == "since" else cut
+
+
+def _queries(tile: Tile, given: Given) -> Given:
+    grad, out, lse = (x[tile.row, :, slice(*tile.queries)] for x in given)
+    return (grad.flip(1), out.flip(1), lse.flip(1)) if tile.edge == "since" else (grad, out, lse)
