@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from .attention.kernels import choose_kernel
 from .attention.ulysses import GroupedAttention
-from .loss import IGNORED, ChunkedHead, hidden_states, with_chunked_head
+from .loss import IGNORED, hidden_states, label_scores
 from .mesh import Mesh
 
 
@@ -52,9 +52,7 @@ def token_scores(
     model.eval()
     lengths = torch.full_like(positions[:, :1], length)
     hidden = hidden_states(model, row[:, start:stop], positions, lengths, attend)
-    head = with_chunked_head(model, chunk).lm_head
-    assert isinstance(head, ChunkedHead)
-    loss, correct = head.scores(hidden, labels[:, start:stop])
+    loss, correct = label_scores(model, hidden, labels[:, start:stop], chunk=chunk)
     model.train(training)
     whole = [gather_spans(x, mesh)[:, : length - 1] for x in (loss.float(), correct)]
     return TokenScores(loss=whole[0].cpu(), correct=whole[1].cpu())
