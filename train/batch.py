@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data import Plan
-from .attention.kernels import Groups
+from .attention.tiles import Groups
 from .layout import Layout, Span
 
 

@@ -6,25 +6,21 @@ To it every rank is a data rank, so it averages gradients over the world at ever
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .attention.ulysses import GroupedAttention
-from .batch import Batches
+from .batch import Batch, Batches
 from .errors import TrainError
-from .mesh import Mesh
 from .settings import TrainSection
+from .streaming import Streaming, Visit
 
 LARGEST_BUCKET = 200_000_000
 """Elements of a gradient bucket: 0.8 GB in float32."""
-
-Attention = Callable[..., GroupedAttention]
-"""Makes the forward keyword of a micro-batch: `attention(groups=...)`."""
 
 
 def load_deepspeed() -> ModuleType:
@@ -96,14 +92,12 @@ def deepspeed_config(settings: TrainSection, accumulation: int, parameters: int)
     }
 
 
-def train_step(
-    engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention
-) -> tuple[float, float]:
+def train_step(engine: Any, batches: Batches, step: int, streaming: Streaming) -> tuple[float, float]:
     """Accumulate the gradients of optimizer step `step`, check them and update the weights.
 
     Return the global token-mean loss in nats and the gradient's norm before clipping.
     """
-    loss = accumulate(engine, batches, step, mesh, attention)
+    loss = accumulate(engine, batches, step, streaming)
     if not math.isfinite(loss):
         raise TrainError(
             f"train: the loss must be finite, got {loss} at step {step}; the weights are still those before "
@@ -112,26 +106,52 @@ def train_step(
     return loss, update(engine)
 
 
-def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: Attention) -> float:
-    """Run forward and backward of a step's micro-batches; return the global token-mean loss in nats.
+def accumulate(engine: Any, batches: Batches, step: int, streaming: Streaming) -> float:
+    """Run forward and backward of a step's chunks; return the global token-mean loss in nats.
 
-    Each loss is divided by the token count of the whole accumulation window, so unequal micro-batches and
-    ranks weigh as their tokens do.
+    Each loss is divided by the token count of the whole step, so unequal chunks, micro-batches and ranks weigh
+    as their tokens do. How many backwards a step has is told to the engine, which would count them itself.
     """
-    tokens = batches.trained_tokens(step)
-    layers = engine.module.model.config.num_hidden_layers
+    mesh, tokens = streaming.mesh, batches.trained_tokens(step)
+    planned = list(planned_visits(batches, step, streaming))
     total = 0.0
-    for batch in batches.of_rank(step, mesh.rank, mesh.device):
-        attend = attention(groups=batch.groups)
-        local = engine(batch.tokens, batch.positions, batch.lengths, batch.labels, attend)
-        assert sorted(attend.layers) == list(range(layers)), (
-            f"{len(attend.layers)} of {layers} layers came through ropewalk's attention"
-        )
+    for number, (packs, visit) in enumerate(planned):
+        batch = batches.read(packs, streaming.spans(visit), mesh.device)
+        if visit.first_pass:
+            with torch.no_grad():
+                forward(engine, batch, streaming, visit)
+            continue
+        local = forward(engine, batch, streaming, visit)
+        last = number + 1 == len(planned)
+        engine.set_gradient_accumulation_boundary(is_boundary=last)
         engine.backward(local * (mesh.layout.world / tokens), scale_wrt_gas=False)
         total += float(local.detach())
-        if not engine.is_gradient_accumulation_boundary():
+        if not last:
             engine.step()
+        streaming.leave(visit)
     return mesh.sum([total])[0] / tokens
+
+
+def planned_visits(batches: Batches, step: int, streaming: Streaming) -> Iterator[tuple[list[int], Visit]]:
+    """Yield this rank's packs and the chunk of them that is next, in the order of all data ranks."""
+    layout = streaming.mesh.layout
+    shares = [batches.micro_batches(step, data_rank) for data_rank in range(layout.data)]
+    for together in zip(*shares, strict=True):
+        groups = batches.groups([pack for packs in together for pack in packs])
+        for visit in streaming.visits(batches.plan.length, groups):
+            yield together[streaming.mesh.data_rank], visit
+
+
+def forward(engine: Any, batch: Batch, streaming: Streaming, visit: Visit) -> Tensor:
+    """Return the sum of the losses of this rank's part of a chunk; in a first pass the head is left out."""
+    attend = streaming.attention(batch.groups, visit)
+    labels = None if visit.first_pass else batch.labels
+    loss = engine(batch.tokens, batch.positions, batch.lengths, labels, attend)
+    layers = engine.module.model.config.num_hidden_layers
+    assert sorted(attend.layers) == list(range(layers)), (
+        f"{len(attend.layers)} of {layers} layers came through ropewalk's attention"
+    )
+    return loss
 
 
 def update(engine: Any) -> float:

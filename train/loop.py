@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,19 @@ from transformers import PreTrainedModel
 
 from ..data import Plan
 from .attention.kernels import choose_kernel
-from .attention.ulysses import GroupedAttention
 from .batch import Batches
 from .checkpoint import save_checkpoint
-from .engine import Attention, make_engine, set_learning_rate, train_step
+from .engine import make_engine, set_learning_rate, train_step
 from .errors import TrainError
 from .loss import TokenLoss
 from .mesh import Mesh
-from .model import build_model, check_same_frequencies, for_training, install_scheme
+from .model import DTYPES, build_model, check_same_frequencies, for_training, install_scheme
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
 from .schedule import learning_rate
 from .settings import Stage
 from .state import load_states
 from .storage import write_text
+from .streaming import Streaming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +85,10 @@ class Run:
         torch.use_deterministic_algorithms(stage.train.deterministic)
         batches = make_batches(stage, plan, self.mesh)
         engine = self.engine(stage, batches.accumulation, folder, progress.step)
-        kernel = choose_kernel(stage.train.kernel, self.mesh.device)
-        attention = partial(GroupedAttention, kernel=kernel, sequence_group=self.mesh.sequence_group)
+        kernel = choose_kernel(stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype])
+        streaming = Streaming.of(stage.train, self.mesh, kernel)
         while progress.stage_step < stage.train.steps:
-            progress = self.step(engine, stage, batches, attention, progress)
+            progress = self.step(engine, stage, batches, streaming, progress)
             done = progress.stage_step
             if done % stage.train.checkpoint_every == 0 or done == stage.train.steps:
                 save_checkpoint(self.run_dir, engine, stage, progress, plan, self.mesh)
@@ -110,7 +109,7 @@ class Run:
         return engine
 
     def step(
-        self, engine: Any, stage: Stage, batches: Batches, attention: Attention, progress: Progress
+        self, engine: Any, stage: Stage, batches: Batches, streaming: Streaming, progress: Progress
     ) -> Progress:
         """Take one optimizer step and write its line of metrics.jsonl."""
         settings = stage.train
@@ -120,7 +119,7 @@ class Run:
         rate = learning_rate(done, peak=settings.learning_rate, steps=settings.steps, **schedule)
         set_learning_rate(engine, rate)
         began = time.perf_counter()
-        loss, grad_norm = train_step(engine, batches, done, self.mesh, attention)
+        loss, grad_norm = train_step(engine, batches, done, streaming)
         seconds = time.perf_counter() - began
         tokens = progress.tokens + settings.batch_tokens
         progress = replace(progress, step=progress.step + 1, stage_step=done + 1, tokens=tokens)

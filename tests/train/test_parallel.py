@@ -14,15 +14,15 @@ from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.rope import install, make_scheme
 from ropewalk.train import Layout
-from ropewalk.train.attention.kernels import Groups, sdpa
-from ropewalk.train.attention.ulysses import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
-from ropewalk.train.engine import accumulate, make_engine, named_parameters, update
+from ropewalk.train.engine import accumulate, make_engine, named_parameters, planned_visits, update
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.model import for_training
 from ropewalk.train.settings import TrainSection
 from ropewalk.train.state import seed_states
+from ropewalk.train.streaming import Streaming
 
 PACKS = 8
 
@@ -35,6 +35,22 @@ class Case:
     tied: bool = True
     checkpointing: bool = True
     dtype: torch.dtype = torch.float64
+
+
+@dataclass(frozen=True)
+class Way:
+    """How ranks and memory share the work, which must not decide a number."""
+
+    heads: int = 1
+    gather: int = 1
+    chunk: int | None = None
+    store: Any = "device"
+    keep: bool = False
+    micro_batch: int = 2
+
+    def streaming(self) -> Streaming:
+        mesh = Mesh.of_world(heads=self.heads, gather=self.gather) if dist.is_initialized() else Mesh.alone()
+        return Streaming.of(settings(self), mesh, sdpa)
 
 
 def tiny(case: Case) -> TokenLoss:
@@ -55,58 +71,68 @@ def tiny(case: Case) -> TokenLoss:
     return TokenLoss(for_training(model, gradient_checkpointing=case.checkpointing), chunk=24)
 
 
-def gradients(case: Case, sequence: int) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss sum and its gradients over the first packs, on this rank's spans, added over the world."""
-    world = dist.get_world_size() if dist.is_initialized() else 1
-    mesh = Mesh.of_world(sequence=sequence) if world > 1 else Mesh.alone()
-    batches = Batches(plan=MemoryPlan(), layout=mesh.layout, packs_per_step=PACKS, micro_batch=2)  # type: ignore[arg-type]
+def gradients(case: Case, way: Way) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss sum and its gradients over the first packs, on this rank's tokens, added over the world."""
+    streaming = way.streaming()
+    mesh = streaming.mesh
+    batches = Batches(
+        plan=MemoryPlan(), layout=mesh.layout, packs_per_step=PACKS, micro_batch=way.micro_batch
+    )  # type: ignore[arg-type]
     module = tiny(case)
     total = 0.0
-    for batch in batches.of_rank(0, mesh.rank, mesh.device):
-        loss = module(
-            batch.tokens, batch.positions, batch.lengths, batch.labels, attention_of(mesh)(batch.groups)
-        )
-        loss.backward()
-        total += float(loss.detach())
+    for packs, visit in planned_visits(batches, 0, streaming):
+        batch = batches.read(packs, streaming.spans(visit), mesh.device)
+        attend = streaming.attention(batch.groups, visit)
+        labels = None if visit.first_pass else batch.labels
+        with torch.set_grad_enabled(not visit.first_pass):
+            loss = module(batch.tokens, batch.positions, batch.lengths, labels, attend)
+        if not visit.first_pass:
+            loss.backward()
+            total += float(loss.detach())
+            streaming.leave(visit)
+    assert streaming.store is None or streaming.store.bytes == 0
     found = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
-    if world > 1:
+    if dist.is_initialized():
         for grad in found.values():
             dist.all_reduce(grad)
     return mesh.sum([total])[0], found
 
 
-def attention_of(mesh: Mesh) -> Any:
-    def attention(groups: Groups) -> GroupedAttention:
-        return GroupedAttention(groups=groups, kernel=sdpa, sequence_group=mesh.sequence_group)
-
-    return attention
-
-
 CASES = [
-    (Case(), 4, 4),  # fewer kv heads than ranks
-    (Case(kv_heads=8, tied=False), 2, 2),
-    (Case(kv_heads=4, checkpointing=False), 4, 2),
-    (Case(kv_heads=8, tied=False, checkpointing=False), 4, 4),
+    (Case(), 4, Way(heads=4)),  # fewer kv heads than ranks
+    (Case(kv_heads=8, tied=False), 2, Way(heads=2)),
+    (Case(kv_heads=4, checkpointing=False), 4, Way(heads=2)),
+    (Case(kv_heads=8, tied=False, checkpointing=False), 4, Way(heads=4)),
+    (Case(), 2, Way(gather=2)),
+    (Case(kv_heads=8), 4, Way(heads=2, gather=2)),
+    (Case(), 1, Way(chunk=24)),
+    (Case(checkpointing=False), 1, Way(chunk=16, store="host", keep=True)),
+    (Case(), 1, Way(keep=True)),
+    (Case(), 2, Way(heads=2, chunk=24, micro_batch=1)),
+    (Case(), 2, Way(gather=2, chunk=24, store="host")),
+    (Case(), 4, Way(heads=2, gather=2, chunk=16, keep=True)),
+    (Case(checkpointing=False), 4, Way(gather=4, chunk=20, micro_batch=1)),
 ]
 
 
-@pytest.mark.parametrize(("case", "world", "sequence"), CASES, ids=str)
-def test_float64_gradients_do_not_depend_on_the_layout(
-    ranks: Any, case: Case, world: int, sequence: int
-) -> None:
-    loss, wanted = gradients(case, 1)
-    for other, found in ranks(world)(gradients, case, sequence):
+@pytest.mark.parametrize(("case", "world", "way"), CASES, ids=str)
+def test_float64_gradients_do_not_depend_on_the_layout(ranks: Any, case: Case, world: int, way: Way) -> None:
+    loss, wanted = gradients(case, Way())
+    for other, found in ranks(world)(gradients, case, way):
         assert other == pytest.approx(loss, rel=1e-12)
         assert found.keys() == wanted.keys()
         for name, grad in wanted.items():
             torch.testing.assert_close(found[name], grad, rtol=1e-10, atol=1e-10)
 
 
-def settings(stage: int, sequence: int, dtype: str = "float32") -> TrainSection:
+def settings(way: Way, stage: int = 0, dtype: str = "float32") -> TrainSection:
     return TrainSection(
         steps=4,
         batch_tokens=64 * PACKS,
-        sequence=sequence,
+        sequence=way.heads * way.gather,
+        chunk=way.chunk,
+        store=way.store,
+        keep_attention=way.keep,
         zero_stage=stage,  # type: ignore[arg-type]
         learning_rate=1e-2,
         checkpoint_every=2,
@@ -115,14 +141,19 @@ def settings(stage: int, sequence: int, dtype: str = "float32") -> TrainSection:
     )
 
 
-def engine_gradients(stage: int, sequence: int, dtype: str) -> tuple[float, float, dict[str, torch.Tensor]]:
+def engine_gradients(stage: int, way: Way, dtype: str) -> tuple[float, float, dict[str, torch.Tensor]]:
     """Loss, gradient norm and gradients of the token mean, as the engine holds them in its step."""
     case = Case(dtype=torch.float32 if dtype == "float32" else torch.bfloat16)
-    mesh = Mesh.of_world(sequence=sequence)
-    batches = Batches(plan=MemoryPlan(), layout=mesh.layout, packs_per_step=PACKS, micro_batch=1)  # type: ignore[arg-type]
-    engine = make_engine(tiny(case), settings(stage, sequence, dtype), accumulation=batches.accumulation)
+    streaming = way.streaming()
+    batches = Batches(
+        plan=MemoryPlan(),  # type: ignore[arg-type]
+        layout=streaming.mesh.layout,
+        packs_per_step=PACKS,
+        micro_batch=1,
+    )
+    engine = make_engine(tiny(case), settings(way, stage, dtype), accumulation=batches.accumulation)
     seed_states(engine, 0)
-    loss = accumulate(engine, batches, 0, mesh, attention_of(mesh))
+    loss = accumulate(engine, batches, 0, streaming)
     from deepspeed.utils import safe_get_full_grad  # the engine has set what its first import reads
 
     found = {name: safe_get_full_grad(p) for name, p in named_parameters(engine)}
@@ -133,7 +164,7 @@ def engine_gradients(stage: int, sequence: int, dtype: str) -> tuple[float, floa
 
 
 def token_mean() -> tuple[float, dict[str, torch.Tensor]]:
-    loss, grads = gradients(Case(), 1)
+    loss, grads = gradients(Case(), Way())
     tokens = Batches(
         plan=MemoryPlan(),  # type: ignore[arg-type]
         layout=Layout(),
@@ -144,15 +175,24 @@ def token_mean() -> tuple[float, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(
-    ("world", "sequence", "stage"),
-    [(2, 2, 0), (2, 2, 1), (4, 2, 2), (4, 4, 3), (2, 1, 1)],
+    ("world", "way", "stage"),
+    [
+        (2, Way(heads=2), 0),
+        (2, Way(heads=2), 1),
+        (4, Way(heads=2), 2),
+        (4, Way(heads=4), 3),
+        (2, Way(), 1),
+        (2, Way(chunk=24), 0),
+        (2, Way(heads=2, chunk=24, store="host"), 1),
+        (2, Way(gather=2, chunk=16, keep=True), 2),
+        (4, Way(heads=2, gather=2, chunk=24), 3),
+    ],
+    ids=str,
 )
-def test_engine_gradients_are_those_of_the_token_mean(
-    ranks: Any, world: int, sequence: int, stage: int
-) -> None:
+def test_engine_gradients_are_those_of_the_token_mean(ranks: Any, world: int, way: Way, stage: int) -> None:
     loss, wanted = token_mean()
     norm = torch.stack([grad.norm() for grad in wanted.values()]).norm().item()
-    for other, reported, found in ranks(world)(engine_gradients, stage, sequence, "float32"):
+    for other, reported, found in ranks(world)(engine_gradients, stage, way, "float32"):
         assert other == pytest.approx(loss, rel=1e-6)
         assert reported == pytest.approx(norm, rel=1e-5)
         assert found.keys() == wanted.keys()
@@ -162,7 +202,7 @@ def test_engine_gradients_are_those_of_the_token_mean(
 
 def test_bfloat16_engine_agrees_to_its_rounding(ranks: Any) -> None:
     loss, wanted = token_mean()
-    for other, _, found in ranks(2)(engine_gradients, 2, 2, "bfloat16"):
+    for other, _, found in ranks(2)(engine_gradients, 2, Way(heads=2), "bfloat16"):
         assert other == pytest.approx(loss, rel=1e-2)
         for name, grad in wanted.items():
             cosine = torch.cosine_similarity(found[name].flatten(), grad.flatten(), dim=0)

@@ -49,7 +49,7 @@ def _exchange(parts: Tensor, group: dist.ProcessGroup) -> Tensor:
 def gather_tokens(own: Tensor, group: dist.ProcessGroup, number: int) -> Tensor:
     """Trade this rank's part [2, B, H, n, D] of round `number` for the whole round, in token order."""
     parts = own.new_empty(group.size(), *own.shape)
-    dist.all_gather_into_tensor(parts, own.contiguous(), group=group)
+    dist.all_gather_into_tensor(parts.flatten(0, 1), own.contiguous(), group=group)
     if number % 2:
         parts = parts.flip(0)  # that round was dealt backwards
     return parts.permute(1, 2, 3, 0, 4, 5).flatten(3, 4)
@@ -62,5 +62,5 @@ def scatter_gradients(whole: Tensor, group: dist.ProcessGroup, number: int) -> T
         parts = parts.flip(0)
     parts = parts.contiguous()
     own = torch.empty_like(parts[0])
-    dist.reduce_scatter_tensor(own, parts, group=group)
+    dist.reduce_scatter_tensor(own, parts.flatten(0, 1), group=group)
     return own

@@ -177,9 +177,7 @@ class Flat:
         lse = torch.cat([one[2] for one in given], 1).contiguous()
         to_query, *to_keys = self.derive(grad, query, key, value, out, lse, *_bounds(tiles), causal, scale)
         queries, keys = ([tile[i].shape[1] for tile in tiles] for i in range(2))
-        return list(
-            zip(_parts(to_query, queries), *(_parts(part, keys) for part in to_keys), strict=True)
-        )  # pyright: ignore[reportReturnType]
+        return list(zip(_parts(to_query, queries), *(_parts(part, keys) for part in to_keys), strict=True))  # pyright: ignore[reportReturnType]
 
 
 def _flat(parts: Sequence[Tensor]) -> Tensor:
