@@ -109,8 +109,8 @@ def train_step(engine: Any, batches: Batches, step: int, streaming: Streaming) -
 def accumulate(engine: Any, batches: Batches, step: int, streaming: Streaming) -> float:
     """Run forward and backward of a step's chunks; return the global token-mean loss in nats.
 
-    Each loss is divided by the token count of the whole step, so unequal chunks, micro-batches and ranks weigh
-    as their tokens do. How many backwards a step has is told to the engine, which would count them itself.
+    Each loss is divided by the token count of the whole step, so unequal chunks, micro-batches and ranks
+    weigh as their tokens do. The engine is told which backward is the last; it would count them itself.
     """
     mesh, tokens = streaming.mesh, batches.trained_tokens(step)
     planned = list(planned_visits(batches, step, streaming))

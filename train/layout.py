@@ -72,7 +72,7 @@ class Layout:
                 yield list(range(place, first + self.sequence, self.heads))
 
     def rounds(self, start: int, stop: int) -> list[Span]:
-        """Cut tokens [start, stop) into the contiguous ranges of which each gather rank holds an equal part."""
+        """Cut tokens [start, stop) into contiguous ranges of which each gather rank holds an equal part."""
         self._check_divides(stop - start)
         if self.gather == 1:
             return [(start, stop)]

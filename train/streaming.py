@@ -1,10 +1,10 @@
 """In which order do the chunks of a pack go through the model? Forward to fill the store, then backwards.
 
-A causal model is trained exactly on a pack of which only `train.chunk` tokens are in it at a time. A first pass
-without gradients takes chunk after chunk and leaves each layer's keys and values in the store; a second takes
-the chunks in reverse, forward and backward, and what flows back into earlier keys and values waits in the store
-for their own chunk's backward (the idea of OOMB, 2602.02108). The last chunk needs no first pass, nor do
-chunks whose border no document crosses.
+A causal model is trained exactly on a pack of which only `train.chunk` tokens are in it at a time. A first
+pass without gradients takes chunk after chunk and leaves each layer's keys and values in the store; a second
+takes the chunks in reverse, forward and backward, and what flows back into earlier keys and values waits in
+the store for their own chunk's backward (prior art: OOMB, 2602.02108). The last chunk needs no first pass,
+nor do chunks whose border no document crosses.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Streaming:
         return self.mesh.layout.spans(self.mesh.rank, *visit.chunk)
 
     def attention(self, groups: Groups, visit: Visit) -> GroupedAttention:
-        """Return the forward keyword of a visit; a chunk's results are kept from its forward to its backward."""
+        """Return the forward keyword of a visit; a chunk's results are kept until its backward."""
         return GroupedAttention(
             groups=groups,
             kernel=self.kernel,

@@ -1,4 +1,4 @@
-"""Attention of a chunk's queries to many blocks of keys, merged by log-sum-exp: one function, exact both ways.
+"""Attention of a chunk's queries to many blocks of keys, merged by log-sum-exp; exact both ways.
 
     o = sum_i exp(l_i - l) o_i,    l = log sum_i exp(l_i)
 
@@ -8,7 +8,8 @@ back and forgets it; nothing grows with the number of blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -58,10 +59,8 @@ class BlockAttention(torch.autograd.Function):
         query, key, value, out, lse = ctx.saved_tensors
         site: Site = ctx.site
         wide = torch.promote_types(query.dtype, torch.float32)
-        to_query = torch.zeros_like(query, dtype=wide)
-        own = torch.zeros(2, *key.shape, dtype=wide, device=key.device)
         given = grad, out, lse
-        _derive(site, site.squares, given, (query, key, value), to_query, own)
+        to_query, own = _derive_squares(site, given, (query, key, value), wide)
         for number, (tiles, keys, values) in enumerate(site.blocks(key, value)):
             gradient = torch.zeros(2, *keys.shape, dtype=wide, device=key.device)
             _derive(site, tiles, given, (query, keys, values), to_query, gradient)
@@ -72,27 +71,35 @@ class BlockAttention(torch.autograd.Function):
 
 def attend(site: Site, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Return output [B, Hq, S, D] and log-sum-exp [B, Hq, S] of a chunk's queries."""
-    sums = Sums(query)
-    for tile, out, lse in _run(site, site.squares, (query, key, value)):
-        sums.put(tile, out, lse)
+    squares = _run(site, site.squares, (query, key, value))
+    sums = Sums.of_one(*next(squares)[1:]) if _is_all(site.squares, query) else Sums.of_many(query, squares)
     for tiles, keys, values in site.blocks(key, value):
         for tile, out, lse in _run(site, tiles, (query, keys, values)):
             sums.add(tile, out, lse)
     return sums.out.to(query.dtype), sums.lse
 
 
+@dataclass
 class Sums:
-    """Output and log-sum-exp of the keys met so far, in at least float32."""
+    """Output [B, H, S, D] and log-sum-exp [B, H, S] of the keys met so far, in at least float32."""
 
-    def __init__(self, query: Tensor) -> None:
+    out: Tensor
+    lse: Tensor
+
+    @classmethod
+    def of_one(cls, out: Tensor, lse: Tensor) -> Sums:
+        """Begin with a tile [H, S, D] of all queries."""
+        return cls(out[None].to(torch.promote_types(out.dtype, torch.float32)), lse[None])
+
+    @classmethod
+    def of_many(cls, query: Tensor, squares: Iterable[tuple[Tile, Tensor, Tensor]]) -> Sums:
+        """Begin with squares that hold all queries [B, H, S, D] between them."""
         wide = torch.promote_types(query.dtype, torch.float32)
-        self.out = torch.empty(query.shape, dtype=wide, device=query.device)
-        self.lse = torch.empty(query.shape[:-1], dtype=wide, device=query.device)
-
-    def put(self, tile: Tile, out: Tensor, lse: Tensor) -> None:
-        """Begin with a tile, for queries that have met no keys."""
-        row, queries = tile.row, slice(*tile.queries)
-        self.out[row, :, queries], self.lse[row, :, queries] = out, lse
+        out, total = (torch.empty(x.shape, dtype=wide, device=x.device) for x in (query, query[..., 0]))
+        for tile, part, lse in squares:
+            row, queries = tile.row, slice(*tile.queries)
+            out[row, :, queries], total[row, :, queries] = part, lse
+        return cls(out, total)
 
     def add(self, tile: Tile, out: Tensor, lse: Tensor) -> None:
         """Add one more tile's keys."""
@@ -116,7 +123,7 @@ def _run(site: Site, tiles: Sequence[Tile], tensors: Keyed) -> Iterator[tuple[Ti
 def _derive(
     site: Site, tiles: Sequence[Tile], given: Given, tensors: Keyed, to_query: Tensor, to_keys: Tensor
 ) -> None:
-    """Add each tile's gradients to those of the queries [B, Hq, S, D], and of keys and values [2, B, H, T, D]."""
+    """Add each tile's gradients to those of queries [B, Hq, S, D] and of keys and values [2, B, H, T, D]."""
     for edge, alike in _by_edge(tiles):
         cut = [_cut(tile, tensors) for tile in alike]
         above = [_queries(tile, given) for tile in alike]
@@ -126,6 +133,24 @@ def _derive(
             to_query[tile.row, :, slice(*tile.queries)] += query
             to_keys[0, tile.row, :, slice(*tile.keys)] += key
             to_keys[1, tile.row, :, slice(*tile.keys)] += value
+
+
+def _derive_squares(site: Site, given: Given, tensors: Keyed, wide: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the causal squares; a lone square's as they are."""
+    query, key, _ = tensors
+    if _is_all(site.squares, query):
+        cut = [_cut(tile, tensors) for tile in site.squares]
+        [found] = site.pair.backward([_queries(site.squares[0], given)], cut, True, site.scale)
+        return found[0][None].to(wide), torch.stack(found[1:]).to(wide)[:, None]
+    to_query = torch.zeros_like(query, dtype=wide)
+    to_keys = torch.zeros(2, *key.shape, dtype=wide, device=key.device)
+    _derive(site, site.squares, given, tensors, to_query, to_keys)
+    return to_query, to_keys
+
+
+def _is_all(squares: Sequence[Tile], query: Tensor) -> bool:
+    """Say whether one square holds all queries, so that its results need no place to be put together."""
+    return query.shape[0] == 1 and [tile.queries for tile in squares] == [(0, query.shape[2])]
 
 
 def _by_edge(tiles: Sequence[Tile]) -> Iterator[tuple[str, list[Tile]]]:

@@ -56,7 +56,7 @@ def gather_tokens(own: Tensor, group: dist.ProcessGroup, number: int) -> Tensor:
 
 
 def scatter_gradients(whole: Tensor, group: dist.ProcessGroup, number: int) -> Tensor:
-    """Add up gradients [2, B, H, ranks * n, D] of round `number` over the group and return this rank's part."""
+    """Sum gradients [2, B, H, ranks * n, D] of round `number` over the group and return this rank's part."""
     parts = whole.unflatten(3, (group.size(), -1)).permute(3, 0, 1, 2, 4, 5)
     if number % 2:
         parts = parts.flip(0)

@@ -128,7 +128,7 @@ class LayerSite:
             yield block.tiles, keys, values
 
     def send(self, number: int, gradient: Tensor, own: Tensor) -> None:
-        """Give each gather rank its part of a block's gradient; keep that of an earlier block in the store."""
+        """Give each gather rank its part of a gradient; of an earlier block's, the store keeps it."""
         block: Block = self.reach.blocks[number]
         group = self.call.mesh.gather_group
         if group is not None:

@@ -1,4 +1,4 @@
-"""What does a kernel compute on tiles? A pair: outputs and log-sum-exps forward, gradients from them backward.
+"""What does a kernel compute on tiles? A pair: output and log-sum-exp forward, gradients from them backward.
 
 Backward takes the output and log-sum-exp of the whole softmax and not of its tile: with l over all keys,
 exp(scores - l) are the weights themselves, so each tile gives its exact part of every gradient. No kernel's
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,17 +24,19 @@ from ..layout import MOST_ELEMENTS
 
 aten = torch.ops.aten
 Keyed = tuple[Tensor, Tensor, Tensor]
-"""Query, key and value of a tile; or their gradients."""
+"""Query, key and value; or their gradients."""
 Given = tuple[Tensor, Tensor, Tensor]
-"""What backward is given of a tile's queries: the output's gradient, the output, the log-sum-exp."""
+"""What backward is given of queries: the output's gradient, the output, the log-sum-exp."""
+Result = tuple[Tensor, Tensor]
+"""Output and log-sum-exp."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A kernel that is given a list of tiles and returns one result for each."""
+    """A kernel that is given a list of tiles, whether they are causal and the scores' scale."""
 
     name: str
-    forward: Callable[[Sequence[Keyed], bool, float], list[tuple[Tensor, Tensor]]]
+    forward: Callable[[Sequence[Keyed], bool, float], list[Result]]
     backward: Callable[[Sequence[Given], Sequence[Keyed], bool, float], list[Keyed]]
 
 
@@ -46,15 +48,14 @@ class Dense:
     more queries of its one kv head, which is then read once and gets one gradient.
     """
 
-    run: Callable[..., tuple[Tensor, Tensor]]
-    derive: Callable[..., Keyed]
+    run: Callable[[Keyed, bool, float], Result]
+    derive: Callable[[Given, Keyed, bool, float], Keyed]
 
-    def forward(self, tiles: Sequence[Keyed], causal: bool, scale: float) -> list[tuple[Tensor, Tensor]]:
-        results: dict[int, tuple[Tensor, Tensor]] = {}
+    def forward(self, tiles: Sequence[Keyed], causal: bool, scale: float) -> list[Result]:
+        results: dict[int, Result] = {}
         for places in _alike(tiles):
-            query, key, value = self._folded([tiles[place] for place in places], causal)
-            out, lse = self.run(query, key, value, causal, scale)
             shape = (len(places), *tiles[places[0]][0].shape)
+            out, lse = self.run(_folded([tiles[place] for place in places], causal), causal, scale)
             whole = zip(out.reshape(shape), lse.reshape(shape[:-1]), strict=True)
             results.update(zip(places, whole, strict=True))
         return [results[place] for place in range(len(tiles))]
@@ -64,31 +65,31 @@ class Dense:
     ) -> list[Keyed]:
         results: dict[int, Keyed] = {}
         for places in _alike(tiles):
-            query, key, value = self._folded([tiles[place] for place in places], causal)
+            folded = _folded([tiles[place] for place in places], causal)
             grad, out, lse = (_stacked([given[place][i] for place in places]) for i in range(3))
-            grad, out = (x.reshape(query.shape) for x in (grad, out))
-            to_query, *to_keys = self.derive(
-                grad, query, key, value, out, lse.reshape(query.shape[:-1]), causal, scale
-            )
-            one, other, _ = tiles[places[0]]
-            heads = to_query.reshape(len(places), *one.shape)
-            keys = [x.sum(1).view(len(places), *other.shape) for x in to_keys]
-            results.update(zip(places, zip(heads, *keys, strict=True), strict=True))
+            shape = folded[0].shape
+            above = grad.reshape(shape), out.reshape(shape), lse.reshape(shape[:-1])
+            to_query, *to_keys = self.derive(above, folded, causal, scale)
+            query, key, _ = tiles[places[0]]
+            parts = [to_query.reshape(len(places), *query.shape)]
+            parts += [x.sum(1).view(len(places), *key.shape) for x in to_keys]
+            results.update(zip(places, zip(*parts, strict=True), strict=True))
         return [results[place] for place in range(len(tiles))]
 
-    def _folded(self, tiles: Sequence[Keyed], causal: bool) -> Keyed:
-        """Return query [N * Hkv, G, S, D], or [N * Hkv, 1, G * S, D], with key and value to fit it."""
-        query, key, value = (_stacked(part) for part in zip(*tiles, strict=True))
-        ratio = query.shape[1] // key.shape[1]
-        query = query.unflatten(1, (-1, ratio)).flatten(0, 1)
-        key, value = (x.flatten(0, 1)[:, None] for x in (key, value))
-        if causal:
-            return query, key.expand(-1, ratio, -1, -1), value.expand(-1, ratio, -1, -1)
-        return query.flatten(1, 2)[:, None], key, value
+
+def _folded(tiles: Sequence[Keyed], causal: bool) -> Keyed:
+    """Return query [N * Hkv, G, S, D], or [N * Hkv, 1, G * S, D], with key and value to fit it."""
+    query, key, value = (_stacked(part) for part in zip(*tiles, strict=True))
+    ratio = query.shape[1] // key.shape[1]
+    query = query.unflatten(1, (-1, ratio)).flatten(0, 1)
+    key, value = (x.flatten(0, 1)[:, None] for x in (key, value))
+    if causal:
+        return query, key.expand(-1, ratio, -1, -1), value.expand(-1, ratio, -1, -1)
+    return query.flatten(1, 2)[:, None], key, value
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0][None] if len(parts) == 1 else torch.stack(parts)  # one is not copied
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))  # a lone one is not copied
 
 
 def _alike(tiles: Sequence[Keyed]) -> list[list[int]]:
@@ -99,88 +100,90 @@ def _alike(tiles: Sequence[Keyed]) -> list[list[int]]:
     return list(by_size.values())
 
 
-def _on_cpu(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-    return aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
+def _on_cpu(tile: Keyed, causal: bool, scale: float) -> Result:
+    return aten._scaled_dot_product_flash_attention_for_cpu(*tile, 0.0, causal, scale=scale)
 
 
-def _on_cpu_backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float
-) -> Keyed:  # fmt: skip
+def _on_cpu_backward(given: Given, tile: Keyed, causal: bool, scale: float) -> Keyed:
+    grad, *merged = given
     return aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad, query, key, value, out, lse, 0.0, causal, scale=scale
+        grad, *tile, *merged, 0.0, causal, scale=scale
     )
 
 
-def _efficient(
-    query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float
-) -> tuple[Tensor, Tensor]:
-    out, lse, *_ = aten._scaled_dot_product_efficient_attention(
-        query, key, value, None, True, 0.0, causal, scale=scale
-    )
-    return out, lse[..., : query.shape[2]]  # the kernel pads it to 32 queries
+def _efficient(tile: Keyed, causal: bool, scale: float) -> Result:
+    out, lse, *_ = aten._scaled_dot_product_efficient_attention(*tile, None, True, 0.0, causal, scale=scale)
+    return out, lse[..., : out.shape[2]]  # the kernel pads it to 32 queries
 
 
-def _efficient_backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float
-) -> Keyed:  # fmt: skip
+def _efficient_backward(given: Given, tile: Keyed, causal: bool, scale: float) -> Keyed:
+    grad, out, lse = given
     padded = pad(lse, (0, -lse.shape[-1] % 32), value=torch.inf)
-    none = torch.zeros((), dtype=torch.int64, device=query.device)
+    seeds, wanted = [_nothing(grad)] * 2, [True, True, True, False]
     return aten._scaled_dot_product_efficient_attention_backward(
-        grad, query, key, value, None, out, padded, none, none, 0.0, [True, True, True, False], causal, scale=scale
-    )[:3]  # fmt: skip
+        grad, *tile, None, out, padded, *seeds, 0.0, wanted, causal, scale=scale
+    )[:3]
 
 
-def _cudnn(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def _cudnn(tile: Keyed, causal: bool, scale: float) -> Result:
     out, lse, *_ = aten._scaled_dot_product_cudnn_attention(
-        query, key, value, None, True, 0.0, causal, False, scale=scale
+        *tile, None, True, 0.0, causal, False, scale=scale
     )
-    return out, lse.view(query.shape[:3])  # some releases give it a last dimension of one
+    return out, lse.view(out.shape[:3])  # some releases give it a last dimension of one
 
 
-def _cudnn_backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float
-) -> Keyed:  # fmt: skip
-    none = torch.zeros((), dtype=torch.int64, device=query.device)
+def _cudnn_backward(given: Given, tile: Keyed, causal: bool, scale: float) -> Keyed:
+    grad, out, lse = given
+    query, key, _ = tile
+    seeds, lengths = [_nothing(grad)] * 2, (query.shape[2], key.shape[2])
     return aten._scaled_dot_product_cudnn_attention_backward(
-        grad, query, key, value, out, lse[..., None], none, none, None, None, None, query.shape[2], key.shape[2],
-        0.0, causal, scale=scale,
-    )  # fmt: skip
+        grad, *tile, out, lse[..., None], *seeds, None, None, None, *lengths, 0.0, causal, scale=scale
+    )
 
 
-def _of_device(on_cpu: Callable[..., Any], on_cuda: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*tensors: Any) -> Any:
-        return (on_cuda if tensors[0].is_cuda else on_cpu)(*tensors)
+def _nothing(like: Tensor) -> Tensor:
+    """Return a place in the generator's stream, for dropout that there is not."""
+    return torch.zeros((), dtype=torch.int64, device=like.device)
 
-    return run
+
+class Bounds(NamedTuple):
+    """Where each tile's queries and keys begin and end when laid end to end, and the longest of each."""
+
+    queries: Tensor
+    keys: Tensor
+    longest_queries: int
+    longest_keys: int
 
 
 @dataclass(frozen=True)
 class Flat:
     """Run a variable-length kernel once on tiles laid end to end as [tokens, H, D]; it takes grouped heads."""
 
-    run: Callable[..., tuple[Tensor, Tensor]]
-    """Given query, key, value, both bounds, both longest, causal and scale: output [tokens, H, D] and
-    log-sum-exp [H, tokens]."""
-    derive: Callable[..., Keyed]
+    run: Callable[[Keyed, Bounds, bool, float], Result]
+    """Output [tokens, H, D] and log-sum-exp [H, tokens]."""
+    derive: Callable[[Given, Keyed, Bounds, bool, float], Keyed]
 
-    def forward(self, tiles: Sequence[Keyed], causal: bool, scale: float) -> list[tuple[Tensor, Tensor]]:
-        query, key, value = (_flat(part) for part in zip(*tiles, strict=True))
-        out, lse = self.run(query, key, value, *_bounds(tiles), causal, scale)
+    def forward(self, tiles: Sequence[Keyed], causal: bool, scale: float) -> list[Result]:
+        out, lse = self.run(_laid(tiles), _bounds(tiles), causal, scale)
         sizes = [tile[0].shape[1] for tile in tiles]
         return list(zip(_parts(out, sizes), lse.split(sizes, 1), strict=True))
 
     def backward(
         self, given: Sequence[Given], tiles: Sequence[Keyed], causal: bool, scale: float
     ) -> list[Keyed]:
-        query, key, value = (_flat(part) for part in zip(*tiles, strict=True))
-        grad, out = (_flat([one[i] for one in given]) for i in range(2))
-        lse = torch.cat([one[2] for one in given], 1).contiguous()
-        to_query, *to_keys = self.derive(grad, query, key, value, out, lse, *_bounds(tiles), causal, scale)
-        queries, keys = ([tile[i].shape[1] for tile in tiles] for i in range(2))
-        return list(zip(_parts(to_query, queries), *(_parts(part, keys) for part in to_keys), strict=True))  # pyright: ignore[reportReturnType]
+        grads, outs, sums = zip(*given, strict=True)
+        above = _end_to_end(grads), _end_to_end(outs), torch.cat(sums, 1).contiguous()
+        found = self.derive(above, _laid(tiles), _bounds(tiles), causal, scale)
+        sizes = [[tile[i].shape[1] for tile in tiles] for i in range(3)]
+        return list(zip(*map(_parts, found, sizes), strict=True))  # pyright: ignore[reportReturnType]
 
 
-def _flat(parts: Sequence[Tensor]) -> Tensor:
+def _laid(tiles: Sequence[Keyed]) -> Keyed:
+    query, key, value = (_end_to_end(part) for part in zip(*tiles, strict=True))
+    return query, key, value
+
+
+def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
     whole = torch.cat([part.transpose(0, 1) for part in parts])
     if whole.numel() >= MOST_ELEMENTS:
         raise TrainError(
@@ -194,67 +197,60 @@ def _parts(whole: Tensor, sizes: list[int]) -> list[Tensor]:
     return [part.transpose(0, 1) for part in whole.split(sizes)]
 
 
-def _bounds(tiles: Sequence[Keyed]) -> tuple[Tensor, Tensor, int, int]:
-    """Return where each tile's queries and keys begin and end, and the longest of each."""
-    device = tiles[0][0].device
+def _bounds(tiles: Sequence[Keyed]) -> Bounds:
     sizes = [[tile[i].shape[1] for tile in tiles] for i in range(2)]
-    ends = [torch.tensor([0, *one], device=device).cumsum(0, dtype=torch.int32) for one in sizes]
-    return ends[0], ends[1], max(sizes[0]), max(sizes[1])
+    device = tiles[0][0].device
+    queries, keys = (torch.tensor([0, *one], device=device).cumsum(0, dtype=torch.int32) for one in sizes)
+    return Bounds(queries, keys, max(sizes[0]), max(sizes[1]))
 
 
-def _varlen(
-    query: Tensor, key: Tensor, value: Tensor, queries: Tensor, keys: Tensor, longest: int, most: int,
-    causal: bool, scale: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return aten._flash_attention_forward(
-        query, key, value, queries, keys, longest, most, 0.0, causal, False, scale=scale
-    )[:2]
+def _varlen(tile: Keyed, bounds: Bounds, causal: bool, scale: float) -> Result:
+    out, lse, *_ = aten._flash_attention_forward(*tile, *bounds, 0.0, causal, False, scale=scale)
+    return out, lse
 
 
-def _varlen_backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor,
-    queries: Tensor, keys: Tensor, longest: int, most: int, causal: bool, scale: float,
-) -> Keyed:  # fmt: skip
-    none = torch.zeros(2, dtype=torch.uint64, device=query.device)  # the generator's state, for dropout
-    return aten._flash_attention_backward(
-        grad, query, key, value, out, lse, queries, keys, longest, most, 0.0, causal, none, none, scale=scale
-    )
+def _varlen_backward(given: Given, tile: Keyed, bounds: Bounds, causal: bool, scale: float) -> Keyed:
+    grad, *merged = given
+    seeds = [torch.zeros(2, dtype=torch.uint64, device=grad.device)] * 2
+    return aten._flash_attention_backward(grad, *tile, *merged, *bounds, 0.0, causal, *seeds, scale=scale)
 
 
-def _flash(
-    query: Tensor, key: Tensor, value: Tensor, queries: Tensor, keys: Tensor, longest: int, most: int,
-    causal: bool, scale: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    from flash_attn.flash_attn_interface import (  # type: ignore[import-not-found]
-        _flash_attn_varlen_forward,
-    )
-
-    out, lse, *_ = _flash_attn_varlen_forward(
-        query, key, value, queries, keys, longest, most, 0.0, softmax_scale=scale, causal=causal
+def _flash(tile: Keyed, bounds: Bounds, causal: bool, scale: float) -> Result:
+    out, lse, *_ = _flash_attn()._flash_attn_varlen_forward(
+        *tile, *bounds, 0.0, softmax_scale=scale, causal=causal
     )
     return out, lse
 
 
-def _flash_backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor,
-    queries: Tensor, keys: Tensor, longest: int, most: int, causal: bool, scale: float,
-) -> Keyed:  # fmt: skip
-    from flash_attn.flash_attn_interface import (  # type: ignore[import-not-found]
-        _flash_attn_varlen_backward,
-    )
-
+def _flash_backward(given: Given, tile: Keyed, bounds: Bounds, causal: bool, scale: float) -> Keyed:
+    grad, *merged = given
+    query, key, value = tile
     found = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-    _flash_attn_varlen_backward(
-        grad, query, key, value, out, lse, *found, queries, keys, longest, most, 0.0, scale, causal,
-        window_size_left=-1, window_size_right=-1, softcap=0.0, alibi_slopes=None, deterministic=True,
-    )  # fmt: skip
+    plain = {"window_size_left": -1, "window_size_right": -1, "softcap": 0.0, "alibi_slopes": None}
+    _flash_attn()._flash_attn_varlen_backward(
+        grad, *tile, *merged, *found, *bounds, 0.0, scale, causal, **plain, deterministic=True
+    )
     return found
 
 
-_sdpa = Dense(_of_device(_on_cpu, _efficient), _of_device(_on_cpu_backward, _efficient_backward))
-_fused = Dense(_cudnn, _cudnn_backward)
-_laid_flat, _packaged = Flat(_varlen, _varlen_backward), Flat(_flash, _flash_backward)
-sdpa = Pair("sdpa", _sdpa.forward, _sdpa.backward)
-cudnn = Pair("cudnn", _fused.forward, _fused.backward)
-varlen = Pair("varlen", _laid_flat.forward, _laid_flat.backward)
-flash = Pair("flash", _packaged.forward, _packaged.backward)
+def _flash_attn() -> Any:
+    import flash_attn.flash_attn_interface as interface  # type: ignore[import-not-found]
+
+    return interface
+
+
+def _of_device(on_cpu: Callable[..., Any], on_cuda: Callable[..., Any]) -> Callable[..., Any]:
+    """Choose by the device of the first tensor of the first argument."""
+    return lambda first, *rest: (on_cuda if first[0].is_cuda else on_cpu)(first, *rest)
+
+
+def _pair(name: str, kernel: Dense | Flat) -> Pair:
+    return Pair(name, kernel.forward, kernel.backward)
+
+
+sdpa = _pair(
+    "sdpa", Dense(_of_device(_on_cpu, _efficient), _of_device(_on_cpu_backward, _efficient_backward))
+)
+cudnn = _pair("cudnn", Dense(_cudnn, _cudnn_backward))
+varlen = _pair("varlen", Flat(_varlen, _varlen_backward))
+flash = _pair("flash", Flat(_flash, _flash_backward))

@@ -31,8 +31,8 @@ class Reach:
 
 
 def stored_rounds(layout: Layout, groups: Groups, chunk: Span, window: int | None) -> list[tuple[int, Span]]:
-    """Number the rounds of a chunk of which a token after it can see something; a lone gather rank's only
-    one begins there."""
+    """Number the rounds of a chunk of which a later token can see something; of a lone gather rank, what it
+    sees alone."""
     border = chunk[1]
     first = min((begin for own in groups for begin, end in own if begin < border < end), default=border)
     if window is not None:
@@ -47,8 +47,8 @@ def reach(
 ) -> Reach:
     """Find what the queries of `chunk` meet in it and in the chunks before it that are in the store."""
     own = list(pieces(groups, layout.share(gather_rank, *chunk), window))
-    shares = [layout.share(rank, *chunk) for rank in range(layout.gather)]
-    every = own if layout.gather == 1 else list(pieces(groups, sorted(sum(shares, [])), window))
+    parts = sorted(part for rank in range(layout.gather) for part in layout.share(rank, *chunk))
+    every = own if layout.gather == 1 else list(pieces(groups, parts, window))
     rounds = [found for before in earlier for found in stored_rounds(layout, groups, before, window)]
     seen = [(number, span, None) for number, span in rounds]
     seen += [(number, span, places) for number, span, places in own_rounds(layout, chunk)]

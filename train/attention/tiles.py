@@ -1,7 +1,7 @@
 """Which queries meet which keys? Squares and rectangles of them that need no mask; arithmetic, no tensors.
 
-A query attends to the keys of its own group up to itself, with a sliding `window` w to the last w of them. For
-queries [a, b) of one group that are no more than w, in keys of which they see something:
+A query attends to the keys of its own group up to itself, with a sliding `window` w to the last w of them.
+Queries [a, b) of one group that are no more than w meet:
 
     keys    ... a-w+1 ......... b-w ............. a ........ b
     query a       [ since      ][ whole          ][ until
@@ -65,8 +65,11 @@ def pieces(groups: Groups, spans: Iterable[Span], window: int | None) -> Iterato
 
 def squares(cut: Iterable[Piece]) -> list[Tile]:
     """Return the causal square of each piece, keys standing at the places of their queries."""
-    return [piece.tile(own := (piece.start, piece.stop), (piece.place, piece.place + own[1] - own[0]), "until")
-            for piece in cut]  # fmt: skip
+    return [
+        Tile(piece.row, places, places, "until")
+        for piece in cut
+        for places in [(piece.place, piece.place + piece.stop - piece.start)]
+    ]
 
 
 def meetings(cut: Iterable[Piece], block: Span, window: int | None) -> list[Tile]:
@@ -81,8 +84,7 @@ def meetings(cut: Iterable[Piece], block: Span, window: int | None) -> list[Tile
 
 
 def _since(piece: Piece, block: Span, window: int) -> Iterator[Tile]:
-    """Yield what the keys meet that only a piece's first queries see; the n-th of them is the n-th query's
-    last one."""
+    """Yield how keys are met that not all queries of a piece see: the n-th is the farthest of query n."""
     nearest = piece.start - window + 1
     first, last = max(nearest, piece.group, block[0]), min(piece.stop - window, block[1])
     if first < last:
