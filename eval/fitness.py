@@ -103,11 +103,15 @@ class Grader:
         *,
         target_length: int,
         mesh: Mesh,
+        chunk: int | None = None,
         progress: Progress = silent,
     ) -> None:
-        """`model` has a scheme installed, which is replaced; it is left with the last one graded."""
+        """`model` has a scheme installed, which is replaced; it is left with the last one graded.
+
+        At most `chunk` tokens of a row are in the model at once; None: all.
+        """
         self.model, self.exams, self.target_length = model, exams, target_length
-        self.mesh, self.progress = mesh, progress
+        self.mesh, self.chunk, self.progress = mesh, chunk, progress
 
     def losses(self, exam: str, asked: Asked) -> list[list[float]]:
         """Return the mean loss (nats) of each scheme's counted tokens on each of its rows; rank 0 only."""
@@ -145,7 +149,7 @@ class Grader:
     def _loss(self, exam: Exam, scheme: Scheme, row: int) -> float:
         install(self.model, scheme, target_length=self.target_length, replace=True)
         tokens = torch.from_numpy(exam.rows[row])[None]
-        loss = token_scores(self.model, tokens, mesh=self.mesh).loss
+        loss = token_scores(self.model, tokens, mesh=self.mesh, chunk=self.chunk).loss
         return float(loss[0, -exam.counted[row] :].double().mean())
 
     def _tell(self, message: Any) -> Any:

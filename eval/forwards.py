@@ -25,6 +25,8 @@ class Forwards:
 
     mesh: Mesh
     batch_tokens: int = 8192
+    chunk: int | None = None
+    """Tokens of a row that are in the model at once; None: all."""
     progress: Progress = silent
 
     def __post_init__(self) -> None:
@@ -49,7 +51,7 @@ class Forwards:
         kept: dict[int, V] = {}
         for done, batch in enumerate(mine, start=1):
             tokens = torch.from_numpy(np.stack([np.asarray(rows[i], dtype=np.int64) for i in batch]))
-            scores = token_scores(subject.model, tokens, mesh=self.mesh)
+            scores = token_scores(subject.model, tokens, mesh=self.mesh, chunk=self.chunk)
             loss, correct = scores.loss.double().numpy(), scores.correct.numpy()
             if not np.isfinite(loss).all():
                 raise EvalError(

@@ -27,20 +27,22 @@ def evaluate(
     reference: str | None = None,
     mesh: Mesh | None = None,
     batch_tokens: int = 8192,
+    chunk: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Evaluation]:
     """Run every task on every subject and return the evaluations by name, equal on every rank of the mesh.
 
     Subjects may come from a generator: then only one model need be in memory. `corpus` is the fingerprint
-    of what the documents come from; `reference` names the model of reference, by default the first.
+    of what the documents come from; `reference` names the model of reference, by default the first. At most `chunk` tokens of a row
+    are in a model at once where its loss is measured.
     """
     if not tasks:
         raise EvalError(
             "eval.tasks: at least one task must be there, got none; name one, e.g. kind: position_loss"
         )
     mesh = mesh or Mesh.alone()
-    forwards = Forwards(mesh=mesh, batch_tokens=batch_tokens, progress=progress)
+    forwards = Forwards(mesh=mesh, batch_tokens=batch_tokens, chunk=chunk, progress=progress)
     done: dict[str, Evaluation] = {}
     for subject in [subjects] if isinstance(subjects, Subject) else subjects:
         if subject.name in done:

@@ -36,6 +36,7 @@ def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) 
             documents=open_documents(store, split="heldout"),
             corpus=read_manifest(store / "corpus", "corpus")["fingerprint"],
             mesh=mesh,
+            chunk=stage.eval.chunk,
             seed=stage.train.seed,
             progress=progress,
         )[subject.name]

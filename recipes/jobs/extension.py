@@ -32,6 +32,7 @@ from ...train.attention.kernels import choose_kernel
 from ...train.convert.huggingface import convert
 from ...train.loop import Callbacks, train
 from ...train.mesh import Mesh, in_world
+from ...train.model import DTYPES
 from ...train.progress import own_scheme
 from ...train.storage import write_json, write_text
 from ..language.catalogue import shipped
@@ -60,7 +61,7 @@ class Extension:
     def run(self) -> None:
         """Do what is left to do; the same command on the same run directory goes on where it stopped."""
         for stage in self.stages:
-            choose_kernel(stage.train.kernel, self.mesh.device)  # or refuse it, before anything is measured
+            choose_kernel(stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype])  # or refuse it, before anything is measured
         facts = model_facts(self.last)
         for line in (*serving_lines(self.last, facts), *near_tasks(self.last, facts)):
             self.console.print(f"warning: {line}", markup=False, soft_wrap=True)
@@ -124,6 +125,7 @@ class Extension:
                 corpus=self.plans[-1].corpus_fingerprint,
                 reference="extended" if self.last.model.from_scratch else "base",
                 mesh=self.eval_mesh,
+                chunk=self.last.eval.chunk,
                 seed=self.last.train.seed,
                 progress=progress,
             )[subject.name]

@@ -87,6 +87,8 @@ class EvalSection(Section):
     """Steps between evaluations; 0 evaluates only at the end."""
     sequence: Positive = 1
     """Ranks that share a row that is measured."""
+    chunk: Positive | None = None
+    """Tokens of a row that are in the model at once, over all its ranks; null: the whole row."""
 
     @field_validator("tasks")
     @classmethod

@@ -29,7 +29,7 @@ from ....eval.task import Progress, silent
 from ....train.attention.kernels import choose_kernel
 from ....train.loop import Callbacks, train
 from ....train.mesh import Mesh, in_world
-from ....train.model import build_model, install_scheme
+from ....train.model import DTYPES, build_model, install_scheme
 from ....train.storage import write_text
 from ...language.errors import RecipeError
 from ...show.console import TrainingDisplay, phases
@@ -91,7 +91,7 @@ class ComparisonRun:
 
     def check(self) -> None:
         """Stop before the first cell what would fail at a later one."""
-        choose_kernel(self.template.train.kernel, self.mesh.device)
+        choose_kernel(self.template.train.kernel, self.mesh.device, DTYPES[self.template.train.dtype])
         length = self.comparison.recipes[self.comparison.section.middle].target_length
         count = len([d for d in self.selection if len(d.tokens) >= length])
         if len(self.comparison.rates) > 1 and count < 2:
@@ -181,6 +181,7 @@ class ComparisonRun:
             corpus=self.plans[cell.contender.factor, 0].corpus_fingerprint,
             reference="base",
             mesh=self.eval_mesh,
+            chunk=self.template.eval.chunk,
             seed=self.template.train.seed,
             progress=progress,
         )[subject.name]
@@ -195,6 +196,7 @@ class ComparisonRun:
             documents=self.selection,
             corpus=self.plans[cell.contender.factor, 0].corpus_fingerprint,
             mesh=self.eval_mesh,
+            chunk=self.template.eval.chunk,
             progress=progress,
         )[subject.name].results["selection"]
         return beyond(result, self.boundary)
