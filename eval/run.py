@@ -34,8 +34,8 @@ def evaluate(
     """Run every task on every subject and return the evaluations by name, equal on every rank of the mesh.
 
     Subjects may come from a generator: then only one model need be in memory. `corpus` is the fingerprint
-    of what the documents come from; `reference` names the model of reference, by default the first. At most `chunk` tokens of a row
-    are in a model at once where its loss is measured.
+    of what the documents come from; `reference` names the model of reference, by default the first. Of a row
+    whose loss is measured, at most `chunk` tokens are in a model at once.
     """
     if not tasks:
         raise EvalError(

@@ -61,7 +61,9 @@ class Extension:
     def run(self) -> None:
         """Do what is left to do; the same command on the same run directory goes on where it stopped."""
         for stage in self.stages:
-            choose_kernel(stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype])  # or refuse it, before anything is measured
+            choose_kernel(
+                stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype]
+            )  # or refuse it, before anything is measured
         facts = model_facts(self.last)
         for line in (*serving_lines(self.last, facts), *near_tasks(self.last, facts)):
             self.console.print(f"warning: {line}", markup=False, soft_wrap=True)

@@ -96,7 +96,9 @@ def run_search(stage: Recipe, search: Search, *, store: Path) -> dict[str, Any] 
         subject = load_subject("base", Path(stage.model.path or ""), None, stage, mesh)
         exams = exams_of(stage, search, subject, store)
         length = stage.target_length
-        grader = Grader(subject.model, exams, target_length=length, mesh=mesh, chunk=stage.eval.chunk, progress=progress)
+        grader = Grader(
+            subject.model, exams, target_length=length, mesh=mesh, chunk=stage.eval.chunk, progress=progress
+        )
         if not mesh.is_main:
             grader.serve()
             return None

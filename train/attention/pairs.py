@@ -157,7 +157,7 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Flat:
-    """Run a variable-length kernel once on tiles laid end to end as [tokens, H, D]; it takes grouped heads."""
+    """Run a variable-length kernel once on tiles laid end to end, [tokens, H, D]; it takes grouped heads."""
 
     run: Callable[[Keyed, Bounds, bool, float], Result]
     """Output [tokens, H, D] and log-sum-exp [H, tokens]."""
@@ -187,7 +187,7 @@ def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
     whole = torch.cat([part.transpose(0, 1) for part in parts])
     if whole.numel() >= MOST_ELEMENTS:
         raise TrainError(
-            f"train.kernel: what a kernel takes at once must stay below 2^31 elements (32-bit indices), got "
+            "train.kernel: what a kernel takes at once must stay below 2^31 elements (32-bit indices), got "
             f"{whole.numel()}; set train.chunk or raise train.sequence"
         )
     return whole

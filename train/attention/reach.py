@@ -24,15 +24,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Reach:
-    """The causal squares of this rank's own tokens, and the blocks that somebody of the gather group meets."""
+    """The causal squares of this rank's own tokens, and the blocks that any of the gather group meets."""
 
     squares: list[Tile]
     blocks: list[Block]
 
 
-def stored_rounds(layout: Layout, groups: Groups, chunk: Span, window: int | None) -> list[tuple[int, Span]]:
-    """Number the rounds of a chunk of which a later token can see something; of a lone gather rank, what it
-    sees alone."""
+Numbered = tuple[int, Span]
+"""A round by its number, and its tokens."""
+
+
+def stored_rounds(layout: Layout, groups: Groups, chunk: Span, window: int | None) -> list[Numbered]:
+    """Find the rounds of a chunk of which later tokens see something; with one gather rank, what they see."""
     border = chunk[1]
     first = min((begin for own in groups for begin, end in own if begin < border < end), default=border)
     if window is not None:
