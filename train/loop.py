@@ -87,7 +87,7 @@ class Run:
         batches = make_batches(stage, plan, self.mesh)
         engine = self.engine(stage, batches.accumulation, folder, progress.step)
         kernel = choose_kernel(stage.train.kernel, self.mesh.device)
-        attention = partial(GroupedAttention, kernel=kernel, sequence_group=self.mesh.sequence_group)
+        attention = partial(GroupedAttention, kernel=kernel, sequence_group=self.mesh.heads_group)
         while progress.stage_step < stage.train.steps:
             progress = self.step(engine, stage, batches, attention, progress)
             done = progress.stage_step

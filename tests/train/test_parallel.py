@@ -58,11 +58,12 @@ def tiny(case: Case) -> TokenLoss:
 def gradients(case: Case, sequence: int) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss sum and its gradients over the first packs, on this rank's spans, added over the world."""
     world = dist.get_world_size() if dist.is_initialized() else 1
-    mesh = Mesh.of_world(sequence=sequence) if world > 1 else Mesh.alone()
+    mesh = Mesh.of_world(heads=sequence) if world > 1 else Mesh.alone()
     batches = Batches(plan=MemoryPlan(), layout=mesh.layout, packs_per_step=PACKS, micro_batch=2)  # type: ignore[arg-type]
     module = tiny(case)
     total = 0.0
-    for batch in batches.of_rank(0, mesh.rank, mesh.device):
+    for packs in batches.micro_batches(0, mesh.data_rank):
+        batch = batches.read(packs, mesh.layout.spans(mesh.rank, 0, batches.plan.length), mesh.device)
         loss = module(
             batch.tokens, batch.positions, batch.lengths, batch.labels, attention_of(mesh)(batch.groups)
         )
@@ -118,7 +119,7 @@ def settings(stage: int, sequence: int, dtype: str = "float32") -> TrainSection:
 def engine_gradients(stage: int, sequence: int, dtype: str) -> tuple[float, float, dict[str, torch.Tensor]]:
     """Loss, gradient norm and gradients of the token mean, as the engine holds them in its step."""
     case = Case(dtype=torch.float32 if dtype == "float32" else torch.bfloat16)
-    mesh = Mesh.of_world(sequence=sequence)
+    mesh = Mesh.of_world(heads=sequence)
     batches = Batches(plan=MemoryPlan(), layout=mesh.layout, packs_per_step=PACKS, micro_batch=1)  # type: ignore[arg-type]
     engine = make_engine(tiny(case), settings(stage, sequence, dtype), accumulation=batches.accumulation)
     seed_states(engine, 0)
