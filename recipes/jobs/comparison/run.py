@@ -29,7 +29,7 @@ from ....eval.task import Progress, silent
 from ....train.attention.kernels import choose_kernel
 from ....train.loop import Callbacks, train
 from ....train.mesh import Mesh, in_world
-from ....train.model import build_model, install_scheme
+from ....train.model import DTYPES, build_model, install_scheme
 from ....train.storage import write_text
 from ...language.errors import RecipeError
 from ...show.console import TrainingDisplay, phases
@@ -169,7 +169,7 @@ class ComparisonRun:
             checkpoint = train([cell.recipe.stage], [plan], self.mesh, folder, callbacks)
         recipe = cell.recipe
         model = install_scheme(build_model(recipe.stage, checkpoint), recipe.stage)
-        torch.nn.Module.to(model, self.mesh.device).eval()
+        torch.nn.Module.to(model, self.mesh.device, DTYPES[recipe.train.dtype]).eval()
         return Subject(name=cell.title, model=model, tokenizer=tokenizer_of(recipe.model.tokenizer_folder))
 
     def evaluate(self, cell: Cell, subject: Subject, progress: Progress) -> Evaluation:
