@@ -26,7 +26,7 @@ def build_model(stage: Stage, weights: Path | None = None) -> PreTrainedModel:
     """Load `weights` (a checkpoint), else the stage's own model folder, else draw one from `train.seed`.
 
     In float32 whatever `train.dtype` is, since the optimizer's weights begin as these: 4 bytes a parameter on
-    the host of each rank, 30 GiB for 8 billion. The engine rounds them for its forwards, before it moves them.
+    the host of each rank, 30 GiB for 8 billion, and 2 more while the engine rounds them for its forwards.
     A checkpoint's config describes the scheme that is installed, perhaps as another theta, and schemes are
     computed from the theta before it: so the config is always that of the recipe's model.
     """

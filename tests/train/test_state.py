@@ -75,9 +75,17 @@ def folder(straight: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory)
     return made
 
 
+def read(folder: Path) -> State:
+    """All tensors of a folder's safetensors, as they are."""
+    found: State = {}
+    for file in folder.glob("*.safetensors"):
+        found |= load_file(file)
+    return found
+
+
 def held(folder: Path) -> State:
     """What a folder's file holds, in float32."""
-    return {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+    return {name: tensor.float() for name, tensor in read(folder).items()}
 
 
 @pytest.mark.parametrize(("world", "stage", "dtype"), LAYOUTS)
@@ -102,7 +110,6 @@ def rounded(folder: Path, dtype: torch.dtype) -> None:
 
 
 def in_shards(folder: Path) -> None:
-    torch.manual_seed(0)
     AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, max_shard_size="20KB")
     assert len(list(folder.glob("model-*.safetensors"))) > 1
     (folder / "model.safetensors").unlink(missing_ok=True)
@@ -126,7 +133,8 @@ def untied(folder: Path) -> None:
 def another_family(folder: Path) -> None:
     """Gemma-3 scales embeddings by a buffer."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(**MODEL | GEMMA)).save_pretrained(folder)
+    config = AutoConfig.for_model(**{key: MODEL[key] for key in MODEL if key != "rope_parameters"} | GEMMA)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
 FORMS = {
@@ -141,9 +149,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_masters_are_what_any_form_of_file_holds(
-    ranks: Any, folder: Path, tmp_path: Path, form: str
-) -> None:
+def test_masters_are_what_any_form_of_file_holds(ranks: Any, folder: Path, tmp_path: Path, form: str) -> None:
     source = tmp_path / "model"
     shutil.copytree(folder, source)
     FORMS[form](source)
@@ -154,7 +160,7 @@ def test_masters_are_what_any_form_of_file_holds(
         assert equal(forward, kept, torch.bfloat16)
 
 
-@pytest.mark.parametrize(("world", "stage", "dtype"), LAYOUTS)
+@pytest.mark.parametrize(("world", "stage", "dtype"), LAYOUTS[:3])
 def test_a_model_is_drawn_in_float32(ranks: Any, folder: Path, world: int, stage: int, dtype: str) -> None:
     torch.manual_seed(3)
     drawn = AutoModelForCausalLM.from_config(AutoConfig.for_model(**MODEL), dtype=torch.float32)
@@ -167,9 +173,7 @@ def test_a_model_is_drawn_in_float32(ranks: Any, folder: Path, world: int, stage
 
 def states(folder: Path) -> dict[str, State]:
     """The optimizer states of a checkpoint by kind."""
-    found: State = {}
-    for file in (folder / "optimizer").glob("*.safetensors"):
-        found |= load_file(file)
+    found = read(folder / "optimizer")
     return {
         kind: {k.removesuffix(f".{kind}"): t for k, t in found.items() if k.endswith(f".{kind}")}
         for kind in KINDS
@@ -188,25 +192,20 @@ def test_what_a_checkpoint_offers_are_its_masters_rounded(trained: Path) -> None
     last = latest_checkpoint(trained)
     assert last is not None
     kept = states(last)["fp32"]
-    assert equal(load_file(last / "model.safetensors"), kept, torch.bfloat16)
+    assert equal(read(last), kept, torch.bfloat16)
     assert not equal({name: tensor.bfloat16().float() for name, tensor in kept.items()}, kept)
     assert json.loads((last / "config.json").read_text())["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(("dtype", "exported"), [(None, "bfloat16"), ("float32", "float32")])
-def test_a_bfloat16_run_is_converted(
-    trained: Path, tmp_path: Path, dtype: str | None, exported: str
-) -> None:
+def test_a_bfloat16_run_is_converted(trained: Path, tmp_path: Path, dtype: str | None, exported: str) -> None:
     assert convert(trained, tmp_path / "out", dtype=dtype).verified
     last = latest_checkpoint(trained)
     assert last is not None
-    wanted = load_file(last / "model.safetensors")
-    assert equal(load_file(tmp_path / "out" / "model.safetensors"), wanted, getattr(torch, exported))
+    assert equal(read(tmp_path / "out"), read(last), getattr(torch, exported))
 
 
-@pytest.mark.parametrize(
-    ("world", "stage", "dtype"), [*LAYOUTS, (1, 0, "float32"), (1, 1, "float32"), (1, 2, "float32")]
-)
+@pytest.mark.parametrize(("world", "stage", "dtype"), LAYOUTS)
 def test_a_stage_goes_on_from_the_masters_of_the_last_whatever_its_dtype(
     ranks: Any, straight: tuple[Path, str], trained: Path, world: int, stage: int, dtype: str
 ) -> None:
@@ -242,8 +241,4 @@ def whole_state(run_dir: Path) -> tuple[list[float], State]:
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     last = run_dir / "checkpoints" / "step-000004"
     tensors = {f"{kind}.{k}": t for kind, of in states(last).items() for k, t in of.items()}
-    for file in last.glob("*.safetensors"):
-        tensors |= load_file(file)
-    return [line[key] for line in lines for key in ("loss", "grad_norm")], tensors
-
-
+    return [line[key] for line in lines for key in ("loss", "grad_norm")], tensors | read(last)
