@@ -40,7 +40,10 @@ def load_deepspeed() -> ModuleType:
 
 
 def make_engine(module: nn.Module, settings: TrainSection, *, accumulation: int) -> Any:
-    """Wrap `module` for training; torch.distributed must be initialised."""
+    """Wrap `module` for training and move it to this rank's device; torch.distributed must be initialised.
+
+    In bfloat16 DeepSpeed rounds the parameters first, and leaves buffers as they are.
+    """
     optimizer = torch.optim.AdamW(
         parameter_groups(module, settings),
         lr=settings.learning_rate,
@@ -84,7 +87,9 @@ def deepspeed_config(settings: TrainSection, accumulation: int, parameters: int)
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
         },
-        "bf16": {"enabled": settings.dtype == "bfloat16"},
+        # Without the update at once stage 1 would keep each gradient twice, and sum in bfloat16 what one
+        # backward adds to it in several parts.
+        "bf16": {"enabled": settings.dtype == "bfloat16", "immediate_grad_update": True},
         "communication_data_type": "fp32",
         "data_types": {"grad_accum_dtype": "fp32"},
         "steps_per_print": 2**31,

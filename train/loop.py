@@ -20,12 +20,12 @@ from .checkpoint import save_checkpoint
 from .engine import make_engine, set_learning_rate, train_step
 from .errors import TrainError
 from .loss import TokenLoss
-from .mesh import Mesh
+from .mesh import Mesh, use_deterministic_kernels
 from .model import DTYPES, build_model, check_same_frequencies, for_training, install_scheme
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
 from .schedule import learning_rate
 from .settings import Stage
-from .state import load_states
+from .state import float32_weights, load_states
 from .storage import write_text
 from .streaming import Streaming
 
@@ -82,7 +82,7 @@ class Run:
 
     def train(self, stage: Stage, plan: Plan, progress: Progress, folder: Path | None) -> None:
         """Train one stage to its end, from `progress` and the weights of the checkpoint `folder`."""
-        torch.use_deterministic_algorithms(stage.train.deterministic)
+        use_deterministic_kernels(stage.train.deterministic, self.mesh.device)
         batches = make_batches(stage, plan, self.mesh)
         engine = self.engine(stage, batches.accumulation, folder, progress.step)
         kernel = choose_kernel(stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype])
@@ -101,9 +101,10 @@ class Run:
         model = install_scheme(build_model(stage, folder), stage)
         check_same_frequencies(model, self.mesh)
         model = for_training(model, gradient_checkpointing=stage.train.gradient_checkpointing)
-        module = TokenLoss(model.to(self.mesh.device), chunk=stage.train.loss_chunk)  # type: ignore[arg-type]
+        weights = float32_weights(model, folder)
+        module = TokenLoss(model, chunk=stage.train.loss_chunk)
         engine = make_engine(module, stage.train, accumulation=accumulation)
-        load_states(engine, folder, step)
+        load_states(engine, weights, folder, step)
         if self.mesh.is_main:
             keep_until(self.run_dir / "metrics.jsonl", step)
         return engine

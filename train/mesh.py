@@ -9,6 +9,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from .errors import TrainError
 from .layout import Layout
 
 # Steps at millions of tokens last hours (research: ALST steps of 1 to 7 hours); the ten minutes
@@ -18,6 +19,11 @@ COLLECTIVE_TIMEOUT = timedelta(hours=12)
 
 ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 """What DeepSpeed reads of the environment, for a process that torchrun did not start."""
+
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+"""Read by cuBLAS when it starts, which may be for an evaluation before any training."""
+REPEATABLE = (":4096:8", ":16:8")
+"""Its workspaces with which a product is the same again; torch asks for one of them. 32 MiB, 128 KiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +115,8 @@ def in_world() -> Iterator[None]:
 
 def join_world() -> None:
     """Join the process group that torchrun describes; without torchrun, a world of this process alone."""
+    if torch.cuda.is_available():
+        os.environ.setdefault(CUBLAS, REPEATABLE[0])
     if dist.is_initialized():
         return
     if torch.cuda.is_available():
@@ -129,3 +137,14 @@ def leave_world() -> None:
     if all(os.environ.get(name) == value for name, value in ALONE.items()):
         for name in ALONE:
             del os.environ[name]
+
+
+def use_deterministic_kernels(wanted: bool, device: torch.device) -> None:
+    """Take only kernels that give the same numbers again, or any."""
+    workspace = os.environ.get(CUBLAS)
+    if wanted and device.type == "cuda" and workspace not in REPEATABLE:
+        raise TrainError(
+            f"{CUBLAS}: must be one of {', '.join(REPEATABLE)} with train.deterministic, got {workspace}; "
+            "remove it from the environment, or set train.deterministic=false"
+        )
+    torch.use_deterministic_algorithms(wanted)

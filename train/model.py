@@ -25,15 +25,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def build_model(stage: Stage, weights: Path | None = None) -> PreTrainedModel:
     """Load `weights` (a checkpoint), else the stage's own model folder, else draw one from `train.seed`.
 
+    In float32 whatever `train.dtype` is, since the optimizer's weights begin as these: 4 bytes a parameter on
+    the host of each rank, 30 GiB for 8 billion, and 2 more while the engine rounds them for its forwards.
     A checkpoint's config describes the scheme that is installed, perhaps as another theta, and schemes are
     computed from the theta before it: so the config is always that of the recipe's model.
     """
-    dtype, config = DTYPES[stage.train.dtype], config_of(stage.model)
+    config = config_of(stage.model)
     source = weights or (Path(stage.model.path) if stage.model.path else None)
     if source is None:
         torch.manual_seed(stage.train.seed)
-        return AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return load_model(source, dtype, config=config)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return load_model(source, config=config)
 
 
 def install_scheme(model: PreTrainedModel, stage: Stage) -> PreTrainedModel:

@@ -162,10 +162,10 @@ class TrainSection(Section):
 
     @model_validator(mode="after")
     def _has_masters(self) -> TrainSection:
-        if self.zero_stage < 2 and self.dtype == "bfloat16":
+        if self.zero_stage == 0 and self.dtype == "bfloat16":
             raise ValueError(
-                "zero_stage: must be 2 or 3 with dtype bfloat16, since at 0 and 1 DeepSpeed has no float32 "
-                f"masters that a checkpoint could keep, got {self.zero_stage}; set 2"
+                "zero_stage: must be 1, 2 or 3 with dtype bfloat16, since at 0 DeepSpeed has no float32 "
+                "weights for the optimizer, got 0; set 1"
             )
         return self
 

@@ -5,6 +5,7 @@ differ between the run that wrote it and the run that reads it. DeepSpeed is imp
 hand, since its first import must find what `engine.load_deepspeed` sets.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,32 @@ def write_tensors(folder: Path, engine: Any, dtype: torch.dtype, mesh: Mesh) -> 
     states.flush()
 
 
-def load_states(engine: Any, folder: Path | None, step: int) -> None:
-    """Fill the engine's masters and moments from a checkpoint, or with zero moments where there is none."""
+def float32_weights(model: nn.Module, folder: Path | None) -> dict[str, Tensor]:
+    """Take the weights of a float32 model by name, which an engine then rounds for its forwards.
+
+    With a checkpoint the model is given the weights that it keeps beside the rounded ones. The tensors are
+    the model's own: 4 bytes a parameter on the host of each rank until `load_states` has copied them.
+    """
+    index = shard_index(folder / "optimizer") if folder else {}
+    weights = {}
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32, f"{name} was rounded to {parameter.dtype} before its master"
+        if index:
+            parameter.data.copy_(read_tensor(index, f"{name}.fp32"))
+        weights[name] = parameter.data
+    return weights
+
+
+def load_states(engine: Any, weights: Mapping[str, Tensor], folder: Path | None, step: int) -> None:
+    """Fill the engine's masters with `weights`, and its moments from a checkpoint or with zeros.
+
+    DeepSpeed makes masters of the weights it was given, after it has rounded them to bfloat16.
+    """
     seed_states(engine, step)
-    if folder is None:
-        return
-    index = shard_index(folder / "optimizer")
+    index = shard_index(folder / "optimizer") if folder else {}
     for name, parameter in named_parameters(engine):
-        write_state(engine, parameter, {kind: read_tensor(index, f"{name}.{kind}") for kind in KINDS})
+        moments = {kind: read_tensor(index, f"{name}.{kind}") for kind in KINDS[1:] if index}
+        write_state(engine, parameter, {"fp32": weights[name], **moments})
 
 
 def seed_states(engine: Any, step: int) -> None:
@@ -62,14 +81,14 @@ def seed_states(engine: Any, step: int) -> None:
 
 
 def master_tensors(engine: Any) -> list[Tensor]:
-    """List the flat fp32 tensors that the inner optimizer updates on this rank."""
-    match engine.zero_optimization_stage():
-        case 0:
-            return [p for group in engine.optimizer.param_groups for p in group["params"]]
-        case 3:
-            return list(engine.optimizer.fp32_partitioned_groups_flat)
-        case _:
-            return list(engine.optimizer.single_partition_of_fp32_groups)
+    """List the fp32 tensors that the inner optimizer updates on this rank, flat ones beyond stage 0.
+
+    Stage 3 hands them to it one after the other. Stage 1 in bfloat16 is a class of its own
+    (`BF16_Optimizer`, DeepSpeed 0.19.8), with other names for the same things.
+    """
+    if engine.zero_optimization_stage() == 3:
+        return list(engine.optimizer.fp32_partitioned_groups_flat)
+    return [tensor for group in engine.optimizer.param_groups for tensor in group["params"]]
 
 
 def read_state(engine: Any, parameter: nn.Parameter) -> dict[str, Tensor]:
@@ -88,26 +107,27 @@ def read_state(engine: Any, parameter: nn.Parameter) -> dict[str, Tensor]:
     }
 
 
-def write_state(engine: Any, parameter: nn.Parameter, state: dict[str, Tensor]) -> None:
-    """Set the fp32 weight and moments of one parameter from whole tensors of its shape."""
+def write_state(engine: Any, parameter: nn.Parameter, state: Mapping[str, Tensor]) -> None:
+    """Set what `state` has of one parameter's fp32 weight and moments, from whole tensors of its shape."""
     from deepspeed import utils
 
-    fp32, *moments = (state[kind].to(parameter.device) for kind in KINDS)
-    match engine.zero_optimization_stage():
-        case 0:
-            parameter.data.copy_(fp32)
-            for kind, moment in zip(KINDS[1:], moments, strict=True):
-                engine.optimizer.state[parameter][kind].copy_(moment)
-        case 3:
+    for kind, whole in state.items():
+        value = whole.to(parameter.device)
+        match engine.zero_optimization_stage(), kind:
+            case 0, "fp32":
+                parameter.data.copy_(value)
+            case 0, _:
+                engine.optimizer.state[parameter][kind].copy_(value)
             # The full setters slice past the end where the size is no multiple of the world
             # (DeepSpeed 0.19.8); the local ones take the padded partition.
-            utils.safe_set_local_fp32_param(parameter, local_partition(parameter, fp32))
-            for kind, moment in zip(KINDS[1:], moments, strict=True):
-                utils.safe_set_local_optimizer_state(parameter, local_partition(parameter, moment), kind)
-        case _:
-            utils.safe_set_full_fp32_param(parameter, fp32)
-            for kind, moment in zip(KINDS[1:], moments, strict=True):
-                utils.safe_set_full_optimizer_state(parameter, moment, kind)
+            case 3, "fp32":
+                utils.safe_set_local_fp32_param(parameter, local_partition(parameter, value))
+            case 3, _:
+                utils.safe_set_local_optimizer_state(parameter, local_partition(parameter, value), kind)
+            case _, "fp32":
+                utils.safe_set_full_fp32_param(parameter, value)
+            case _:
+                utils.safe_set_full_optimizer_state(parameter, value, kind)
 
 
 def local_partition(parameter: nn.Parameter, value: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ class ComparisonRun:
             checkpoint = train([cell.recipe.stage], [plan], self.mesh, folder, callbacks)
         recipe = cell.recipe
         model = install_scheme(build_model(recipe.stage, checkpoint), recipe.stage)
-        torch.nn.Module.to(model, self.mesh.device).eval()
+        torch.nn.Module.to(model, self.mesh.device, DTYPES[recipe.train.dtype]).eval()
         return Subject(name=cell.title, model=model, tokenizer=tokenizer_of(recipe.model.tokenizer_folder))
 
     def evaluate(self, cell: Cell, subject: Subject, progress: Progress) -> Evaluation:
