@@ -50,7 +50,7 @@ def written_out(query: Tensor, key: Tensor, value: Tensor, scale: float, window:
 
 
 def parity() -> dict[str, Any]:
-    """Give each pair's worst error of output and gradients over the largest value, in squares and in tiles."""
+    """Give each pair's worst error of output and gradients over the largest value."""
     found: dict[str, Any] = {}
     draw = [torch.randn(1, heads, 4096, 128, device=DEVICE) for heads in (8, 2, 2)]
     for window in (None, 700):

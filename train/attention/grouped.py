@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..errors import TrainError
 from ..layout import Span
 from ..mesh import Mesh
 from .blocks import BlockAttention, attend
@@ -69,6 +70,7 @@ class GroupedAttention:
         if isinstance(run, Pair):
             out = self._blocks(query, key, value, LayerSite(self, run, scaling, layer, window))
         else:
+            self._refuse_parts(run)
             more = {} if window is None else {"window": window}
             out = run(query, key, value, self.groups, scaling, **more)
         return out.transpose(1, 2) if heads is None else heads_to_tokens(out, heads)
@@ -87,6 +89,14 @@ class GroupedAttention:
         if self.keep:
             self.kept[site.layer] = out.detach(), lse
         return out
+
+    def _refuse_parts(self, run: Whole) -> None:
+        if self.mesh.gather_group is not None or self.span != (0, self.groups[0][-1][1]):
+            name = getattr(run, "__name__", type(run).__name__)
+            raise TrainError(
+                f"attention: {name} must have all tokens of a pack for its heads, got a part of them; leave "
+                "train.chunk and eval.chunk out, and let sequence divide the heads"
+            )
 
     @cached_property
     def span(self) -> Span:
