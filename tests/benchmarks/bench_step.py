@@ -6,8 +6,8 @@ All train the same model on CPU, a thread a rank, in float32 with checkpointing 
 The bare loop has no sequence parallelism: each rank steps on a pack of its own, so its tokens are twice as
 many. The contestants' ranks live side by side and take their steps in turn, so that a busy machine slows all;
 times are the least of the repeats, and beside those of the wall stand the CPU seconds of the busier rank,
-which others on the machine hardly touch: gloo sleeps where it waits. Memory is that of one more step: most
-bytes that torch's CPU allocator had given out, over those before the step (its profiler reports every
+which others on the machine hardly touch: gloo sleeps where it waits. Memory is that of one more step: the
+most bytes that torch's CPU allocator had given out, over those before the step (its profiler reports every
 allocation, whatever code made it), on the rank that had more. Each number has its ratio to accelerate's
 beside it; ratios hold inside one run. It is no part of `make bench`.
 """
