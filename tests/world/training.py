@@ -61,7 +61,7 @@ def run(
             raise KilledError
 
     wanted = [stage.stage for stage in stages(recipe(run_dir, tokenizer, **settings))]
-    mesh = Mesh.of_world(sequence=wanted[0].train.sequence)
+    mesh = Mesh.of_world(heads=wanted[0].train.sequence)
     Path(run_dir).mkdir(exist_ok=True)
     try:
         return str(train(wanted, [plan], mesh, Path(run_dir), Callbacks(on_step=on_step)))  # type: ignore[list-item]
