@@ -35,7 +35,10 @@ def write_tensors(folder: Path, engine: Any, dtype: torch.dtype, mesh: Mesh) -> 
 
 
 def load_states(engine: Any, folder: Path | None, step: int) -> None:
-    """Fill the engine's masters and moments from a checkpoint, or with zero moments where there is none."""
+    """Fill the engine's masters and moments from a checkpoint, or with zero moments where there is none.
+
+    `step` is AdamW's count, the updates so far.
+    """
     seed_states(engine, step)
     if folder is None:
         return
