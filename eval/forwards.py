@@ -49,18 +49,20 @@ class Forwards:
         batches = [range(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
         mine = batches_of_rank(batches, self.mesh)
         kept: dict[int, V] = {}
+        wrong: dict[int, int] = {}
         for done, batch in enumerate(mine, start=1):
             tokens = torch.from_numpy(np.stack([np.asarray(rows[i], dtype=np.int64) for i in batch]))
             scores = token_scores(subject.model, tokens, mesh=self.mesh, chunk=self.chunk)
             loss, correct = scores.loss.double().numpy(), scores.correct.numpy()
-            if not np.isfinite(loss).all():
-                raise EvalError(
-                    f"{what} of {subject.name}: every loss must be finite, got "
-                    f"{np.count_nonzero(~np.isfinite(loss))} that are not in {rows[0].size} tokens; the "
-                    f"weights have diverged or overflow in {subject.model.dtype}"
-                )
+            wrong.update((i, int(np.sum(~np.isfinite(loss[row])))) for row, i in enumerate(batch))
             kept.update((i, keep(i, loss[row], correct[row])) for row, i in enumerate(batch))
             self.progress(f"{subject.name}: {what}", done, len(mine))
+        # Refused by all ranks, else those that found none would wait for the others.
+        if bad := sum(joined(wrong, self.mesh).values()):
+            raise EvalError(
+                f"{what} of {subject.name}: every loss must be finite, got {bad} that are not in rows of "
+                f"{rows[0].size} tokens; the weights have diverged or overflow in {subject.model.dtype}"
+            )
         whole = joined(kept, self.mesh)
         return [whole[i] for i in range(len(rows))]
 

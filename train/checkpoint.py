@@ -44,7 +44,7 @@ def save_checkpoint(
             name_as_hugging_face(writing)
             write_hugging_face_files(writing, model, stage.model.tokenizer_folder)
             write_json(writing / "ropewalk.json", description(model, stage, progress, plan))
-            states = {"format": FORMAT, "kinds": KINDS, "step": progress.step}
+            states = {"format": FORMAT, "kinds": KINDS, "step": progress.updates}
             write_json(writing / "optimizer" / "state.json", states)
     if mesh.is_main:
         write_text(run_dir / "latest", folder.name + "\n")

@@ -12,10 +12,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from .batch import Batch, Batches
-from .errors import TrainError
+from .mesh import Mesh
 from .settings import TrainSection
 from .streaming import Streaming, Visit
 
@@ -97,20 +98,6 @@ def deepspeed_config(settings: TrainSection, accumulation: int, parameters: int)
     }
 
 
-def train_step(engine: Any, batches: Batches, step: int, streaming: Streaming) -> tuple[float, float]:
-    """Accumulate the gradients of optimizer step `step`, check them and update the weights.
-
-    Return the global token-mean loss in nats and the gradient's norm before clipping.
-    """
-    loss = accumulate(engine, batches, step, streaming)
-    if not math.isfinite(loss):
-        raise TrainError(
-            f"train: the loss must be finite, got {loss} at step {step}; the weights are still those before "
-            "it: lower train.learning_rate or lengthen train.schedule.warmup"
-        )
-    return loss, update(engine)
-
-
 def accumulate(engine: Any, batches: Batches, step: int, streaming: Streaming) -> float:
     """Run forward and backward of a step's chunks; return the global token-mean loss in nats.
 
@@ -159,14 +146,58 @@ def forward(engine: Any, batch: Batch, streaming: Streaming, visit: Visit) -> Te
     return loss
 
 
-def update(engine: Any) -> float:
-    """Update the weights; return the gradient's norm before clipping, which stage 0 does not keep."""
-    norm = None
+def gradient_norm(engine: Any, mesh: Mesh) -> float:
+    """Return the norm of the averaged gradients before clipping, the same on every rank; a collective.
+
+    Each rank squares, in float64, what no other does; so it is no number where one gradient is none. It is
+    infinite, as in DeepSpeed, where its square is to float32.
+    """
+    squares = [torch.linalg.vector_norm(grad, dtype=torch.float64) ** 2 for grad in own_gradients(engine)]
+    total = mesh.sum([float(torch.stack(squares).sum()) if squares else 0.0])[0]
+    return math.inf if total > torch.finfo(torch.float32).max else math.sqrt(total)
+
+
+def own_gradients(engine: Any) -> list[Tensor]:
+    """List this rank's share of the averaged gradients, each with zeros for padding.
+
+    DeepSpeed 0.19.8 holds them whole at stage 0, in one flat tensor a group at stage 1 with bfloat16 weights,
+    and else cut up.
+    """
+    optimizer = engine.optimizer
     if engine.zero_optimization_stage() == 0:
         grads = [p.grad for p in engine.module.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
+        return grads[dist.get_rank() :: dist.get_world_size()]
+    if hasattr(optimizer, "fp32_groups_gradient_flat_partition"):
+        return list(optimizer.fp32_groups_gradient_flat_partition)
+    return [grad for group in optimizer.averaged_gradients.values() for grad in group]
+
+
+def take_step(engine: Any) -> None:
+    """Clip the gradients and update the weights."""
     engine.step()
-    return float(engine.get_global_grad_norm() if norm is None else norm)
+    assert engine.was_step_applied(), "DeepSpeed dropped a step whose gradients are finite"
+
+
+def drop_step(engine: Any) -> None:
+    """Give up the gradients; weights, moments and AdamW's count stay as they are.
+
+    Stages 1 to 3 are given a gradient that is no number, and drop the step by their own rule for an overflow;
+    stage 0 has none.
+    """
+    optimizer = engine.optimizer
+    if engine.zero_optimization_stage() == 0:
+        engine.zero_grad()
+        engine.micro_steps += 1  # as a step does: the next micro-batch begins a new one
+        return
+    if hasattr(optimizer, "fp32_groups_gradients_flat"):
+        for grads in optimizer.fp32_groups_gradients_flat:
+            grads.fill_(math.nan)
+    else:
+        # In place of what is held there, not into it: ZeRO-3 would add to the padding of its own buffers.
+        nothing = torch.full((1,), math.nan, device=engine.device)
+        optimizer.averaged_gradients = {group: [nothing] for group in optimizer.averaged_gradients}
+    engine.step()
+    assert not engine.was_step_applied(), "DeepSpeed took a step that was to be dropped"
 
 
 def set_learning_rate(engine: Any, rate: float) -> None:

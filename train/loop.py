@@ -3,10 +3,9 @@
 Between stages a run checkpoints and resumes, so handing over and coming back after a kill are one path.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,18 @@ from ..data import Plan
 from .attention.kernels import choose_kernel
 from .batch import Batches
 from .checkpoint import save_checkpoint
-from .engine import make_engine, set_learning_rate, train_step
+from .engine import accumulate, drop_step, gradient_norm, make_engine, set_learning_rate, take_step
 from .errors import TrainError
+from .guard import Guard
 from .loss import TokenLoss
 from .mesh import Mesh, use_deterministic_kernels
+from .metrics import StepRecord, keep_until, number, taken
 from .model import DTYPES, build_model, check_same_frequencies, for_training, install_scheme
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
 from .schedule import learning_rate
 from .settings import Stage
 from .state import float32_weights, load_states
-from .storage import write_text
 from .streaming import Streaming
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepRecord:
-    """One line of metrics.jsonl: loss in nats a token, gradient norm before clipping, tokens so far."""
-
-    step: int
-    stage: int
-    loss: float
-    grad_norm: float
-    learning_rate: float
-    tokens: int
-    tokens_per_second: float
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,24 +65,38 @@ class Run:
     run_dir: Path
     callbacks: Callbacks
     steps: int
+    avoided: dict[int, str] = field(default_factory=dict)
+    """Steps that the run went back from, and why: they are skipped when they come again."""
 
     def train(self, stage: Stage, plan: Plan, progress: Progress, folder: Path | None) -> None:
-        """Train one stage to its end, from `progress` and the weights of the checkpoint `folder`."""
+        """Train one stage, from `progress` and the weights of the checkpoint `folder`.
+
+        It ends with the stage, or before where the run is to go back to its last checkpoint.
+        """
         use_deterministic_kernels(stage.train.deterministic, self.mesh.device)
         batches = make_batches(stage, plan, self.mesh)
-        engine = self.engine(stage, batches.accumulation, folder, progress.step)
+        engine = self.engine(stage, batches.accumulation, folder, progress)
+        guard = Guard(
+            stage.train,
+            self.mesh,
+            before=taken(self.run_dir, progress.stage) if self.mesh.is_main else (),
+            skipped=progress.skipped,
+            avoided=self.avoided,
+        )
         kernel = choose_kernel(stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype])
         streaming = Streaming.of(stage.train, self.mesh, kernel)
         while progress.stage_step < stage.train.steps:
-            progress = self.step(engine, stage, batches, streaming, progress)
-            done = progress.stage_step
+            after = self.step(engine, stage, batches, streaming, progress, guard)
+            if after is None:
+                break
+            progress, done = after, after.stage_step
             if done % stage.train.checkpoint_every == 0 or done == stage.train.steps:
                 save_checkpoint(self.run_dir, engine, stage, progress, plan, self.mesh)
             if stage.evaluate_every and done % stage.evaluate_every == 0:
                 self.callbacks.on_evaluate(progress.step, engine.module.model)
         engine.destroy()
 
-    def engine(self, stage: Stage, accumulation: int, folder: Path | None, step: int) -> Any:
+    def engine(self, stage: Stage, accumulation: int, folder: Path | None, progress: Progress) -> Any:
         """Build the stage's model and engine, with the states of a checkpoint; cut the metrics to there."""
         model = install_scheme(build_model(stage, folder), stage)
         check_same_frequencies(model, self.mesh)
@@ -104,39 +104,51 @@ class Run:
         weights = float32_weights(model, folder)
         module = TokenLoss(model, chunk=stage.train.loss_chunk)
         engine = make_engine(module, stage.train, accumulation=accumulation)
-        load_states(engine, weights, folder, step)
+        load_states(engine, weights, folder, progress.updates)
         if self.mesh.is_main:
-            keep_until(self.run_dir / "metrics.jsonl", step)
+            keep_until(self.run_dir, progress.step)
         return engine
 
     def step(
-        self, engine: Any, stage: Stage, batches: Batches, streaming: Streaming, progress: Progress
-    ) -> Progress:
-        """Take one optimizer step and write its line of metrics.jsonl."""
-        settings = stage.train
+        self,
+        engine: Any,
+        stage: Stage,
+        batches: Batches,
+        streaming: Streaming,
+        progress: Progress,
+        guard: Guard,
+    ) -> Progress | None:
+        """Take one optimizer step, or skip it, and write its line of metrics.jsonl; None: go back instead."""
+        settings, done = stage.train, progress.stage_step
         # Seeded by place and not by history, so that dropout too is the same after a resume.
         torch.manual_seed(hash((settings.seed, progress.step, self.mesh.rank)))
-        schedule, done = settings.schedule.model_dump(), progress.stage_step
+        schedule = settings.schedule.model_dump()
         rate = learning_rate(done, peak=settings.learning_rate, steps=settings.steps, **schedule)
         set_learning_rate(engine, rate)
         began = time.perf_counter()
-        loss, grad_norm = train_step(engine, batches, done, streaming)
+        loss = accumulate(engine, batches, done, streaming)
+        norm = gradient_norm(engine, self.mesh)
+        verdict = guard.judge(progress.step + 1, (loss, norm))
+        if verdict.answer == "back":
+            return None
+        skipped = verdict.answer == "skip"
+        (drop_step if skipped else take_step)(engine)
         seconds = time.perf_counter() - began
-        tokens = progress.tokens + settings.batch_tokens
-        progress = replace(progress, step=progress.step + 1, stage_step=done + 1, tokens=tokens)
+        progress = progress.after(0 if skipped else settings.batch_tokens, skipped=skipped)
         record = StepRecord(
             step=progress.step,
             stage=progress.stage,
-            loss=loss,
-            grad_norm=grad_norm,
+            loss=number(loss),
+            grad_norm=number(norm),
             learning_rate=rate,
-            tokens=tokens,
+            tokens=progress.tokens,
             tokens_per_second=settings.batch_tokens / seconds,
             seconds=seconds,
+            skipped=skipped,
+            reason=verdict.why,
         )
         if self.mesh.is_main:
-            with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(record)) + "\n")
+            record.write(self.run_dir)
             self.callbacks.on_step(record, self.steps)
         return progress
 
@@ -155,10 +167,3 @@ def make_batches(stage: Stage, plan: Plan, mesh: Mesh) -> Batches:
             f"got {len(plan)}; raise data.tokens or lower train.steps"
         )
     return Batches(plan=plan, layout=mesh.layout, packs_per_step=packs, micro_batch=settings.micro_batch)
-
-
-def keep_until(metrics: Path, step: int) -> None:
-    """Drop the lines of steps after `step`, which will be taken again, and one that a kill cut short."""
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.exists() else []
-    whole = (line for line in lines if line.endswith("\n"))
-    write_text(metrics, "".join(line for line in whole if json.loads(line)["step"] <= step))

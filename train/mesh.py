@@ -5,12 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from .errors import TrainError
 from .layout import Layout
+
+Value = TypeVar("Value")
 
 # Steps at millions of tokens last hours (research: ALST steps of 1 to 7 hours); the ten minutes
 # that NCCL waits by default would kill a healthy run.
@@ -78,6 +81,14 @@ class Mesh:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return total.tolist()
+
+    def from_main(self, value: Value) -> Value:
+        """Return what rank 0 has, whatever the others have; a collective."""
+        if self.layout.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
 
     def barrier(self) -> None:
         if self.layout.world > 1:

@@ -5,7 +5,7 @@ A resume compares `Stage.numbers`, which come from `numbers` in recipes/language
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,35 @@ class Progress:
     """Where a run stands: all that a resume needs beside weights and optimizer state."""
 
     step: int = 0
-    """Optimizer steps done over all stages."""
+    """Optimizer steps done over all stages, those that were skipped too."""
     stage: int = 0
     stage_step: int = 0
     """Optimizer steps done in this stage; the data position is this times the packs of a step."""
     tokens: int = 0
-    """Tokens trained on so far."""
+    """Tokens trained on so far, without those of skipped steps."""
+    skipped: tuple[int, ...] = ()
+    """The steps that were not taken, as metrics.jsonl numbers them."""
+
+    @property
+    def updates(self) -> int:
+        """Count the steps that were taken, which is AdamW's own count."""
+        return self.step - len(self.skipped)
+
+    def after(self, tokens: int, *, skipped: bool) -> Progress:
+        """Stand one step further, and `tokens` more trained on."""
+        step = self.step + 1
+        return Progress(
+            step=step,
+            stage=self.stage,
+            stage_step=self.stage_step + 1,
+            tokens=self.tokens + tokens,
+            skipped=(*self.skipped, step) if skipped else self.skipped,
+        )
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Progress:
+        """Read the values of a checkpoint; one from before steps could be skipped has taken all."""
+        return cls(**{**values, "skipped": tuple(values.get("skipped", ()))})
 
 
 def read_provenance(folder: Path, *needed: str) -> dict[str, Any]:
@@ -70,7 +93,7 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
 def read_progress(folder: Path, stages: Sequence[Stage]) -> Progress:
     """Read where a checkpoint stands; values that matter must be those of the recipe that continues it."""
     kept = read_provenance(folder, "progress", "recipe", "numbers")
-    progress = Progress(**kept["progress"])
+    progress = Progress.of(kept["progress"])
     if progress.stage >= len(stages):
         raise TrainError(
             f"{folder}: the recipe must have the stages this run began with, at least {progress.stage + 1}, "

@@ -151,10 +151,10 @@ class TrainSection(Section):
     """Train although almost no query-key pair of the plan lies beyond the trained length."""
     on_non_finite: Literal["stop", "skip", "back"] = "stop"
     """What follows a loss or gradient that is no number: stop, skip the step, or go back to the last
-    checkpoint and skip it there."""
+    checkpoint and skip it on the way from there."""
     on_spike: Literal["take", "stop", "skip", "back"] = "take"
-    """What follows a loss or gradient norm more than 6 sigma above the mean of the last 128 steps: take the
-    step, or one of the above."""
+    """What follows a loss or gradient norm more than 6 sigma above the mean of the last 128 steps that the
+    stage took, of which it must have taken 64: take the step, or one of the above."""
     parity_check: bool = True
     """Before a layout's first step, hold the gradients of a small copy against those of one rank."""
     kernel: Literal["auto", "sdpa", "varlen", "flex", "flash", "cudnn"] = "auto"

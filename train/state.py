@@ -55,6 +55,7 @@ def load_states(engine: Any, weights: Mapping[str, Tensor], folder: Path | None,
     """Fill the engine's masters with `weights`, and its moments from a checkpoint or with zeros.
 
     DeepSpeed makes masters of the weights it was given, after it has rounded them to bfloat16.
+    `step` is AdamW's count, the updates so far.
     """
     seed_states(engine, step)
     index = shard_index(folder / "optimizer") if folder else {}

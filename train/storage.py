@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,7 +52,37 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, sort_keys: bool = False) -> None:
-    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
+    write_text(path, strict_json(path, value, indent=2, sort_keys=sort_keys) + "\n")
+
+
+def append_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Append a line that holds an object."""
+    line = strict_json(path, value)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def strict_json(path: Path, value: Mapping[str, Any], **layout: Any) -> str:
+    """Write an object as JSON for `path`; what is no number has no place in it, `NaN` is no JSON."""
+    try:
+        return json.dumps(value, allow_nan=False, **layout)
+    except ValueError as error:
+        wrong = ", ".join(f"{number} at {key}" for key, number in _not_finite(value))
+        raise TrainError(
+            f"{path}: every number must be finite, got {wrong or error}; it was not written, find out where "
+            "that number came from"
+        ) from error
+
+
+def _not_finite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _not_finite(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from _not_finite(inner, f"{key}[{place}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield key, value
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from ...train.loop import Callbacks, train
 from ...train.mesh import Mesh, in_world
 from ...train.model import DTYPES
 from ...train.progress import own_scheme
-from ...train.storage import write_json, write_text
+from ...train.storage import append_json, write_json, write_text
 from ..language.catalogue import shipped
 from ..language.check import model_facts
 from ..language.schema import Recipe
@@ -169,8 +169,7 @@ class Extension:
         evaluation = self.evaluate(subject, silent)
         if self.mesh.is_main:
             scores = [vars(score) for score in evaluation.scores]
-            with (self.run_dir / "evaluations.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "scores": scores}) + "\n")
+            append_json(self.run_dir / "evaluations.jsonl", {"step": step, "scores": scores})
 
     def export(self, checkpoint: Path) -> Path:
         """Convert the last checkpoint on the main rank; its folder stands only once it is verified.

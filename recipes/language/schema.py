@@ -202,7 +202,8 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
     """Give the values that decide the numbers of a run.
 
     Left out: where things lie (of the model only the folder's name stays), what is measured, what is kept,
-    and how ranks and memory share the work, since a run may continue on another layout.
+    how ranks and memory share the work, since a run may continue on another layout, and what follows a bad
+    step, since one that was stopped by it may go on without: a checkpoint lists the steps that were skipped.
     """
     values = recipe.model_dump(mode="json")
     model = values["model"]

@@ -143,6 +143,9 @@ class TrainingDisplay:
         self.bar.stop()
 
     def on_step(self, record: StepRecord, total: int) -> None:
+        if record.skipped:
+            self.console.print(f"step {record.step}/{total}  skipped: {record.reason}", markup=False)
+            return
         if self.console.is_terminal:
             self.show_bar(record, total)
             return

@@ -65,6 +65,7 @@ class Ledger:
             part = trials[start : start + self.at_once]
             results = self.fitness(part)
             for trial, losses in zip(part, results, strict=True):
+                _check_finite(trial, losses)
                 self._book(trial, losses)
                 self._write(trial, losses)
 
@@ -110,7 +111,17 @@ class Ledger:
     def _write(self, trial: Trial, losses: Sequence[float]) -> None:
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(_line(trial) | {"losses": list(losses)}) + "\n")
+                line = _line(trial) | {"losses": list(losses)}
+                journal.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def _check_finite(trial: Trial, losses: Sequence[float]) -> None:
+    """Refuse losses that are no numbers: none is better or worse than any other."""
+    if not np.isfinite(losses).all():
+        raise RopeError(
+            f"search.fitness: every loss must be finite, got {list(losses)} of {trial.candidate.json()}; "
+            "look at the weights, or at what the fitness does with this candidate"
+        )
 
 
 def _line(trial: Trial) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate as sums
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from world.packs import MemoryPlan, Window
 from ropewalk.rope import install
 from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
-from ropewalk.train.engine import load_deepspeed, make_engine, train_step
+from ropewalk.train.engine import accumulate, gradient_norm, load_deepspeed, make_engine, take_step
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.model import for_training
@@ -104,7 +104,14 @@ def ours(length: int, switches: dict[str, Any]) -> Step:
     model = for_training(install(model_of()), gradient_checkpointing=settings.gradient_checkpointing)
     engine = make_engine(TokenLoss(model, chunk=settings.loss_chunk), settings, accumulation=1)
     streaming, steps = Streaming.of(settings, mesh, sdpa), iter(range(STEPS))
-    return lambda: train_step(engine, batches, next(steps), streaming)[0]
+
+    def step() -> float:
+        loss = accumulate(engine, batches, next(steps), streaming)
+        gradient_norm(engine, mesh)
+        take_step(engine)
+        return loss
+
+    return step
 
 
 def bare(length: int, switches: dict[str, Any]) -> Step:
@@ -220,4 +227,4 @@ def peak() -> int:
         RUNNING[0]()
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
-    return max(accumulate(event.nbytes() for event in events))
+    return max(sums(event.nbytes() for event in events))

@@ -2,19 +2,23 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from world.evaluations import tiny_llama
 
 from ropewalk import rope
 from ropewalk.data import Document
 from ropewalk.eval import EvalError, Evaluation, Subject, make_task
-from ropewalk.eval.forwards import batches_of_rank
+from ropewalk.eval.forwards import Forwards, batches_of_rank
 from ropewalk.eval.run import evaluate, model_fingerprint
 from ropewalk.train import Layout
 from ropewalk.train.mesh import Mesh
+from ropewalk.train.score import TokenScores
 
 TASKS = {
     "curve": make_task("position_loss", length=128, documents=5),
@@ -47,6 +51,28 @@ def test_the_layout_of_ranks_does_not_matter(ranks, tokenizer, documents):
         assert one["items_fingerprint"] == other["items_fingerprint"]
         for a, b in zip(one["cells"], other["cells"], strict=True):
             np.testing.assert_allclose(a["values"], b["values"], atol=1e-6)
+
+
+def meet_nan() -> str:
+    """Score rows of which one's losses are no numbers: one of the data ranks sees them."""
+
+    def scores(model: Any, tokens: torch.Tensor, mesh: Mesh) -> TokenScores:
+        loss = torch.where(tokens[:, :1] == 3, torch.nan, torch.ones_like(tokens[:, 1:], dtype=torch.float32))
+        return TokenScores(loss=loss, correct=loss > 0)
+
+    forwards = Forwards(mesh=Mesh.of_world(), batch_tokens=8)
+    subject: Any = SimpleNamespace(name="base", model=SimpleNamespace(dtype=torch.bfloat16))
+    rows = [np.full(8, row) for row in range(5)]
+    with patch("ropewalk.eval.forwards.token_scores", scores), pytest.raises(EvalError) as caught:
+        forwards.score_rows(rows, subject, what="curve", keep=lambda index, loss, correct: index)
+    return str(caught.value)
+
+
+def test_a_loss_that_is_no_number_is_refused_by_every_rank(ranks):
+    one, other = ranks(2, timeout=300)(meet_nan)
+    assert one == other
+    assert "curve of base: every loss must be finite, got 7 " in one
+    assert "bfloat16" in one
 
 
 @pytest.mark.parametrize("ranks_", [1, 2, 3, 8])

@@ -279,6 +279,11 @@ def another_order(folder: Path) -> None:
         search(BRIEF["published"], SPACE, seed=seed, path=folder / "journal.jsonl")
 
 
+def no_number(folder: Path) -> None:
+    ledger = Ledger(lambda trials: [[math.nan] * DOCUMENTS for _ in trials], documents=DOCUMENTS)
+    BRIEF["published"].run(SPACE, ledger, seed=0, on_round=lambda _: None)
+
+
 def another_format(folder: Path) -> None:
     (folder / "journal.jsonl").write_text('{"format": 9, "about": {}}\n')
     Ledger(fitness, documents=DOCUMENTS, path=folder / "journal.jsonl")
@@ -288,6 +293,7 @@ def another_format(folder: Path) -> None:
     ("wrong", "key", "value", "cure"),
     [
         (shorter, "target_length", "512", "nothing to divide"),
+        (no_number, "search.fitness", "nan", "weights"),
         (another_search, "journal.jsonl", "seed 1, not 2", "another folder"),
         (another_order, "journal.jsonl", "another where", "delete"),
         (another_format, "format", "9", "update"),

@@ -16,7 +16,14 @@ from ropewalk.rope import install, make_scheme
 from ropewalk.train import Layout
 from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
-from ropewalk.train.engine import accumulate, make_engine, named_parameters, planned_visits, update
+from ropewalk.train.engine import (
+    accumulate,
+    gradient_norm,
+    make_engine,
+    named_parameters,
+    planned_visits,
+    take_step,
+)
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.model import for_training
@@ -158,7 +165,8 @@ def engine_gradients(stage: int, way: Way, dtype: str) -> tuple[float, float, di
 
     found = {name: safe_get_full_grad(p) for name, p in named_parameters(engine)}
     found = {name: grad.float().cpu().clone() for name, grad in found.items() if grad is not None}
-    norm = update(engine)
+    norm = gradient_norm(engine, streaming.mesh)
+    take_step(engine)
     engine.destroy()
     return loss, norm, found
 

@@ -13,7 +13,7 @@ from ropewalk.train import TrainError
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.progress import read_provenance
 from ropewalk.train.shards import ShardWriter, atomic_folder, name_as_hugging_face, shard_index
-from ropewalk.train.storage import read_json, write_bytes, write_json
+from ropewalk.train.storage import append_json, read_json, write_bytes, write_json
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -125,3 +125,21 @@ def test_a_checkpoint_says_all_that_is_needed(tmp_path: Path, about: Any, missin
     (tmp_path / "ropewalk.json").write_text(json.dumps(about))
     with pytest.raises(TrainError, match=missing):
         read_provenance(tmp_path, "progress")
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [({"a": {"b": [1.0, float("nan")]}}, "nan at a.b[1]"), ({"loss": -float("inf")}, "-inf at loss")],
+)
+def test_what_is_no_number_is_no_json(tmp_path: Path, value: Any, where: str) -> None:
+    for write in (write_json, append_json):
+        with pytest.raises(TrainError, match="must be finite") as caught:
+            write(tmp_path / "x.json", value)
+        assert where in str(caught.value)
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_lines_are_appended(tmp_path: Path) -> None:
+    append_json(tmp_path / "x.jsonl", {"loss": None})
+    append_json(tmp_path / "x.jsonl", {"loss": 0.1})
+    assert (tmp_path / "x.jsonl").read_text() == '{"loss": null}\n{"loss": 0.1}\n'

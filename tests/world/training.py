@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from world.faults import faults_at
 from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.recipes.language.schema import Recipe, parse, stages
@@ -51,9 +52,14 @@ def recipe(
 
 
 def run(
-    run_dir: str, tokenizer: str, kill_after: int, settings: dict[str, Any], plan: MemoryPlan
+    run_dir: str,
+    tokenizer: str,
+    kill_after: int,
+    settings: dict[str, Any],
+    plan: MemoryPlan,
+    faults: dict[int, str] | None = None,
 ) -> str | None:
-    """Train to the end or to a kill after a step; return the last checkpoint."""
+    """Train to the end or to a kill after a step, `faults` spoiling some; return the last checkpoint."""
     join_world()
 
     def on_step(record: StepRecord, total: int) -> None:
@@ -64,6 +70,7 @@ def run(
     mesh = Mesh.of_world(heads=wanted[0].train.sequence)
     Path(run_dir).mkdir(exist_ok=True)
     try:
-        return str(train(wanted, [plan], mesh, Path(run_dir), Callbacks(on_step=on_step)))  # type: ignore[list-item]
+        with faults_at(faults or {}):
+            return str(train(wanted, [plan], mesh, Path(run_dir), Callbacks(on_step=on_step)))  # type: ignore[list-item]
     except KilledError:
         return None
