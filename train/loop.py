@@ -23,7 +23,7 @@ from .engine import Attention, make_engine, set_learning_rate, train_step
 from .errors import TrainError
 from .loss import TokenLoss
 from .mesh import Mesh
-from .model import build_model, check_same_frequencies, for_training, install_scheme
+from .model import build_model, check_same_frequencies, for_training, install_scheme, layout_of
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
 from .schedule import learning_rate
 from .settings import Stage
@@ -69,7 +69,9 @@ def train(
             progress = replace(progress, stage=progress.stage + 1, stage_step=0)
         elif folder:
             check_same_data(folder, plans[progress.stage])
-        run.train(stages[progress.stage], plans[progress.stage], progress, folder)
+        stage, plan = stages[progress.stage], plans[progress.stage]
+        arranged = mesh.arranged(layout_of(stage, mesh.layout.world))
+        replace(run, mesh=arranged).train(stage, plan, progress, folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class Run:
         batches = make_batches(stage, plan, self.mesh)
         engine = self.engine(stage, batches.accumulation, folder, progress.step)
         kernel = choose_kernel(stage.train.kernel, self.mesh.device)
-        attention = partial(GroupedAttention, kernel=kernel, sequence_group=self.mesh.sequence_group)
+        attention = partial(GroupedAttention, kernel=kernel, sequence_group=self.mesh.heads_group)
         while progress.stage_step < stage.train.steps:
             progress = self.step(engine, stage, batches, attention, progress)
             done = progress.stage_step
