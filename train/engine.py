@@ -121,7 +121,9 @@ def accumulate(engine: Any, batches: Batches, step: int, mesh: Mesh, attention: 
     tokens = batches.trained_tokens(step)
     layers = engine.module.model.config.num_hidden_layers
     total = 0.0
-    for batch in batches.of_rank(step, mesh.rank, mesh.device):
+    spans = mesh.layout.spans(mesh.rank, 0, batches.plan.length)
+    for packs in batches.micro_batches(step, mesh.data_rank):
+        batch = batches.read(packs, spans, mesh.device)
         attend = attention(groups=batch.groups)
         local = engine(batch.tokens, batch.positions, batch.lengths, batch.labels, attend)
         assert sorted(attend.layers) == list(range(layers)), (

@@ -39,14 +39,14 @@ def token_scores(
     rows, length = tokens.shape
     degree = mesh.layout.sequence
     padded = -(-length // degree) * degree
-    start, stop = mesh.layout.span(mesh.rank, padded)
+    [(start, stop)] = mesh.layout.spans(mesh.rank, 0, padded)
     row = torch.nn.functional.pad(tokens.to(mesh.device), (0, padded - length))
     labels = torch.nn.functional.pad(row[:, 1:length], (0, padded - length + 1), value=IGNORED)
     positions = torch.arange(start, stop, device=mesh.device).expand(rows, -1)
     attend = GroupedAttention(
         groups=[[(0, padded)]] * rows,
         kernel=choose_kernel(kernel, mesh.device),
-        sequence_group=mesh.sequence_group,
+        sequence_group=mesh.heads_group,
     )
     training = model.training
     model.eval()
