@@ -146,6 +146,20 @@ def update(engine: Any) -> float:
     return float(engine.get_global_grad_norm() if norm is None else norm)
 
 
+def release(engine: Any) -> None:
+    """Give back all that an engine holds; the caller keeps no name of it or of its model.
+
+    At stage 3 DeepSpeed pushes each model on a stack of the process and leaves it there, with its weights,
+    masters and moments.
+    """
+    module, stage = engine.module, engine.zero_optimization_stage()
+    engine.destroy()
+    if stage == 3:
+        from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
+
+        FWD_MODULE_STACK[:] = [other for other in FWD_MODULE_STACK if other is not module]
+
+
 def set_learning_rate(engine: Any, rate: float) -> None:
     for group in engine.optimizer.param_groups:
         group["lr"] = rate

@@ -3,6 +3,7 @@
 Between stages a run checkpoints and resumes, so handing over and coming back after a kill are one path.
 """
 
+import gc
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from .attention.kernels import choose_kernel
 from .attention.ulysses import GroupedAttention
 from .batch import Batches
 from .checkpoint import save_checkpoint
-from .engine import Attention, make_engine, set_learning_rate, train_step
+from .engine import Attention, make_engine, release, set_learning_rate, train_step
 from .errors import TrainError
 from .loss import TokenLoss
 from .mesh import Mesh
@@ -72,6 +73,7 @@ def train(
         stage, plan = stages[progress.stage], plans[progress.stage]
         arranged = mesh.arranged(layout_of(stage, mesh.layout.world))
         replace(run, mesh=arranged).train(stage, plan, progress, folder)
+        gc.collect()  # engine and model hold each other: else a stage stays beside the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,7 @@ class Run:
                 save_checkpoint(self.run_dir, engine, stage, progress, plan, self.mesh)
             if stage.evaluate_every and done % stage.evaluate_every == 0:
                 self.callbacks.on_evaluate(progress.step, engine.module.model)
-        engine.destroy()
+        release(engine)
 
     def engine(self, stage: Stage, accumulation: int, folder: Path | None, step: int) -> Any:
         """Build the stage's model and engine, with the states of a checkpoint; cut the metrics to there."""

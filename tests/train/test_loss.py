@@ -93,7 +93,7 @@ def test_scores_are_those_of_plain_logits(length: int) -> None:
 
 def scored(sequence: int, length: int) -> tuple[Tensor, Tensor]:
     model = install(tiny(), make_scheme("yarn"), target_length=64)
-    mesh = Mesh.of_world(sequence=sequence) if sequence > 1 else Mesh.alone()
+    mesh = Mesh.of_world(heads=sequence) if sequence > 1 else Mesh.alone()
     found = token_scores(model, tokens_of(length), mesh=mesh, chunk=11)
     return found.loss, found.correct
 
