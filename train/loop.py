@@ -26,7 +26,7 @@ from .loss import TokenLoss
 from .mesh import Mesh
 from .model import build_model, check_same_frequencies, for_training, install_scheme, layout_of
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
-from .schedule import learning_rate
+from .schedule import learning_rate, unlabelled_problem, unlabelled_steps
 from .settings import Stage
 from .state import load_states
 from .storage import write_text
@@ -158,6 +158,8 @@ def make_batches(stage: Stage, plan: Plan, mesh: Mesh) -> Batches:
             f"train.steps: {settings.steps} steps of {packs} packs need {settings.steps * packs} packs, "
             f"got {len(plan)}; raise data.tokens or lower train.steps"
         )
+    if empty := unlabelled_steps(plan, settings.steps, packs):
+        raise TrainError(unlabelled_problem(empty, packs))
     return Batches(plan=plan, layout=mesh.layout, packs_per_step=packs, micro_batch=settings.micro_batch)
 
 

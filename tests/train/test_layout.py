@@ -24,7 +24,7 @@ def test_spans_tile_any_range_once_in_equal_parts(degrees: tuple[int, int, int],
     stop = start + size * made.sequence
     for group in range(data):
         held = [tokens(made.spans(rank, start, stop)) for rank in made.sequence_ranks(group)]
-        assert sorted(sum(held, [])) == list(range(start, stop))
+        assert sorted(token for one in held for token in one) == list(range(start, stop))
         assert {len(one) for one in held} == {size}
         assert all(one == sorted(one) for one in held)
         assert {made.data_rank(rank) for rank in made.sequence_ranks(group)} == {group}
