@@ -85,7 +85,7 @@ def moments(run_dir: Path) -> dict[str, Any]:
 
 
 def arranged_twice() -> list[Any]:
-    """Arrange a world of four as 2, 4 and 2 ranks a pack; name the groups that were made, and what is mine."""
+    """Arrange a world of four as 2, 4 and 2 ranks a pack; name the groups made by then, and my sizes."""
     join_world()
     world = Mesh.of_world()
     two = world.arranged(Layout(world=4, heads=2))
