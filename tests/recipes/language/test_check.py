@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from world.recipes import CONFIG, recipe
 
 from ropewalk.recipes.language.check import model_facts, problems_of
+from ropewalk.recipes.language.facts import ModelFacts
 from ropewalk.recipes.language.files import missing_files
+from ropewalk.recipes.language.ranks import head_problems
 from ropewalk.train.model import config_problems
 
 SKIP = {"sources": {"text": {"groups": "pack", "positions": "skip"}}}
@@ -78,13 +80,6 @@ BAD_TOGETHER = [
         "model.config.resid_pdrop",
         "0.1",
         "train.chunk",
-    ),
-    (
-        {"model": {"config": {"model_type": "gemma3_text", "final_logit_softcapping": 30.0}}},
-        1,
-        "model.config.final_logit_softcapping",
-        "30.0",
-        "without",
     ),
     (
         {"target_length": 258, "train": {"batch_tokens": 2580, "sequence": 4}},
@@ -233,3 +228,10 @@ def test_what_a_chunk_and_more_ranks_than_heads_allow():
     ]
     for change, world in sound:
         assert problems_of(recipe(change), world) == []
+
+
+def test_capped_logits_are_refused_since_no_head_here_caps():
+    [line] = head_problems(ModelFacts(config={"final_logit_softcapping": 30.0}, bases={}))
+    assert line.startswith("model.config.final_logit_softcapping: ")
+    assert "got 30.0" in line
+    assert not [*head_problems(ModelFacts(config={"final_logit_softcapping": None}, bases={}))]
