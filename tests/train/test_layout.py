@@ -48,12 +48,12 @@ def busiest(made: Layout, lengths: list[int]) -> float:
 
 
 @pytest.mark.parametrize("gather", [2, 4, 8])
-@pytest.mark.parametrize("lengths", [[8192], [1024] * 8, [256] * 32])
+@pytest.mark.parametrize("lengths", [[8192], [2048, 4096, 2048], [256] * 32])
 def test_causal_work_is_even(gather: int, lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     made = Layout(world=gather, gather=gather)
     assert busiest(made, lengths) <= 1.01
     monkeypatch.setattr(layout, "ROUNDS", 2)
-    if lengths == [1024] * 8 and gather < 8:
+    if len(lengths) == 3 and gather == 2:
         assert busiest(made, lengths) > 1.3
 
 
