@@ -15,7 +15,7 @@ What needs torch is imported from its own file, so that a recipe is checked with
 """
 
 from .errors import TrainError
-from .layout import Layout, legal_degrees
+from .layout import Layout, legal_sequences
 from .settings import Stage
 
-__all__ = ["Layout", "Stage", "TrainError", "legal_degrees"]
+__all__ = ["Layout", "Stage", "TrainError", "legal_sequences"]

@@ -200,6 +200,21 @@ def drop_step(engine: Any) -> None:
     assert not engine.was_step_applied(), "DeepSpeed took a step that was to be dropped"
 
 
+def release(engine: Any) -> None:
+    """Give back all that an engine holds; the caller keeps no name of it or of its model.
+
+    At stage 3 DeepSpeed pushes each model on a stack of the process and leaves it there, with its weights,
+    masters and moments; so too modules whose forward a checkpoint's recomputation breaks off.
+    """
+    module, stage = engine.module, engine.zero_optimization_stage()
+    engine.destroy()
+    if stage == 3:
+        from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
+
+        own = {id(part) for part in module.modules()}
+        FWD_MODULE_STACK[:] = [other for other in FWD_MODULE_STACK if id(other) not in own]
+
+
 def set_learning_rate(engine: Any, rate: float) -> None:
     for group in engine.optimizer.param_groups:
         group["lr"] = rate

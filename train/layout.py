@@ -1,14 +1,17 @@
 """Who holds which tokens: arithmetic over ranks, no process group, so any rank of any world can be asked."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..rope.scheme import Base
 from .errors import TrainError
 
 FLAT_KERNELS = ("varlen", "flash")
 """Kernels that take a rank's packs laid end to end, numbered in 32 bits."""
+UNPAIRED_KERNELS = ("flex",)
+"""Kernels that give no log-sum-exp with their result, so that keys cannot be visited block by block."""
 MOST_ELEMENTS = 2**31
 """The queries of a rank must have fewer elements than this for them."""
 ROUNDS = 8
@@ -17,6 +20,8 @@ most 1.01 times the mean, on packed documents too, where two give up to 1.9."""
 
 Span = tuple[int, int]
 """Half-open range of a pack's tokens."""
+Heads = Sequence[tuple[int, int]]
+"""Query and kv heads of a model, a pair for each kind of layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,14 @@ class Layout:
     """Ranks that divide the heads of the same tokens among them."""
     gather: int = 1
     """Ranks that divide the tokens of the same heads, and exchange keys and values."""
+
+    @classmethod
+    def of(
+        cls, world: int, sequence: int, heads: Heads, *, divide: int | None = None, replicate: bool = True
+    ) -> "Layout":
+        """Divide the heads among `divide` of `sequence` ranks; None: among as many as may."""
+        degree = split_sequence(sequence, heads, replicate=replicate) if divide is None else divide
+        return cls(world=world, heads=degree, gather=sequence // degree)
 
     def __post_init__(self) -> None:
         if min(self.world, self.heads, self.gather) < 1 or self.world % self.sequence:
@@ -72,7 +85,7 @@ class Layout:
                 yield list(range(place, first + self.sequence, self.heads))
 
     def rounds(self, start: int, stop: int) -> list[Span]:
-        """Cut tokens [start, stop) into contiguous ranges of which each gather rank holds an equal part."""
+        """Cut tokens [start, stop) into contiguous ranges; each gather rank holds an equal part of each."""
         self._check_divides(stop - start)
         if self.gather == 1:
             return [(start, stop)]
@@ -117,30 +130,38 @@ class Layout:
             )
 
 
-def split_sequence(sequence: int, *, query_heads: int, kv_heads: int, replicate: bool) -> int:
-    """Return how many of `sequence` ranks divide the heads: as many as can, the rest gather.
-
-    With `replicate` more ranks than kv heads may, each kv head then being kept by several.
-    """
-    return max(
-        heads
-        for heads in divisors(sequence)
-        if query_heads % heads == 0 and (kv_heads % heads == 0 or (replicate and heads % kv_heads == 0))
-    )
+def head_counts(bases: Mapping[str, Base]) -> list[tuple[int, int]]:
+    """List the (query, kv) head counts of a model's kinds of layer, one of each."""
+    return sorted({(base.query_heads, base.kv_heads) for base in bases.values()})
 
 
-def legal_degrees(*, query_heads: int, kv_heads: int, length: int, world: int) -> list[int]:
-    """List the ranks that may divide the heads between them, by heads, pack length and world.
+def legal_heads(sequence: int, heads: Heads, *, replicate: bool) -> list[int]:
+    """List how many of `sequence` ranks may divide the heads, those of every kind of layer; the rest gather.
 
-    The all-to-all gives each rank whole query heads; kv heads are either split or replicated evenly.
+    The all-to-all gives each rank whole query heads. With `replicate` more ranks than kv heads may, each kv
+    head then being kept by several.
     """
     return [
         degree
-        for degree in divisors(world)
-        if query_heads % degree == 0
-        and (kv_heads % degree == 0 or degree % kv_heads == 0)
-        and length % degree == 0
+        for degree in divisors(sequence)
+        if all(
+            query % degree == 0 and (kv % degree == 0 or (replicate and degree % kv == 0))
+            for query, kv in heads
+        )
     ]
+
+
+def split_sequence(sequence: int, heads: Heads, *, replicate: bool) -> int:
+    """Return how many of `sequence` ranks divide the heads: as many as may."""
+    return legal_heads(sequence, heads, replicate=replicate)[-1]
+
+
+def legal_sequences(world: int, heads: Heads, *, length: int, whole: bool = False) -> list[int]:
+    """List the ranks that may share `length` tokens: all that divide both, since those beyond the heads
+    divide the tokens. With `whole` each must see all tokens of its heads, so all of them divide the heads.
+    """
+    legal = [degree for degree in divisors(world) if length % degree == 0]
+    return [d for d in legal if not whole or d in legal_heads(d, heads, replicate=True)]
 
 
 def divisors(number: int) -> list[int]:

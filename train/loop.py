@@ -3,6 +3,7 @@
 Between stages a run checkpoints and resumes, so handing over and coming back after a kill are one path.
 """
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,15 +17,30 @@ from ..data import Plan
 from .attention.kernels import choose_kernel
 from .batch import Batches
 from .checkpoint import save_checkpoint
-from .engine import accumulate, drop_step, gradient_norm, make_engine, set_learning_rate, take_step
+from .engine import (
+    accumulate,
+    drop_step,
+    gradient_norm,
+    make_engine,
+    release,
+    set_learning_rate,
+    take_step,
+)
 from .errors import TrainError
 from .guard import Guard
 from .loss import TokenLoss
 from .mesh import Mesh, use_deterministic_kernels
 from .metrics import StepRecord, keep_until, number, taken
-from .model import DTYPES, build_model, check_same_frequencies, for_training, install_scheme
+from .model import (
+    DTYPES,
+    build_model,
+    check_same_frequencies,
+    for_training,
+    install_scheme,
+    layout_of,
+)
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
-from .schedule import learning_rate
+from .schedule import learning_rate, unlabelled_problem, unlabelled_steps
 from .settings import Stage
 from .state import float32_weights, load_states
 from .streaming import Streaming
@@ -54,7 +70,10 @@ def train(
             progress = replace(progress, stage=progress.stage + 1, stage_step=0)
         elif folder:
             check_same_data(folder, plans[progress.stage])
-        run.train(stages[progress.stage], plans[progress.stage], progress, folder)
+        stage, plan = stages[progress.stage], plans[progress.stage]
+        arranged = mesh.arranged(layout_of(stage, mesh.layout.world))
+        replace(run, mesh=arranged).train(stage, plan, progress, folder)
+        gc.collect()  # engine and model hold each other: else a stage stays beside the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +113,7 @@ class Run:
                 save_checkpoint(self.run_dir, engine, stage, progress, plan, self.mesh)
             if stage.evaluate_every and done % stage.evaluate_every == 0:
                 self.callbacks.on_evaluate(progress.step, engine.module.model)
-        engine.destroy()
+        release(engine)
 
     def engine(self, stage: Stage, accumulation: int, folder: Path | None, progress: Progress) -> Any:
         """Build the stage's model and engine, with the states of a checkpoint; cut the metrics to there."""
@@ -166,4 +185,6 @@ def make_batches(stage: Stage, plan: Plan, mesh: Mesh) -> Batches:
             f"train.steps: {settings.steps} steps of {packs} packs need {settings.steps * packs} packs, "
             f"got {len(plan)}; raise data.tokens or lower train.steps"
         )
+    if empty := unlabelled_steps(plan, settings.steps, packs):
+        raise TrainError(unlabelled_problem(empty, packs))
     return Batches(plan=plan, layout=mesh.layout, packs_per_step=packs, micro_batch=settings.micro_batch)

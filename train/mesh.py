@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -42,6 +42,10 @@ class Mesh:
     """Ranks of the same heads and other tokens; None where this one has all tokens."""
     sequence_group: dist.ProcessGroup | None = None
     """Ranks of the same pack: one of the two, or both together."""
+    made: dict[tuple[int, ...], dist.ProcessGroup | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Groups of the world that were created, by their ranks; None: of other ranks."""
 
     @property
     def is_main(self) -> bool:
@@ -61,18 +65,34 @@ class Mesh:
         """Cut the initialised world into groups; every rank must call it at the same point."""
         if not dist.is_initialized():
             return cls(layout=Layout(heads=heads, gather=gather), device=default_device(0))
-        layout = Layout(world=dist.get_world_size(), heads=heads, gather=gather)
-        packs = [layout.sequence_ranks(data_rank) for data_rank in range(layout.data)]
-        heads_group, gather_group = _mine(layout.heads_groups()), _mine(layout.gather_groups())
-        both = heads > 1 and gather > 1
-        return cls(
-            layout=layout,
+        world = cls(
+            layout=Layout(world=dist.get_world_size()),
             rank=dist.get_rank(),
             device=default_device(int(os.environ.get("LOCAL_RANK", 0))),
-            heads_group=heads_group,
-            gather_group=gather_group,
-            sequence_group=_mine(packs) if both else heads_group or gather_group,
         )
+        return world.arranged(Layout(world=world.layout.world, heads=heads, gather=gather))
+
+    def arranged(self, layout: Layout) -> "Mesh":
+        """Cut the same world otherwise; groups that were made once are used again. A collective."""
+        packs = map(layout.sequence_ranks, range(layout.data))
+        return replace(
+            self,
+            layout=layout,
+            heads_group=self._mine(layout.heads_groups()),
+            gather_group=self._mine(layout.gather_groups()),
+            sequence_group=self._mine(packs),
+        )
+
+    def _mine(self, groups: Iterable[list[int]]) -> dist.ProcessGroup | None:
+        """Return the one of these groups that this rank is in; None where it is alone there."""
+        mine = None
+        for ranks in map(tuple, groups):
+            if len(ranks) > 1 and ranks not in self.made:
+                group = dist.new_group(list(ranks))  # a collective: each rank creates every group
+                self.made[ranks] = group if isinstance(group, dist.ProcessGroup) else None
+            if self.rank in ranks:
+                mine = self.made.get(ranks)
+        return mine
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Add numbers over the world in float64."""
@@ -93,19 +113,6 @@ class Mesh:
     def barrier(self) -> None:
         if self.layout.world > 1:
             dist.barrier()
-
-
-def _mine(groups: Iterable[list[int]]) -> dist.ProcessGroup | None:
-    """Create groups of the world, each of as many ranks, and return this rank's; none where it is alone."""
-    mine: dist.ProcessGroup | None = None
-    for ranks in groups:
-        if len(ranks) == 1:
-            break
-        group = dist.new_group(ranks)  # a collective: each rank creates every group
-        if dist.get_rank() in ranks:
-            assert isinstance(group, dist.ProcessGroup)
-            mine = group
-    return mine
 
 
 def default_device(local_rank: int) -> torch.device:

@@ -14,8 +14,10 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTr
 from ..rope import install, layer_fingerprint
 from ..rope.engines import missing_weights, weight_problems
 from ..rope.engines.weights import ANGLES, read_weights, some
+from ..rope.hf import read_base
 from ..rope.original import keep_stated
 from .errors import TrainError, nearest
+from .layout import Layout, head_counts
 from .mesh import Mesh
 from .settings import ModelSection, Stage
 
@@ -36,6 +38,12 @@ def build_model(stage: Stage, weights: Path | None = None) -> PreTrainedModel:
         torch.manual_seed(stage.train.seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return load_model(source, config=config)
+
+
+def layout_of(stage: Stage, world: int) -> Layout:
+    """Arrange the ranks of the world as a stage says, by the heads of its model."""
+    lengths = {"original_length": stage.original_length, "trained_length": stage.trained_length}
+    return stage.train.layout(world, head_counts(read_base(config_of(stage.model), **lengths)))
 
 
 def install_scheme(model: PreTrainedModel, stage: Stage) -> PreTrainedModel:

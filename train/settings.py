@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from ..data.sources.source import Folder
 from ..rope.scheme import Scheme
 from .errors import shown
+from .layout import Heads, Layout
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -159,6 +160,11 @@ class TrainSection(Section):
     """Before a layout's first step, hold the gradients of a small copy against those of one rank."""
     kernel: Literal["auto", "sdpa", "varlen", "flex", "flash", "cudnn"] = "auto"
     """What computes attention; auto: varlen on a GPU where torch has it, else sdpa."""
+
+    def layout(self, world: int, heads: Heads) -> Layout:
+        """Arrange the ranks; with a chunk never more than the kv heads divide the heads, so that a rank keeps
+        its own tokens' keys and values."""
+        return Layout.of(world, self.sequence, heads, divide=self.heads, replicate=self.chunk is None)
 
     @model_validator(mode="after")
     def _has_masters(self) -> TrainSection:

@@ -15,9 +15,11 @@ from ...data import open_documents, read_manifest
 from ...eval import Subject
 from ...eval.run import evaluate as run_tasks
 from ...rope import Scheme, install
+from ...train.layout import Layout
 from ...train.mesh import Mesh, in_world
 from ...train.model import DTYPES, check_same_frequencies, load_model
 from ...train.progress import own_scheme
+from ..language.facts import ModelFacts, facts_of
 from ..language.schema import Recipe
 from ..options import world_size
 from ..show.console import phases, screen
@@ -28,7 +30,7 @@ def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) 
 
     The result is the evaluation as JSON values, its `scores` among them.
     """
-    with measuring_mesh(stage) as mesh, phases(screen(stderr=True)) as progress:
+    with measuring_mesh(stage, folder) as mesh, phases(screen(stderr=True)) as progress:
         subject = load_subject(folder.name, folder, scheme, stage, mesh)
         evaluation = run_tasks(
             subject,
@@ -44,10 +46,15 @@ def measure(stage: Recipe, folder: Path, scheme: Scheme | None, *, store: Path) 
 
 
 @contextmanager
-def measuring_mesh(stage: Recipe) -> Iterator[Mesh]:
-    """Join the ranks that measure; a process alone needs no process group."""
+def measuring_mesh(stage: Recipe, folder: Path) -> Iterator[Mesh]:
+    """Join the ranks that measure the model of a folder; a process alone needs no process group."""
     with in_world() if world_size() > 1 else nullcontext():
-        yield Mesh.of_world(sequence=stage.eval.sequence)
+        yield arranged_to_measure(Mesh.of_world(), facts_of(stage, folder), stage.eval.sequence)
+
+
+def arranged_to_measure(mesh: Mesh, facts: ModelFacts, sequence: int) -> Mesh:
+    """Arrange the ranks of a mesh so that `sequence` of them share a row."""
+    return mesh.arranged(Layout.of(mesh.layout.world, sequence, facts.heads))
 
 
 def load_subject(name: str, folder: Path, scheme: Scheme | None, stage: Recipe, mesh: Mesh) -> Subject:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from ...rope import RopeError, Scheme, make_scheme, refusals
+from ...rope import AttentionScheme, RopeError, Scheme, make_scheme, refusals
 from ...rope.engines import text_problems, weight_problems
+from ...train.errors import TrainError
 from ...train.progress import own_scheme
 from ...train.settings import ModelSection
-from ..language.check import ModelFacts, model_facts, sequence_problems, task_problems
+from ..language.check import task_problems
 from ..language.errors import RecipeError
+from ..language.facts import ModelFacts, facts_of
 from ..language.files import missing_files, tokenizer_problems
+from ..language.ranks import head_problems, sequence_problems
 from ..language.schema import Recipe
 from ..options import on_demand, read_knobs
 from ..show.plan import frequency_rows
@@ -39,7 +42,12 @@ class EvaluationPlan(MeasuringPlan):
     @property
     def facts(self) -> ModelFacts:
         """Read the rotary facts of the model folder, with the lengths the recipe states."""
-        return model_facts(self._on_the_model)
+        return facts_of(self.stage, self.model)
+
+    def turning(self, facts: ModelFacts) -> Scheme:
+        """Give the scheme that is measured: what is asked, else the folder's own."""
+        current = next(iter(facts.bases.values())).current
+        return self.scheme or (own_scheme(self.model) or (current, 0))[0]
 
     def problems(self, world: int) -> Iterator[str]:
         """Find what is wrong with the tasks, the model, its tokenizer and the degree."""
@@ -50,11 +58,13 @@ class EvaluationPlan(MeasuringPlan):
             yield f"MODEL {self.model}: {problem}"
         try:
             facts = self.facts
-        except (RopeError, RecipeError) as error:
+            whole = isinstance(self.turning(facts), AttentionScheme)
+        except (RopeError, RecipeError, TrainError) as error:
             yield f"MODEL {self.model}: {error}"
             return
         length = self.stage.target_length
-        yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world)
+        yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world, whole=whole)
+        yield from head_problems(facts, f"MODEL {self.model}: config")
         yield from task_problems(self.stage)
         try:
             yield from self._refusals(facts)
@@ -104,8 +114,8 @@ class EvaluationPlan(MeasuringPlan):
         if self.scheme is not None:
             yield from frequency_rows(self.scheme, facts.bases, self.stage.target_length)
         else:
-            scheme, length = own_scheme(self.model) or (base.current, base.trained_length)
-            yield from frequency_rows(scheme, facts.bases, length)
+            length = (own_scheme(self.model) or (None, base.trained_length))[1]
+            yield from frequency_rows(self.turning(facts), facts.bases, length)
         for name, task in self.stage.tasks.items():
             yield name, task.protocol()
 

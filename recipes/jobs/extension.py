@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ from ..language.check import model_facts
 from ..language.schema import Recipe
 from ..show.console import TrainingDisplay, phases, print_table
 from ..show.plan import near_tasks, serving_lines
-from .evaluation import load_subject, tokenizer_of
+from .evaluation import arranged_to_measure, load_subject, tokenizer_of
 from .stores import store_folder
 
 
@@ -54,9 +55,13 @@ class Extension:
         self.mesh, self.console = mesh, console
         self.plans = [open_plan(plan) for plan in plans]
         self.run_dir = Path(self.last.run_dir)
-        self.eval_mesh = Mesh.of_world(sequence=self.last.eval.sequence)
         self.trained_length = next(iter(model_facts(self.last).bases.values())).trained_length
         self.began = time.monotonic()
+
+    @cached_property
+    def eval_mesh(self) -> Mesh:
+        """Arrange the ranks to measure, once something is; every rank comes here at the same point."""
+        return arranged_to_measure(self.mesh, model_facts(self.last), self.last.eval.sequence)
 
     def run(self) -> None:
         """Do what is left to do; the same command on the same run directory goes on where it stopped."""
@@ -222,8 +227,7 @@ def run_extension(name: str, stages: Sequence[Recipe], plans: Sequence[Path], co
     """Run the stages of the recipe `name`; every rank of the world calls it."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with in_world():
-        mesh = Mesh.of_world(sequence=stages[0].train.sequence)
-        Extension(name, stages, plans, mesh, console).run()
+        Extension(name, stages, plans, Mesh.of_world(), console).run()
 
 
 def commands_for_others(target_length: int, world: int) -> str:

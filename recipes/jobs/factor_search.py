@@ -92,8 +92,9 @@ def run_search(stage: Recipe, search: Search, *, store: Path) -> dict[str, Any] 
 
     The result is a SearchResult as JSON values, None on the ranks that only serve.
     """
-    with measuring_mesh(stage) as mesh, phases(screen(stderr=True)) as progress:
-        subject = load_subject("base", Path(stage.model.path or ""), None, stage, mesh)
+    folder = Path(stage.model.path or "")
+    with measuring_mesh(stage, folder) as mesh, phases(screen(stderr=True)) as progress:
+        subject = load_subject("base", folder, None, stage, mesh)
         exams = exams_of(stage, search, subject, store)
         length = stage.target_length
         grader = Grader(

@@ -28,7 +28,15 @@ from ..language.schema import Draft, Recipe, stages
 from ..options import on_demand, world_size
 from ..show.console import print_rows, screen
 from ..show.plan import plan_rows
-from .stores import held_out_problems, missing_text, near_problems, prepared, store_problems, unprepared
+from .stores import (
+    held_out_problems,
+    label_problems,
+    missing_text,
+    near_problems,
+    prepared,
+    store_problems,
+    unprepared,
+)
 
 
 @dataclass(frozen=True)
@@ -202,6 +210,7 @@ class RunPlan(Plan):
         yield from self.held_out_problems()
         if folders := prepared(self):
             yield from near_problems(self.stages, folders)
+            yield from label_problems(self.stages, folders)
         try:
             if folder := latest_checkpoint(Path(self.stages[-1].run_dir)):
                 read_progress(folder, [stage.stage for stage in self.stages])

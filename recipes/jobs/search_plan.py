@@ -9,9 +9,10 @@ from pathlib import Path
 from ...rope import FULL, Base, RopeError
 from ...rope.search import ALGORITHMS, FIRST_TOKENS, METHODS, Space
 from ...train.storage import place_problems
-from ..language.check import model_facts, sequence_problems
 from ..language.errors import RecipeError
+from ..language.facts import model_facts
 from ..language.files import missing_files, tokenizer_problems
+from ..language.ranks import head_problems, sequence_problems
 from ..language.schema import Recipe
 from .plan import MeasuringPlan
 from .stores import unprepared
@@ -83,6 +84,7 @@ class SearchPlan(MeasuringPlan):
             yield from sequence_problems(
                 "eval.sequence", stage.eval.sequence, stage.target_length, facts, world
             )
+            yield from head_problems(facts)
             least = search.least(facts.bases[FULL], stage.target_length)
         except (RopeError, RecipeError) as error:
             yield str(error)

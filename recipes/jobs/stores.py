@@ -20,6 +20,7 @@ from ...data import Plan as Packs
 from ...data.spec import missing_paths, reading_of
 from ...eval.errors import EvalError
 from ...eval.task import check_tasks
+from ...train.schedule import unlabelled_problem, unlabelled_steps
 from ...train.storage import place_problems
 from ..language.check import model_facts
 from ..language.errors import RecipeError
@@ -158,6 +159,17 @@ def near_problems(stages: Sequence[Recipe], folders: Sequence[Path]) -> list[str
                 f"apart than the trained length of {trained} tokens, got {share:.2%}; raise "
                 "data.sources.*.long.share, or set train.accept_short_documents: true"
             )
+    return lines
+
+
+def label_problems(stages: Sequence[Recipe], folders: Sequence[Path]) -> list[str]:
+    """Find the stages with a step in which no token has a label."""
+    lines = []
+    for index, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
+        packs = max(1, stage.train.batch_tokens // stage.pack_length)
+        if empty := unlabelled_steps(open_plan(folder), stage.train.steps, packs):
+            where = f"stages[{index}]." if len(stages) > 1 else ""
+            lines.append(where + unlabelled_problem(empty, packs))
     return lines
 
 

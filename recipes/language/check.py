@@ -1,40 +1,27 @@
 """Does a recipe hold together? The checks between its keys, the model and the world of ranks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ...data import DataError
 from ...data.mixing.candidates import refuse_long_pieces
 from ...rope import AttentionScheme, refusals
 from ...rope.engines import text_problems, weight_problems
-from ...rope.folder import fetching, read_config
-from ...rope.hf import read_base
-from ...rope.scheme import Base, RopeError
+from ...rope.scheme import RopeError
 from ...train.errors import shown
-from ...train.layout import FLAT_KERNELS, MOST_ELEMENTS, divisors, legal_degrees
+from ...train.layout import divisors
 from ...train.settings import ModelSection
 from .errors import RecipeError
+from .facts import ModelFacts, model_config, model_facts
+from .ranks import (
+    chunk_problems,
+    eval_layout_problems,
+    head_problems,
+    kernel_problems,
+    layout_problems,
+    memory_problems,
+)
 from .schema import Recipe, stages
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """Hold what a recipe's checks need of its model: the config and the rotary facts of each layer type."""
-
-    config: Mapping[str, Any]
-    bases: Mapping[str, Base]
-
-    @property
-    def heads(self) -> list[tuple[int, int]]:
-        """List the (query, kv) head counts, one of each kind."""
-        return sorted({(base.query_heads, base.kv_heads) for base in self.bases.values()})
-
-    @property
-    def trained_length(self) -> int:
-        """Give the window the weights were last trained at, tokens."""
-        return max(base.trained_length for base in self.bases.values())
 
 
 def problems_of(recipe: Recipe, world: int) -> list[str]:
@@ -55,28 +42,6 @@ def problems_between(drafted: Sequence[Recipe], world: int) -> list[str]:
             of_stage = len(drafted) > 1 and problem.startswith(("target_length", "train.", "eval.", "data."))
             lines.append(f"stages[{index}].{problem}" if of_stage else problem)
     return list(dict.fromkeys(lines))
-
-
-def model_facts(recipe: Recipe) -> ModelFacts:
-    """Read the model's config and its rotary facts; a kind of model that is not handled is a RopeError."""
-    config = model_config(recipe.model)
-    lengths = {"original_length": recipe.original_length, "trained_length": recipe.trained_length}
-    return ModelFacts(config=config, bases=read_base(config, **lengths))
-
-
-def model_config(model: ModelSection) -> dict[str, Any]:
-    """Give the config fields: config.json of the folder, or those stated where there is no folder."""
-    if model.path is None:
-        return model.stated
-    file = Path(model.path) / "config.json"
-    if file.is_file():
-        return read_config(file)
-    if model.config is None:
-        raise RecipeError(
-            f"model.path: must be a Hugging Face folder with a config.json, got {model.path}; "
-            f"correct the path{fetching(model.path)} (a plan without weights needs the facts in model.config)"
-        )
-    return model.stated
 
 
 def _stage_problems(recipe: Recipe, world: int) -> Iterator[str]:
@@ -184,17 +149,12 @@ def _pack_problems(recipe: Recipe, _: int) -> Iterator[str]:
 
 
 def _order_problems(previous: Recipe, stage: Recipe) -> Iterator[str]:
-    """A window never shrinks, and ranks are arranged once for all stages."""
-    both = previous.sound & stage.sound
-    if "target_length" in both and stage.target_length < previous.target_length:
+    """A window never shrinks."""
+    known = "target_length" in previous.sound & stage.sound
+    if known and stage.target_length < previous.target_length:
         yield (
             f"target_length: must not fall below the stage before ({previous.target_length} tokens), "
             f"got {stage.target_length}; reorder the stages"
-        )
-    if "train" in both and stage.train.sequence != previous.train.sequence:
-        yield (
-            f"train.sequence: must be the same in every stage, {previous.train.sequence} as before, "
-            f"got {stage.train.sequence}; say it once, above the stages"
         )
 
 
@@ -220,33 +180,8 @@ def _length_problems(recipe: Recipe, facts: ModelFacts, _: int) -> Iterator[str]
         )
 
 
-def _layout_problems(recipe: Recipe, facts: ModelFacts, world: int) -> Iterator[str]:
-    train, length = recipe.train, recipe.pack_length
-    yield from sequence_problems("train.sequence", train.sequence, length, facts, world)
-    heads, _ = facts.heads[-1]
-    width = next(iter(facts.bases.values())).head_dim
-    elements = train.micro_batch * heads * length * width // train.sequence
-    if train.kernel in FLAT_KERNELS and elements >= MOST_ELEMENTS:
-        yield (
-            f"train.kernel: {train.kernel} takes at most {MOST_ELEMENTS - 1} elements of a rank's queries, "
-            f"got {elements}; raise train.sequence or lower train.micro_batch"
-        )
-
-
-def _eval_layout_problems(recipe: Recipe, facts: ModelFacts, world: int) -> Iterator[str]:
-    degree, length = recipe.eval.sequence, recipe.target_length
-    yield from sequence_problems("eval.sequence", degree, length, facts, world)
-
-
-def sequence_problems(key: str, sequence: int, length: int, facts: ModelFacts, world: int) -> Iterator[str]:
-    for query_heads, kv_heads in facts.heads:
-        legal = legal_degrees(query_heads=query_heads, kv_heads=kv_heads, length=length, world=world)
-        if sequence not in legal:
-            yield (
-                f"{key}: must divide the world of {world} ranks (divisors {divisors(world)}), suit "
-                f"{query_heads} query and {kv_heads} kv heads and divide {length} tokens, got {sequence}; "
-                f"use one of {legal}"
-            )
+def _head_problems(_: Recipe, facts: ModelFacts, world: int) -> Iterator[str]:
+    yield from head_problems(facts)
 
 
 def _scheme_problems(recipe: Recipe, facts: ModelFacts, _: int) -> Iterator[str]:
@@ -267,11 +202,15 @@ BETWEEN_KEYS: tuple[tuple[set[str], Callable[[Recipe, int], Iterator[str]]], ...
     ({"train", "eval"}, _schedule_problems),
     ({"train", "data", "target_length"}, _batch_problems),
     ({"data", "rope", "target_length"}, _pack_problems),
+    ({"train", "data", "target_length"}, chunk_problems),
+    ({"train"}, kernel_problems),
 )
 """Checks, each with the sections that must be sound for it."""
 AGAINST_THE_MODEL: tuple[tuple[set[str], Callable[[Recipe, ModelFacts, int], Iterator[str]]], ...] = (
     ({"target_length"}, _length_problems),
-    ({"train", "data", "target_length"}, _layout_problems),
-    ({"eval", "target_length"}, _eval_layout_problems),
+    ({"train", "data", "target_length"}, layout_problems),
+    ({"train"}, memory_problems),
+    (set(), _head_problems),
+    ({"eval", "target_length"}, eval_layout_problems),
     ({"rope", "target_length"}, _scheme_problems),
 )

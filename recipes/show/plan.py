@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from ...rope import FULL, AttentionScheme, Base, Scheme
 from ...rope.engines import serving_warnings
 from ...train.layout import Layout
+from ...train.settings import Store
 from ..language.check import ModelFacts, model_facts
 from ..language.schema import Recipe
 
-RANKS_SHOWN = 4
+RANKS_SHOWN, SPANS_SHOWN = 4, 2
 
 
 def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
@@ -19,13 +21,12 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
     yield "model", _model(stage, facts)
     yield from frequency_rows(stage.rope.scheme, facts.bases, stage.target_length)
     yield from (("warning", line) for line in (*serving_lines(stage, facts), *near_tasks(stage, facts)))
-    train, layout = stage.train, Layout(world=world, sequence=stage.train.sequence)
+    train, layout = stage.train, stage.train.layout(world, facts.heads)
     packs = train.batch_tokens // stage.pack_length
     accumulation = packs // (layout.data * train.micro_batch)
     yield (
         "layout",
-        f"world {world} = data {layout.data} x sequence {layout.sequence}, "
-        f"ZeRO {train.zero_stage}, {train.dtype}",
+        f"{layout_words(layout)}, ZeRO {train.zero_stage}, {train.dtype}",
     )
     yield (
         "step",
@@ -38,7 +39,9 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
         "run",
         f"{train.steps:,} steps, {train.steps * train.batch_tokens:,} tokens, {train.steps * packs:,} packs",
     )
-    yield "spans", _spans(layout, stage.pack_length)
+    if train.chunk is not None:
+        yield "chunks", _chunks(train.chunk, train.store, stage.pack_length)
+    yield "spans", _spans(layout, train.chunk or stage.pack_length)
     schedule = train.schedule
     yield (
         "rate",
@@ -118,15 +121,28 @@ def _short(value: object) -> str:
     return str(value)
 
 
+def layout_words(layout: Layout) -> str:
+    """Say how ranks are arranged."""
+    split = f" (heads {layout.heads} x gather {layout.gather})" if layout.gather > 1 else ""
+    return f"world {layout.world} = data {layout.data} x sequence {layout.sequence}{split}"
+
+
+def _chunks(chunk: int, store: Store, length: int) -> str:
+    """Say how many chunks a pack goes through the model in, and where keys and values of the others wait."""
+    place = f"on the {store}" if isinstance(store, str) else f"{store.device_layers} layers on the device"
+    return f"{math.ceil(length / chunk):,} of at most {chunk:,} tokens a pack; keys and values wait {place}"
+
+
 def _spans(layout: Layout, length: int) -> str:
-    shown = [
-        f"rank {rank}: {_span(layout, rank, length)}" for rank in range(min(layout.sequence, RANKS_SHOWN))
-    ]
+    """Say what of the first tokens, a pack's or a chunk's, the ranks hold: of many spans the first two."""
+    shown = [_of_rank(layout, rank, length) for rank in range(min(layout.sequence, RANKS_SHOWN))]
     if layout.sequence > RANKS_SHOWN:
-        shown += ["...", f"rank {layout.sequence - 1}: {_span(layout, layout.sequence - 1, length)}"]
+        shown += ["...", _of_rank(layout, layout.sequence - 1, length)]
     return ", ".join(shown)
 
 
-def _span(layout: Layout, rank: int, length: int) -> str:
-    start, stop = layout.span(rank, length)
-    return f"{start:,}..{stop:,}"
+def _of_rank(layout: Layout, rank: int, length: int) -> str:
+    spans = layout.spans(rank, 0, length)
+    first = " and ".join(f"{start:,}..{stop:,}" for start, stop in spans[:SPANS_SHOWN])
+    more = f" and {len(spans) - SPANS_SHOWN} more" if len(spans) > SPANS_SHOWN else ""
+    return f"rank {rank}: {first}{more}"

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_loader.py [--packs 1000000] [--record FILE]
 
 The large plan has a million packs of 2**20 tokens on a million documents, whose index is real and whose
-tokens share one part of the store. The rate is what one process reads through `Batches.of_rank`, over a plan
+tokens share one part of the store. The rate is what one process reads through `Batches.read`, over a plan
 of short documents. Mapped bytes are whole folios of the page cache, of up to 2 MiB: the kernel rounds up.
 """
 
@@ -137,14 +137,15 @@ def feeding(folder: Path, *, sequence: int) -> dict[str, Any]:
     """Read short documents in packs of 4,096 tokens as a rank does."""
     lengths = np.random.default_rng(0).lognormal(6, 1.5, 20_000).astype(np.int64).clip(1, 60_000)
     plan = open_plan(write_store(folder, lengths, 4096))
-    layout = Layout(world=sequence, sequence=sequence)
+    layout = Layout(world=sequence, heads=sequence)
     batches = Batches(plan=plan, layout=layout, packs_per_step=16, micro_batch=4)
     steps = min(len(plan) // 16, 100)
     began = time.perf_counter()
     tokens = sum(
         batch.tokens.numel()
         for step in range(steps)
-        for batch in batches.of_rank(step, 0, torch.device("cpu"))
+        for packs in batches.micro_batches(step, 0)
+        for batch in [batches.read(packs, layout.spans(0, 0, plan.length), torch.device("cpu"))]
     )
     rate = tokens * sequence / (time.perf_counter() - began)
     return {"sequence": sequence, "tokens_per_second": rate, "times_consumed": rate / CONSUMED}

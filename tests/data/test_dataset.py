@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from world.packs import read_step
 from world.trainer_example import EXAMPLE
 
 from ropewalk.data import DataError, DataSpec, Pack, PackDataset, Plan, prepare
@@ -138,7 +139,7 @@ def loss_of_step(model_folder: Path, plan: Plan) -> float:
     module = TokenLoss(for_training(installed, gradient_checkpointing=False), chunk=100)
     batches = Batches(plan=plan, layout=Layout(), packs_per_step=4, micro_batch=2)
     total = 0.0
-    for part in batches.of_rank(0, 0, torch.device("cpu")):
+    for part in read_step(batches, 0, 0):
         attend = GroupedAttention(groups=part.groups, kernel=sdpa, sequence_group=None)
         total += float(module(part.tokens, part.positions, part.lengths, part.labels, attend))
     return total

@@ -90,7 +90,7 @@ def test_the_fingerprint_is_of_tokens_and_of_what_counts(documents):
 
 def on_ranks(sequence: int, documents: list[Document], vocabulary: int) -> list[list[float]] | None:
     """Grade two schemes on this world; what rank 0 was told, None on those that served."""
-    mesh = Mesh.of_world(sequence=sequence)
+    mesh = Mesh.of_world(heads=sequence)
     exams = {"here": reading(documents, length=LENGTH)}
     grader = Grader(rope.install(tiny_llama(vocabulary)), exams, target_length=LENGTH, mesh=mesh)
     if not mesh.is_main:

@@ -31,7 +31,7 @@ def on_ranks(sequence: int, tokenizer: Any, documents: list[Document]) -> dict[s
     """Evaluate one tiny model on this world and return the evaluation's JSON."""
     model = rope.install(tiny_llama(len(tokenizer)).double())
     subject = Subject(name="base", model=model, tokenizer=tokenizer)
-    mesh = Mesh.of_world(sequence=sequence)
+    mesh = Mesh.of_world(heads=sequence)
     done = evaluate(subject, TASKS, documents=documents, corpus="c", mesh=mesh, batch_tokens=256)
     return done["base"].json()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from world.packs import MemoryPlan
+from world.packs import MemoryPlan, read_step
 from world.small import write_text
 
 from ropewalk.data import DataSpec, Plan, open_plan, prepare, train_tokenizer
@@ -66,13 +66,13 @@ def uneven_by(cost: np.ndarray) -> float:
 )
 def test_a_step_has_the_same_packs_on_every_layout(data: int, sequence: int, micro_batch: int, step: int):
     plan = MemoryPlan()
-    layout = Layout(world=data * sequence, sequence=sequence)
+    layout = Layout(world=data * sequence, heads=sequence)
     batches = Batches(plan=plan, layout=layout, packs_per_step=8, micro_batch=micro_batch)  # type: ignore[arg-type]
     shares = [batches.of_data_rank(step, rank) for rank in range(data)]
     assert sorted(chain(*shares)) == list(batches.packs(step))
     tokens = []
     for rank in range(data):
-        ranks = [list(batches.of_rank(step, r, torch.device("cpu"))) for r in layout.sequence_ranks(rank)]
+        ranks = [list(read_step(batches, step, r)) for r in layout.sequence_ranks(rank)]
         assert {len(micro) for micro in ranks} == {batches.accumulation}
         for parts in zip(*ranks, strict=True):
             tokens += torch.cat([part.tokens for part in parts], dim=1).tolist()
@@ -85,7 +85,7 @@ def test_one_data_rank_takes_all_whatever_its_sequence_degree():
     orders = [
         Batches(
             plan=plan,  # type: ignore[arg-type]
-            layout=Layout(world=world, sequence=world),
+            layout=Layout(world=world, heads=world),
             packs_per_step=8,
             micro_batch=1,
         ).of_data_rank(0, 0)
@@ -95,7 +95,7 @@ def test_one_data_rank_takes_all_whatever_its_sequence_degree():
 
 
 def test_a_token_knows_the_extent_of_its_group():
-    lengths = group_lengths([[(0, 2), (2, 6)], [(0, 6)]], [[2, 90], [6]], 1, 5)
+    lengths = group_lengths([[(0, 2), (2, 6)], [(0, 6)]], [[2, 90], [6]], [(1, 3), (4, 6)])
     assert lengths.tolist() == [[2, 90, 90, 90], [6, 6, 6, 6]]
 
 
@@ -110,9 +110,9 @@ def skipping(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def test_lengths_of_skipping_groups_are_those_of_the_long_window(skipping: Plan):
-    layout = Layout(world=2, sequence=2)
+    layout = Layout(world=2, heads=2)
     batches = Batches(plan=skipping, layout=layout, packs_per_step=4, micro_batch=2)
-    parts = [list(batches.of_rank(0, rank, torch.device("cpu"))) for rank in range(2)]
+    parts = [list(read_step(batches, 0, rank)) for rank in range(2)]
     positions, lengths = (
         torch.cat(
             [torch.cat([getattr(part, name) for part in pair], dim=1) for pair in zip(*parts, strict=True)]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from world.packs import read_step
 from world.small import recipe_of, write_world
 
 from ropewalk.data import beyond, open_plan, prepare
@@ -29,13 +30,13 @@ def run(folder: str, plan: str) -> list[int]:
     """Train on a rank; give the largest position it saw, and the packs of its first step."""
     join_world()
     recipe = skipping(Path(folder))
-    mesh = Mesh.of_world(sequence=recipe.train.sequence)
+    mesh = Mesh.of_world(heads=recipe.train.sequence)
     run_dir = Path(recipe.run_dir)
     run_dir.mkdir(exist_ok=True)
     opened = open_plan(plan)
     assert not near_problems([recipe], [Path(plan)])
     batches = Batches(plan=opened, layout=mesh.layout, packs_per_step=4, micro_batch=1)
-    seen = [part.positions for part in batches.of_rank(0, mesh.rank, mesh.device)]
+    seen = [part.positions for part in read_step(batches, 0, mesh.rank)]
     train([stage.stage for stage in stages(recipe)], [opened], mesh, run_dir, Callbacks())
     return [int(torch.stack(seen).max()), len(seen)]
 

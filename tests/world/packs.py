@@ -1,8 +1,12 @@
 """A plan held in memory, to test the loop: uneven documents and token counts, a span without labels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+
+from ropewalk.train.batch import Batch, Batches
 
 VOCABULARY = 97
 
@@ -60,3 +64,10 @@ class MemoryPlan:
 
     def trained_tokens(self, index: int) -> int:
         return int((self.pack(index).labels != -100).sum())
+
+
+def read_step(batches: Batches, step: int, rank: int) -> Iterator[Batch]:
+    """Read what a rank holds of each micro-batch of a step, whole packs at once."""
+    layout = batches.layout
+    for packs in batches.micro_batches(step, layout.data_rank(rank)):
+        yield batches.read(packs, layout.spans(rank, 0, batches.plan.length), torch.device("cpu"))

@@ -67,10 +67,10 @@ def run(
             raise KilledError
 
     wanted = [stage.stage for stage in stages(recipe(run_dir, tokenizer, **settings))]
-    mesh = Mesh.of_world(heads=wanted[0].train.sequence)
+    plans: Any = [plan] * len(wanted)
     Path(run_dir).mkdir(exist_ok=True)
     try:
         with faults_at(faults or {}):
-            return str(train(wanted, [plan], mesh, Path(run_dir), Callbacks(on_step=on_step)))  # type: ignore[list-item]
+            return str(train(wanted, plans, Mesh.of_world(), Path(run_dir), Callbacks(on_step=on_step)))
     except KilledError:
         return None

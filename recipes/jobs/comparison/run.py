@@ -32,8 +32,9 @@ from ....train.mesh import Mesh, in_world
 from ....train.model import DTYPES, build_model, install_scheme
 from ....train.storage import write_text
 from ...language.errors import RecipeError
+from ...language.facts import model_facts
 from ...show.console import TrainingDisplay, phases
-from ..evaluation import load_subject, tokenizer_of
+from ..evaluation import arranged_to_measure, load_subject, tokenizer_of
 from ..extension import command_line
 from ..stores import store_folder
 from .cells import Cell, Comparison
@@ -61,7 +62,7 @@ class ComparisonRun:
         self.comparison, self.mesh, self.console = comparison, mesh, console
         self.template, self.boundary = comparison.template, comparison.base.trained_length
         self.plans = {key: open_plan(folder) for key, folder in plans.items()}
-        self.eval_mesh = Mesh.of_world(sequence=self.template.eval.sequence)
+        self.eval_mesh = arranged_to_measure(mesh, model_facts(self.template), self.template.eval.sequence)
         documents = open_documents(store_folder(self.template), split="heldout")
         self.selection, self.reported = split_documents(documents)
         self.weights = weights_fingerprint(comparison.model)
@@ -220,7 +221,7 @@ def run_comparison(
     """Run a comparison; every rank of the world calls it, rank 0 writes, prints and returns its report."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with in_world():
-        mesh = Mesh.of_world(sequence=comparison.template.train.sequence)
+        mesh = Mesh.of_world()
         outcomes = ComparisonRun(comparison, plans, mesh, console).run()
         if not mesh.is_main:
             return None

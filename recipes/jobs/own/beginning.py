@@ -15,7 +15,7 @@ from ....rope.families import whole
 from ....rope.folder import fetching
 from ....rope.hf import read_base
 from ....rope.scheme import RopeError
-from ....train.layout import MOST_ELEMENTS, divisors, legal_degrees
+from ....train.layout import MOST_ELEMENTS, divisors, legal_sequences
 from ....train.settings import ModelSection
 from ...language.check import ModelFacts, model_config
 from ...language.errors import RecipeError
@@ -101,7 +101,7 @@ class Beginning:
     @cached_property
     def sequence(self) -> int:
         """Give the largest legal sequence degree in a machine, or beyond it the smallest that will do."""
-        queries = max(query for query, _ in self.facts.heads) * self.base.head_dim * self.target
+        queries = self.facts.query_width * self.target
         inside = max(self._legal(self.asked.node))
         beyond = [degree for degree in self._legal(self.asked.gpus) if degree > inside]
         for degree in [inside, *beyond]:
@@ -114,12 +114,8 @@ class Beginning:
         )
 
     def _legal(self, world: int) -> list[int]:
-        """List the degrees that are legal for the heads of every kind of layer."""
-        lists = [
-            legal_degrees(query_heads=query, kv_heads=kv, length=self.target, world=world)
-            for query, kv in self.facts.heads
-        ]
-        return sorted(set.intersection(*map(set, lists)))
+        """List the ranks that may share a pack of the whole window."""
+        return legal_sequences(world, self.facts.heads, length=self.target)
 
 
 def begin(asked: Asked) -> Beginning:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from ....train.layout import Layout
 from ...language.errors import RecipeError, raise_all
 from ..plan import RunPlan
 from .beginning import FEWEST, HOLDOUTS, Asked, Beginning, begin
@@ -182,7 +183,6 @@ def _train(this: Beginning) -> Part:
     steps, batch = _batch(this, tokens)
     why = f"so that there are {LEAST_STEPS} steps" if steps >= LEAST_STEPS else "the least these GPUs take"
     fewer = "" if 2 * batch > run.batch_tokens else f", fewer here, {why}"
-    heads = " and ".join(f"{query} query and {kv} kv heads" for query, kv in this.facts.heads)
     values = {
         "steps": steps,
         "batch_tokens": batch,
@@ -203,17 +203,30 @@ def _train(this: Beginning) -> Part:
         + ("" if steps >= LEAST_STEPS else " These are few steps: more text or fewer GPUs make more."),
         "train.batch_tokens": f"{run.batch_tokens:,} there{fewer}. It must be a multiple of "
         f"{this.target * (gpus // sequence)} = target_length x data {gpus // sequence} x micro_batch 1.",
-        "train.sequence": "GPUs that share a pack: "
-        + (
-            f"the most that {heads} allow in a machine, since each then holds the least of it."
-            if sequence <= this.asked.node
-            else "more than a machine has, since the kernels count a GPU's queries in 32 bits."
-        ),
+        "train.sequence": "GPUs that share a pack: " + _shared(this),
         "train.zero_stage": "Weights, gradients and optimizer states take 18 bytes a parameter, together "
         f"{18 * this.parameters / 1e9:.3g} GB; stage 3 divides all of it, stage 2 not the weights.",
         "train.deterministic": "true repeats a run bit for bit, with slower kernels.",
     }
     return Part({"train": values}, reasons)
+
+
+def _shared(this: Beginning) -> str:
+    """Say why so many GPUs share a pack, and what of it they divide."""
+    sequence, node = this.sequence, this.asked.node
+    if sequence > node:
+        why = "more than a machine has, since the kernels count a GPU's queries in 32 bits."
+    elif sequence == node:
+        why = "all of a machine, since each then holds the least of it."
+    else:
+        why = (
+            f"the most of a machine that divide {this.target} tokens, since each then holds the least of it."
+        )
+    layout = Layout.of(this.asked.gpus, sequence, this.facts.heads)
+    if layout.gather == 1:
+        return why
+    heads = " and ".join(f"{query} query and {kv} kv heads" for query, kv in this.facts.heads)
+    return f"{why} {layout.heads} of them divide the {heads}, {layout.gather} the tokens of each."
 
 
 def _eval(this: Beginning) -> Part:

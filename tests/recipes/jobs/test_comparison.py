@@ -36,7 +36,7 @@ def compared(recipe: str, overrides: list[str], kill_at: int | None = None) -> V
     """
     plan = ComparisonPlan(recipe, overrides)
     join_world()
-    mesh = Mesh.of_world(sequence=1)
+    mesh = Mesh.of_world()
     if mesh.is_main:
         for stage in plan.stages:
             prepare_stage(stage, workers=1)

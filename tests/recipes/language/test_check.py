@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from world.recipes import CONFIG, recipe
 
 from ropewalk.recipes.language.check import model_facts, problems_of
+from ropewalk.recipes.language.facts import ModelFacts
 from ropewalk.recipes.language.files import missing_files
+from ropewalk.recipes.language.ranks import head_problems
 from ropewalk.train.model import config_problems
 
 SKIP = {"sources": {"text": {"groups": "pack", "positions": "skip"}}}
@@ -21,7 +23,64 @@ BAD_TOGETHER = [
     ({"train": {"micro_batch": 3}}, 1, "train.batch_tokens", "1024", "768"),
     ({"train": {"sequence": 2}}, 3, "train.sequence", "2", "[1]"),
     ({"train": {"sequence": 3}}, 6, "train.sequence", "3", "[1, 2]"),
-    ({"train": {"sequence": 16}}, 16, "train.sequence", "16", "[1, 2, 4, 8]"),
+    ({"train": {"sequence": 2, "heads": 4}}, 2, "train.heads", "4", "[1, 2]"),
+    ({"train": {"sequence": 8, "heads": 8, "chunk": 64}}, 8, "train.heads", "8", "[1, 2]"),
+    ({"rope": {"kind": "dca"}, "train": {"sequence": 16}}, 16, "train.sequence", "16", "[1, 2, 4, 8]"),
+    ({"rope": {"kind": "dca"}, "train": {"sequence": 4, "heads": 2}}, 4, "train.heads", "2", "[4]"),
+    ({"rope": {"kind": "dca"}, "eval": {"sequence": 16}}, 16, "eval.sequence", "16", "[1, 2, 4, 8]"),
+    ({"rope": {"kind": "dca"}, "train": {"chunk": 64}}, 1, "train.chunk", "64", "remove"),
+    (
+        {"rope": {"kind": "dca"}, "train": {"keep_attention": True}},
+        1,
+        "train.keep_attention",
+        "True",
+        "remove",
+    ),
+    ({"train": {"chunk": 66, "sequence": 4}}, 4, "train.chunk", "66", "64 or 68"),
+    ({"train": {"chunk": 256}}, 1, "train.chunk", "256", "leave it out"),
+    ({"train": {"store": "host"}}, 1, "train.store", "'host'", "train.chunk"),
+    ({"train": {"store": {"device_layers": 0}}}, 1, "train.store", "'device_layers': 0", "train.chunk"),
+    (
+        {"train": {"chunk": 64, "store": {"device_layers": 2}}},
+        1,
+        "train.store.device_layers",
+        "2",
+        "store: device",
+    ),
+    (
+        {"train": {"keep_attention": True, "gradient_checkpointing": False}},
+        1,
+        "train.keep_attention",
+        "true",
+        "remove",
+    ),
+    ({"train": {"kernel": "flex", "chunk": 64}}, 1, "train.kernel", "flex", "auto"),
+    ({"train": {"kernel": "flex", "keep_attention": True}}, 1, "train.kernel", "flex", "auto"),
+    ({"train": {"kernel": "flex", "sequence": 16}}, 16, "train.kernel", "flex", "auto"),
+    ({"train": {"kernel": "varlen"}}, 1, "train.kernel", "float32", "bfloat16"),
+    ({"train": {"kernel": "flash"}}, 1, "train.kernel", "float32", "bfloat16"),
+    ({"train": {"kernel": "cudnn"}}, 1, "train.kernel", "float32", "auto"),
+    (
+        {"train": {"dtype": "bfloat16", "micro_batch": 2**17, "batch_tokens": 2**25}},
+        1,
+        "train.kernel",
+        str(2**31),
+        "train.sequence",
+    ),
+    (
+        {"model": {"config": {"attention_dropout": 0.1}}},
+        1,
+        "model.config.attention_dropout",
+        "0.1",
+        "models/x",
+    ),
+    (
+        {"model": {"config": {"resid_pdrop": 0.1}}, "train": {"chunk": 64}},
+        1,
+        "model.config.resid_pdrop",
+        "0.1",
+        "train.chunk",
+    ),
     (
         {"target_length": 258, "train": {"batch_tokens": 2580, "sequence": 4}},
         4,
@@ -156,3 +215,23 @@ def test_missing_files_are_for_real_runs(tmp_path: Path):
     (tmp_path / "model.safetensors").unlink()
     [line] = missing_files(recipe({"model": {"path": str(tmp_path)}}))
     assert "weights: must be in model.safetensors" in line
+
+
+def test_what_a_chunk_and_more_ranks_than_heads_allow():
+    sound = [
+        ({"train": {"sequence": 16, "chunk": 64, "store": {"device_layers": 1}}}, 16),
+        ({"train": {"sequence": 16, "heads": 2, "keep_attention": True}, "eval": {"sequence": 16}}, 16),
+        ({"model": {"config": {"resid_pdrop": 0.1, "attention_dropout": 0.0}}}, 1),
+        ({"train": {"kernel": "varlen", "dtype": "bfloat16"}}, 1),
+        ({"train": {"micro_batch": 2**17, "batch_tokens": 2**25, "dtype": "float32"}}, 1),
+        ({"train": {"sequence": 1}, "stages": [{}, {"train": {"sequence": 2}}]}, 2),
+    ]
+    for change, world in sound:
+        assert problems_of(recipe(change), world) == []
+
+
+def test_capped_logits_are_refused_since_no_head_here_caps():
+    [line] = head_problems(ModelFacts(config={"final_logit_softcapping": 30.0}, bases={}))
+    assert line.startswith("model.config.final_logit_softcapping: ")
+    assert "got 30.0" in line
+    assert not [*head_problems(ModelFacts(config={"final_logit_softcapping": None}, bases={}))]

@@ -98,8 +98,8 @@ def test_it_checks_for_every_family_and_number_of_gpus(
         ("llama-3.1-8b", 1 << 22, 64, 16, "yarn", "UltraLong"),
         ("llama-3-70b", 131072, 64, 8, "abf", "Untie the Knots"),
         ("llama-3-70b", 131072, 12, 2, "abf", "Untie the Knots"),
-        ("qwen2.5-7b", 262144, 8, 4, "abf", "ProLong's 512K"),
-        ("qwen2.5-0.5b", 131072, 8, 2, "abf", "LongRoPE2"),
+        ("qwen2.5-7b", 262144, 8, 8, "abf", "ProLong's 512K"),
+        ("qwen2.5-0.5b", 131072, 8, 8, "abf", "LongRoPE2"),
         ("phi-3-mini-4k", 131072, 6, 2, "abf", "LongRoPE2"),
     ],
 )
@@ -225,13 +225,13 @@ REFUSED = [
     ({}, ["--to", 128, "--text", "a\x07", "--text-field", "${a}"], "--text-field", "'a\\x07'"),
     ({"model_type": "mamba"}, ["--to", 128], "'mamba'", "supported type"),
     ({"hidden_size": None}, ["--to", 128], "got None", "complete the config"),
-    ({}, ["--to", 1 << 40], "of which 4 can share 35184372088832", "lower --to"),
+    ({}, ["--to", 1 << 40], "of which 8 can share 35184372088832", "lower --to"),
     ({"vocab_size": ...}, ["--to", 128], "vocab_size", "complete"),
     ({"intermediate_size": "x"}, ["--to", 128], "'x'", "repair"),
     ({}, ["--to", 128, "--text", "gone"], "got gone", "name the folder"),
     ({}, ["--to", 128, "--text", "{model}"], "jsonl", "data.sources"),
     ({"max_position_embeddings": 8192}, ["--to", 65536, "--text", "{text}"], "a longest of", "repositories"),
-    ({}, ["--to", 8192, "--gpus", 64, "--text", "{text}"], "tokens of one step", "lower --to or --gpus"),
+    ({}, ["--to", 8192, "--gpus", 128, "--text", "{text}"], "tokens of one step", "lower --to or --gpus"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,121 @@
+"""Each stage arranges its own ranks, and leaves nothing of itself in memory."""
+
+import gc
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+from world.packs import MemoryPlan
+from world.training import recipe
+
+from ropewalk.recipes.language.schema import stages
+from ropewalk.train import loop
+from ropewalk.train.engine import make_engine
+from ropewalk.train.layout import Layout
+from ropewalk.train.mesh import Mesh, join_world
+from ropewalk.train.progress import latest_checkpoint
+from ropewalk.train.state import master_tensors
+
+
+def run_stages(run_dir: str, tokenizer: str, differences: list[dict[str, Any]], **train: Any) -> list[int]:
+    """Train stages of two steps; count before each, and at the end, what of earlier ones is alive."""
+    join_world()
+    held: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def watched(module: Any, *settings: Any, **more: Any) -> Any:
+        gc.collect()
+        alive.append(sum(one() is not None for one in held))
+        engine = make_engine(module, *settings, **more)
+        held.extend(map(weakref.ref, [module, engine, *module.parameters(), *master_tensors(engine)]))
+        return engine
+
+    whole = recipe(run_dir, tokenizer, steps=2, **train)
+    staged = [one.stage for one in stages(whole.model_copy(update={"stages": differences}))]
+    plans: Any = [MemoryPlan()] * len(staged)
+    Path(run_dir).mkdir(exist_ok=True)
+    loop.make_engine = watched  # type: ignore[assignment]
+    try:
+        loop.train(staged, plans, Mesh.of_world(), Path(run_dir), loop.Callbacks())
+    finally:
+        loop.make_engine = make_engine
+    gc.collect()
+    return [*alive, sum(one() is not None for one in held)]
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_a_finished_stage_leaves_memory(ranks: Any, straight: Any, tmp_path: Path, zero_stage: int) -> None:
+    [alive] = ranks(1)(staged_at, str(tmp_path / "run"), straight[1], zero_stage)
+    assert alive == [0, 0, 0, 0]
+
+
+def staged_at(run_dir: str, tokenizer: str, zero_stage: int) -> list[int]:
+    return run_stages(run_dir, tokenizer, [{}, {}, {}], zero_stage=zero_stage)
+
+
+def staged_with(run_dir: str, tokenizer: str, second: int) -> list[int]:
+    return run_stages(run_dir, tokenizer, [{}, {"train": {"sequence": second}}])
+
+
+def test_stages_of_other_degrees_train_as_one_layout_does(ranks: Any, straight: Any, tmp_path: Path) -> None:
+    for name, second in (("same", 1), ("other", 2)):
+        ranks(2)(staged_with, str(tmp_path / name), straight[1], second)
+    same, other = tmp_path / "same", tmp_path / "other"
+    losses = [
+        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (same, other)
+    ]
+    assert len(losses[0]) == 4
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    wanted, found = moments(same), moments(other)
+    assert wanted.keys() == found.keys()
+    for key, tensor in wanted.items():
+        assert_close(found[key], tensor, rtol=1e-3, atol=1e-6)
+
+
+def moments(run_dir: Path) -> dict[str, Any]:
+    """Read the mean gradients of the last checkpoint."""
+    files = (latest_checkpoint(run_dir) or run_dir).glob("optimizer/*.safetensors")
+    states = {key: tensor for file in files for key, tensor in load_file(file).items()}
+    return {key: tensor for key, tensor in states.items() if key.endswith("exp_avg")}
+
+
+def arranged_twice() -> list[Any]:
+    """Arrange a world of four as 2, 4 and 2 ranks a pack; name the groups made by then, and my sizes."""
+    join_world()
+    world = Mesh.of_world()
+    two = world.arranged(Layout(world=4, heads=2))
+    made = [set(world.made)]
+    four = two.arranged(Layout(world=4, heads=2, gather=2))
+    made.append(set(world.made))
+    assert four.heads_group is two.heads_group is world.arranged(Layout(world=4, heads=2)).heads_group
+    assert world.heads_group is two.gather_group is None
+    return [
+        *made,
+        set(world.made),
+        [group and group.size() for group in (four.gather_group, four.sequence_group)],
+    ]
+
+
+def test_groups_are_made_once_and_only_where_needed(ranks: Any) -> None:
+    for first, second, last, sizes in ranks(4)(arranged_twice):
+        assert first == {(0, 1), (2, 3)}
+        assert second == last == first | {(0, 2), (1, 3), (0, 1, 2, 3)}
+        assert sizes == [2, 4]
+
+
+class Unlabelled(MemoryPlan):
+    """Packs of which those of the second step have no labels."""
+
+    def trained_tokens(self, index: int) -> int:
+        return 0 if index // 8 == 1 else super().trained_tokens(index)
+
+
+def test_a_step_without_labels_is_refused_before_the_first(straight: Any) -> None:
+    wanted = recipe("run", straight[1])
+    with pytest.raises(loop.TrainError, match=r"train\.batch_tokens: .* in step 1, .*raise"):
+        loop.make_batches(wanted.stage, Unlabelled(), Mesh.alone())  # type: ignore[arg-type]
