@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping
 
 from ...rope import FULL, AttentionScheme, Base, Scheme
 from ...rope.engines import serving_warnings
+from ...train.budget import UNKNOWN, Machine
 from ...train.layout import Layout
 from ..language.check import ModelFacts, model_facts
 from ..language.schema import Recipe
+from .budget import budget_rows
 
 RANKS_SHOWN = 4
 
 
-def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
+def plan_rows(stage: Recipe, world: int, machine: Machine = UNKNOWN) -> Iterator[tuple[str, str]]:
     """Describe a stage row by row: what, and how much of it."""
     facts = model_facts(stage)
     yield "model", _model(stage, facts)
@@ -39,6 +41,7 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
         f"{train.steps:,} steps, {train.steps * train.batch_tokens:,} tokens, {train.steps * packs:,} packs",
     )
     yield "spans", _spans(layout, stage.pack_length)
+    yield from budget_rows(stage, facts, layout, machine)
     schedule = train.schedule
     yield (
         "rate",
