@@ -17,7 +17,7 @@ from ...train.budget import (
     gpu_memory,
     host_memory,
 )
-from ...train.budget.fit import UNKNOWN_GPU, fit_problems, propose_chunk
+from ...train.budget.fit import UNKNOWN_GPU, fit_problems, propose
 from ...train.budget.memory import GIB
 from ...train.layout import Layout
 from ..language.check import ModelFacts, model_facts
@@ -99,6 +99,7 @@ def _traffic(job: Job, cost: Cost) -> Iterator[str]:
 
 
 def _proposal(job: Job, machine: Machine) -> Iterator[str]:
-    if (chunk := propose_chunk(job, machine)) is not None:
+    if changes := propose(job, machine):
         size = (machine.gpu_bytes or UNKNOWN_GPU) / GIB
-        yield f"train.chunk={chunk}, to fit a GPU of {size:.4g} GiB"
+        told = " ".join(f"train.{key}={value}" for key, value in changes.items())
+        yield f"{told}, to fit a GPU of {size:.4g} GiB"

@@ -41,7 +41,6 @@ def plan_rows(stage: Recipe, world: int, machine: Machine = UNKNOWN) -> Iterator
         f"{train.steps:,} steps, {train.steps * train.batch_tokens:,} tokens, {train.steps * packs:,} packs",
     )
     yield "spans", _spans(layout, stage.pack_length)
-    yield from budget_rows(stage, facts, layout, machine)
     schedule = train.schedule
     yield (
         "rate",
@@ -50,6 +49,7 @@ def plan_rows(stage: Recipe, world: int, machine: Machine = UNKNOWN) -> Iterator
             + ("no decay" if schedule.kind == "constant" else f"down to {schedule.floor:g} of the peak")
         ),
     )
+    yield from budget_rows(stage, facts, layout, machine)
     yield "measures", ", ".join(stage.eval.tasks) or "nothing"
     yield "writes", f"{stage.run_dir} (recipe fingerprint {stage.fingerprint[:12]})"
 

@@ -9,7 +9,7 @@ fit           does it fit, and in which chunks would it
 """
 
 from .cost import Cost, cost_of
-from .fit import UNKNOWN, Machine, fit_problems, propose_chunk
+from .fit import UNKNOWN, Machine, fit_problems, propose
 from .job import Job
 from .memory import GpuMemory, HostMemory, gpu_memory, host_memory
 from .shape import Shape
@@ -26,5 +26,5 @@ __all__ = [
     "fit_problems",
     "gpu_memory",
     "host_memory",
-    "propose_chunk",
+    "propose",
 ]

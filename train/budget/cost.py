@@ -105,17 +105,24 @@ def gathered(job: Job) -> float:
     """Count what a rank receives from the others of its gather group, and sends them of gradients."""
     gather = job.layout.gather
     others = (gather - 1) / gather
-    total = 0.0
-    for window in job.shape.layer_windows:
-        first, second = _prefix(job, window)
-        own, again = job.length, 0 if job.train.keep_attention else 1
-        forward = first + job.earlier + again * (second + own)
-        if job.train.keep_attention:
-            forward += (job.chunks - 1) * job.seen(window) + own - job.earlier
-        backward = second + own
-        a_token = 2 * job.kv_width * others
-        total += a_token * (job.width * (forward + backward) + FLOAT32 * backward)
-    return job.packs * total
+    met = [_met(job, window) for window in job.shape.layer_windows]
+    a_token = 2 * job.kv_width * others
+    return (
+        job.packs
+        * a_token
+        * sum(job.width * (forward + backward) + FLOAT32 * backward for forward, backward in met)
+    )
+
+
+def _met(job: Job, window: int | None) -> tuple[float, float]:
+    """Count the tokens whose keys a layer meets in forwards of a pack, and in its backward."""
+    if job.chunks == 1:
+        return job.length * (1 + _second_forwards(job)), job.length
+    first, second = _prefix(job, window)
+    again = second + job.length
+    if job.train.keep_attention:  # only the last chunk, which has no first pass
+        again = (job.chunks - 1) * job.seen(window) + job.length - job.earlier
+    return first + job.earlier + again, second + job.length
 
 
 def moved(job: Job, window: int | None) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
+from ..layout import Layout
 from .job import Job
 from .memory import GIB, GpuMemory, HostMemory, gpu_memory, host_memory
 
@@ -59,36 +61,37 @@ def _cure(job: Job, memory: GpuMemory | HostMemory, machine: Machine) -> str:
         return "use a smaller model, or fewer ranks on a host"
     if isinstance(memory, HostMemory):
         return "raise train.sequence over more hosts, or put layers on the device by train.store"
-    chunk = propose_chunk(job, machine)
-    if chunk is not None:
-        return f"set train.chunk={chunk}"
-    if job.chunks > 1 and job.host_layers < job.shape.layers:
-        return "set train.store=host, or raise train.sequence"
+    if changes := propose(job, machine):
+        return "set " + " ".join(f"train.{key}={value}" for key, value in changes.items())
     return "raise the ranks, train.zero_stage or train.sequence"
 
 
-def propose_chunk(job: Job, machine: Machine) -> int | None:
-    """Find the largest chunk, a pack halved until it fits, with which a GPU holds a step; None: none does,
-    or what is set does."""
+def propose(job: Job, machine: Machine) -> dict[str, Any]:
+    """Find keys of `train` with which a GPU holds a step: the largest chunk, a pack halved till it fits, then
+    the store on the host. Empty: none does, or what is set does."""
     there = (machine.gpu_bytes or UNKNOWN_GPU) * ROOM
     if gpu_memory(job).training <= there:
-        return None
-    chunk = job.length // 2
-    while chunk >= LEAST_TOKENS * job.layout.sequence:
-        chunk -= chunk % job.layout.sequence
-        train = job.train.model_copy(update={"chunk": chunk})
-        layout = replace(job.layout, **_split(job))
-        if gpu_memory(replace(job, train=train, layout=layout)).training <= there:
-            return chunk
-        chunk //= 2
-    return None
+        return {}
+    for changes in _changes(job):
+        train = job.train.model_copy(update=changes)
+        if gpu_memory(replace(job, train=train, layout=_split(job))).training <= there:
+            return {key: value for key, value in changes.items() if value != getattr(job.train, key)}
+    return {}
 
 
-def _split(job: Job) -> dict[str, int]:
+def _changes(job: Job) -> Iterator[dict[str, Any]]:
+    degree, least = job.layout.sequence, LEAST_TOKENS * job.layout.sequence
+    for store in dict.fromkeys([str(job.train.store), "host"]):
+        chunk = job.train.chunk or job.length // 2
+        while chunk >= least:
+            yield {"chunk": chunk - chunk % degree, "store": job.train.store if store != "host" else store}
+            chunk //= 2
+
+
+def _split(job: Job) -> Layout:
     """With a chunk no more ranks than kv heads divide the heads, unless the recipe says how many."""
     if job.train.heads is not None:
-        return {}
-    heads = max(
-        d for d in range(1, job.layout.heads + 1) if job.layout.heads % d == job.shape.kv_heads % d == 0
-    )
-    return {"heads": heads, "gather": job.layout.sequence // heads}
+        return job.layout
+    sequence, kv_heads = job.layout.sequence, job.shape.kv_heads
+    heads = max(d for d in range(1, job.layout.heads + 1) if job.layout.heads % d == kv_heads % d == 0)
+    return Layout(world=job.layout.world, heads=heads, gather=sequence // heads)
