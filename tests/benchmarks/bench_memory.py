@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_memory.py
 
-8B and 70B Llama shapes, bfloat16, ZeRO 3, checkpointing, one pack of one document a data rank; GiB a GPU and a
-host of 8. `whole` has no store; chunks are 8,192 tokens a rank.
+8B and 70B Llama shapes, bfloat16, ZeRO 3, checkpointing, one pack of one document a data rank; GiB a GPU
+and a host of 8. `whole` has no store; chunks are 8,192 tokens a rank.
 """
 
 from __future__ import annotations

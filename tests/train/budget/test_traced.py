@@ -17,6 +17,7 @@ from ropewalk.train.budget.activations import ends_kept, final_norm, layer_kept
 from ropewalk.train.budget.memory import layer_phase, waiting
 from ropewalk.train.loss import hidden_states
 
+pytestmark = pytest.mark.filterwarnings("ignore:Expected a tensor", "ignore:.*checkpointing")
 TOKENS = 1 << 17
 "so many that a weight's gradient, which lives for a moment, is nothing beside them"
 KINDS: dict[str, dict[str, Any]] = {
