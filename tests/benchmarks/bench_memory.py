@@ -1,4 +1,4 @@
-"""Window and memory by arithmetic: a pack whole, in chunks, and with its store on the host, at several degrees.
+"""Window and memory by arithmetic: a pack whole, in chunks, and with its store on the host, by degree.
 
     python tests/benchmarks/bench_memory.py
 
