@@ -96,7 +96,6 @@ def test_a_chunk_is_proposed_that_fits():
     streamed = job(2 * M, world=8, heads=8, **changes)
     assert gpu_memory(streamed).training <= 0.9 * 74 * 2**30
     assert propose(streamed, machine) == propose(job(8 * K, world=8, heads=8), machine) == {}
-    assert propose(job(M, world=8, heads=8), machine).keys() == {"chunk"}
 
 
 BAD_FITS = [
