@@ -1,5 +1,6 @@
 """The verbs `recipes check` and `recipes diff`: what must hold in a recipe, and what sets two apart."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -7,16 +8,24 @@ import typer
 from ropewalk.recipes.cli import main
 from ropewalk.recipes.jobs.comparison.complete import complete
 from ropewalk.recipes.jobs.comparison.plan import plan_of
+from ropewalk.recipes.jobs.plan import planned_machine
 from ropewalk.recipes.language.errors import RecipeError
 from ropewalk.recipes.language.schema import filled
-from ropewalk.recipes.options import Json, Overrides, RecipeName, World
+from ropewalk.recipes.options import GpuMemory, HostMemory, Json, Overrides, RecipeName, World
 from ropewalk.recipes.show.console import screen, tell
 from ropewalk.train.settings import differing
 
 
-def check(recipe: RecipeName, overrides: Overrides = None, world: World = None) -> None:
+def check(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    world: World = None,
+    gpu_memory: GpuMemory = None,
+    host_memory: HostMemory = None,
+) -> None:
     """Check a recipe's keys, model and layout, and print the plan."""
-    lacking = plan_of(recipe, overrides or []).show(world, screen())
+    machine = planned_machine(gpu_memory, host_memory, dry_run=True)
+    lacking = replace(plan_of(recipe, overrides or []), machine=machine).show(world, screen())
     print(f"{recipe}: ok" + (", but for what is not here yet" if lacking else ""))
 
 

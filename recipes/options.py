@@ -22,6 +22,12 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Compose, check and print the plan; touch no device.")
 ]
 World = Annotated[int | None, typer.Option("--world", min=1, help="Number of ranks the dry run plans for.")]
+GpuMemory = Annotated[
+    float | None, typer.Option("--gpu-memory", min=1, help="GiB of one GPU that the dry run plans for.")
+]
+HostMemory = Annotated[
+    float | None, typer.Option("--host-memory", min=1, help="GiB of one host that the dry run plans for.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from rich.console import Console
 
+from ...train.budget import UNKNOWN, Machine
 from ...train.errors import TrainError
 from ...train.progress import latest_checkpoint, read_progress
 from ...train.storage import place_problems
@@ -26,6 +27,7 @@ from ..language.errors import RecipeError
 from ..language.files import missing_files, tokenizer_problems
 from ..language.schema import Draft, Recipe, stages
 from ..options import on_demand, world_size
+from ..show.budget import too_large
 from ..show.console import print_rows, screen
 from ..show.plan import plan_rows
 from .stores import (
@@ -47,6 +49,8 @@ class Plan(ABC):
     """The verb that does it, by its file."""
     recipe: str
     overrides: Sequence[str] = ()
+    machine: Machine = UNKNOWN
+    """Memory of the GPUs and hosts that it is planned for."""
 
     @property
     @abstractmethod
@@ -165,6 +169,14 @@ class Plan(ABC):
         )
 
 
+def planned_machine(gpu_memory: float | None, host_memory: float | None, *, dry_run: bool) -> Machine:
+    """Take the memory of a machine that is planned for; a run finds its own."""
+    for option, given in (("--gpu-memory", gpu_memory), ("--host-memory", host_memory)):
+        if given is not None and not dry_run:
+            raise RecipeError(f"{option}: must come with --dry-run, got {given:g} GiB alone; add it")
+    return Machine.of_gib(gpu_memory, host_memory)
+
+
 def refuse_world(world: int | None) -> None:
     """Refuse `--world` where torchrun decides: a setting without effect is an error."""
     if world is not None:
@@ -203,6 +215,7 @@ class RunPlan(Plan):
         if "run_dir" in first.sound:
             lines += place_problems("run_dir", last.run_dir)
             lines += store_problems([stage for stage in self.drafted if "data" in stage.sound])
+        lines = lines or [line for stage in self.stages for line in too_large(stage, world, self.machine)]
         return lines or list(self._problems_of_earlier_work())
 
     def _problems_of_earlier_work(self) -> Iterator[str]:
@@ -228,7 +241,7 @@ class RunPlan(Plan):
     def print_tables(self, world: int, console: Console) -> None:
         for index, stage in enumerate(self.stages):
             title = f"{self.recipe}, stage {index}" if len(self.stages) > 1 else self.recipe
-            print_rows(plan_rows(stage, world), console, title=title)
+            print_rows(plan_rows(stage, world, self.machine), console, title=title)
 
 
 class MeasuringPlan(Plan):

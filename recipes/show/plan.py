@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping
 
 from ...rope import FULL, AttentionScheme, Base, Scheme
 from ...rope.engines import serving_warnings
+from ...train.budget import UNKNOWN, Machine
 from ...train.layout import Layout
 from ...train.settings import Store
 from ..language.check import ModelFacts, model_facts
 from ..language.schema import Recipe
+from .budget import budget_rows
 
 RANKS_SHOWN, SPANS_SHOWN = 4, 2
 
 
-def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
+def plan_rows(stage: Recipe, world: int, machine: Machine = UNKNOWN) -> Iterator[tuple[str, str]]:
     """Describe a stage row by row: what, and how much of it."""
     facts = model_facts(stage)
     yield "model", _model(stage, facts)
@@ -50,6 +52,7 @@ def plan_rows(stage: Recipe, world: int) -> Iterator[tuple[str, str]]:
             + ("no decay" if schedule.kind == "constant" else f"down to {schedule.floor:g} of the peak")
         ),
     )
+    yield from budget_rows(stage, facts, layout, machine)
     yield "measures", ", ".join(stage.eval.tasks) or "nothing"
     yield "writes", f"{stage.run_dir} (recipe fingerprint {stage.fingerprint[:12]})"
 

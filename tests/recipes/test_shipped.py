@@ -16,7 +16,7 @@ from ropewalk.recipes.language.schema import stages
 EVERY = sorted(file for file in LIBRARY.rglob("*.yaml") if "assets" not in file.parts)
 COMPARISONS = [file for file in EVERY if file.name.startswith("compare-")]
 RUNNABLE = [file for file in EVERY if file.parent.name not in BASES and file not in COMPARISONS]
-WORLDS = {"tiny-base": 1, "llama3-8b-8k-512k-abf": 64}
+WORLDS = {"tiny-base": 1, "llama3-8b-8k-512k-abf": 64, "qwen2.5-7b-32k-1m-yarn": 64}
 """Ranks a recipe is written for; 2 where it is not named."""
 
 

@@ -229,6 +229,7 @@ def test_a_written_default_is_the_same_run():
 SHIPPED = {
     "compare-tiny": ["a7b55cd7f1d5edee"],
     "llama3-8b-8k-512k-abf": ["7c85e3a955cbfcdd", "8533ed11fbd747c7"],
+    "qwen2.5-7b-32k-1m-yarn": ["2cab1bd135d03967"],
     "tiny-512-4k-longrope": ["16e3a1f6e54de31e"],
     "tiny-512-4k-yarn": ["1a534e956fa7fe67"],
     "tiny-base": [
