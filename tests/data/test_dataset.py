@@ -14,8 +14,8 @@ from world.trainer_example import EXAMPLE
 from ropewalk.data import DataError, DataSpec, Pack, PackDataset, Plan, prepare
 from ropewalk.rope import install, make_scheme
 from ropewalk.train import Layout
-from ropewalk.train.attention.kernels import sdpa
-from ropewalk.train.attention.ulysses import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
+from ropewalk.train.attention.grouped import GroupedAttention
 from ropewalk.train.batch import Batches
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import for_training

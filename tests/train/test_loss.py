@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from world.packs import VOCABULARY
 
 from ropewalk.rope import install, make_scheme
-from ropewalk.train.attention.kernels import sdpa
-from ropewalk.train.attention.ulysses import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
+from ropewalk.train.attention.grouped import GroupedAttention
 from ropewalk.train.errors import TrainError
 from ropewalk.train.loss import ChunkedHead, TokenLoss
 from ropewalk.train.mesh import Mesh

@@ -11,8 +11,8 @@ from world.packs import VOCABULARY, MemoryPlan, read_step
 from world.slow import example
 
 from ropewalk.rope import SCHEMES, install, make_scheme
-from ropewalk.train.attention.kernels import sdpa
-from ropewalk.train.attention.ulysses import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
+from ropewalk.train.attention.grouped import GroupedAttention
 from ropewalk.train.batch import Batches
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
