@@ -13,8 +13,8 @@ from world.trainer_example import EXAMPLE
 from ropewalk.data import DataError, DataSpec, Pack, PackDataset, Plan, prepare
 from ropewalk.rope import install, make_scheme
 from ropewalk.train import Layout
-from ropewalk.train.attention.kernels import sdpa
-from ropewalk.train.attention.ulysses import GroupedAttention
+from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import for_training
@@ -138,8 +138,9 @@ def loss_of_step(model_folder: Path, plan: Plan) -> float:
     module = TokenLoss(for_training(installed, gradient_checkpointing=False), chunk=100)
     batches = Batches(plan=plan, layout=Layout(), packs_per_step=4, micro_batch=2)
     total = 0.0
-    for part in batches.of_rank(0, 0, torch.device("cpu")):
-        attend = GroupedAttention(groups=part.groups, kernel=sdpa, sequence_group=None)
+    for packs in batches.micro_batches(0, 0):
+        part = batches.read(packs, [(0, plan.length)], torch.device("cpu"))
+        attend = GroupedAttention(groups=part.groups, kernel=sdpa)
         total += float(module(part.tokens, part.positions, part.lengths, part.labels, attend))
     return total
 

@@ -11,8 +11,8 @@ from world.packs import VOCABULARY, MemoryPlan
 from world.slow import example
 
 from ropewalk.rope import SCHEMES, install, make_scheme
-from ropewalk.train.attention.kernels import sdpa
-from ropewalk.train.attention.ulysses import GroupedAttention
+from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
@@ -48,7 +48,7 @@ ERROR = {"llama": 1e-10, "phi3": 1e-10, "gemma3": 1e-6}
 def gradients(kind: str, names: list[str], sequence: int) -> dict[str, tuple[float, dict[str, torch.Tensor]]]:
     """Return each scheme's loss and gradients over two packs, on this rank's spans, added over the world."""
     world = dist.get_world_size() if dist.is_initialized() else 1
-    mesh = Mesh.of_world(sequence=sequence) if world > 1 else Mesh.alone()
+    mesh = Mesh.of_world(heads=sequence) if world > 1 else Mesh.alone()
     batches = Batches(plan=MemoryPlan(), layout=mesh.layout, packs_per_step=2, micro_batch=2)  # type: ignore[arg-type]
     found = {}
     for name in names:
@@ -59,8 +59,10 @@ def gradients(kind: str, names: list[str], sequence: int) -> dict[str, tuple[flo
         check_same_frequencies(model, mesh)
         module = TokenLoss(for_training(model.double(), gradient_checkpointing=True), chunk=24)
         loss = torch.zeros(())
-        for batch in batches.of_rank(0, mesh.rank, mesh.device):
-            attend = GroupedAttention(groups=batch.groups, kernel=sdpa, sequence_group=mesh.sequence_group)
+        spans = mesh.layout.spans(mesh.rank, 0, batches.plan.length)
+        for packs in batches.micro_batches(0, mesh.data_rank):
+            batch = batches.read(packs, spans, mesh.device)
+            attend = GroupedAttention(groups=batch.groups, kernel=sdpa, mesh=mesh)
             loss = module(batch.tokens, batch.positions, batch.lengths, batch.labels, attend)
             loss.backward()
         grads = {path: p.grad for path, p in module.named_parameters() if p.grad is not None}
@@ -86,7 +88,7 @@ def test_float64_gradients_do_not_depend_on_the_layout(ranks: Any, kind: str) ->
 
 def differ() -> str:
     """Install another theta on the second rank."""
-    mesh = Mesh.of_world(sequence=1)
+    mesh = Mesh.of_world()
     model = AutoModelForCausalLM.from_config(KINDS["llama"])
     install(model, make_scheme("abf", theta=2e4 + mesh.rank), target_length=128)
     try:
@@ -111,7 +113,7 @@ def test_a_training_forward_is_transformers_own(kind: str) -> None:
     logits = stock(inputs, use_cache=False).logits
     wanted = torch.nn.functional.cross_entropy(logits[0].double(), labels[0], reduction="sum")
     places = torch.arange(30)[None]
-    attend = GroupedAttention(groups=[[(0, 30)]], kernel=sdpa, sequence_group=None)
+    attend = GroupedAttention(groups=[[(0, 30)]], kernel=sdpa)
     ours = TokenLoss(for_training(install(copy.deepcopy(stock)), gradient_checkpointing=False), chunk=8)
     found = ours(inputs, places, torch.full_like(places, 30), labels, attend)
     # Transformers takes angles in float32.
