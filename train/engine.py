@@ -164,6 +164,16 @@ def update(engine: Any) -> float:
     return float(engine.get_global_grad_norm() if norm is None else norm)
 
 
+def full_gradients(engine: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield what was accumulated for each parameter, whole, in float32 on the host; a collective."""
+    from deepspeed.utils import safe_get_full_grad
+
+    for name, parameter in named_parameters(engine):
+        gradient = safe_get_full_grad(parameter)
+        if gradient is not None:
+            yield name, gradient.float().cpu()
+
+
 def set_learning_rate(engine: Any, rate: float) -> None:
     for group in engine.optimizer.param_groups:
         group["lr"] = rate

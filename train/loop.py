@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..data import Plan
-from .attention.kernels import choose_kernel
+from .attention.kernels import Kernel, choose_kernel
 from .batch import Batches
 from .checkpoint import save_checkpoint
 from .engine import make_engine, set_learning_rate, train_step
@@ -22,6 +22,7 @@ from .errors import TrainError
 from .loss import TokenLoss
 from .mesh import Mesh
 from .model import DTYPES, build_model, check_same_frequencies, for_training, install_scheme
+from .parity import check_parity
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
 from .schedule import learning_rate
 from .settings import Stage
@@ -52,6 +53,8 @@ class Callbacks:
     """After each step, on the main rank, with the steps of all stages."""
     on_evaluate: Callable[[int, PreTrainedModel], None] = lambda step, model: None
     """Every `eval.every` steps, on all ranks."""
+    say: Callable[[str], None] = lambda line: None
+    """On the main rank, what was done beside the steps."""
 
 
 def train(
@@ -84,8 +87,9 @@ class Run:
         """Train one stage to its end, from `progress` and the weights of the checkpoint `folder`."""
         torch.use_deterministic_algorithms(stage.train.deterministic)
         batches = make_batches(stage, plan, self.mesh)
-        engine = self.engine(stage, batches.accumulation, folder, progress.step)
         kernel = choose_kernel(stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype])
+        self.check_parity(stage, kernel)
+        engine = self.engine(stage, batches.accumulation, folder, progress.step)
         streaming = Streaming.of(stage.train, self.mesh, kernel)
         while progress.stage_step < stage.train.steps:
             progress = self.step(engine, stage, batches, streaming, progress)
@@ -95,6 +99,15 @@ class Run:
             if stage.evaluate_every and done % stage.evaluate_every == 0:
                 self.callbacks.on_evaluate(progress.step, engine.module.model)
         engine.destroy()
+
+    def check_parity(self, stage: Stage, kernel: Kernel) -> None:
+        """Refuse a layout that gives other gradients than one rank, and say what asking cost."""
+        found = check_parity(stage, self.mesh, kernel, self.run_dir)
+        if found and self.mesh.is_main:
+            self.callbacks.say(
+                f"parity: gradients of this layout are those of one rank to {found.difference:.1g} "
+                f"({found.seconds:.1f} s)"
+            )
 
     def engine(self, stage: Stage, accumulation: int, folder: Path | None, step: int) -> Any:
         """Build the stage's model and engine, with the states of a checkpoint; cut the metrics to there."""

@@ -1,5 +1,7 @@
 """The store gives back what it was given, adds in at least float32, counts its bytes and reuses its slabs."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -83,7 +85,7 @@ def test_the_next_pack_takes_the_same_host_memory() -> None:
             store.write(0, span, drawn(seed))
         slabs = [slab.data_ptr() for slab in store.host.slabs]
         pieces = sorted(tensor.data_ptr() for tensor in store.keys.values())
-        assert all(b - a >= 4 * BLOCK for a, b in zip(pieces, pieces[1:], strict=False))  # none on another
+        assert all(b - a >= 4 * BLOCK for a, b in pairwise(pieces))  # none on another
         assert [torch.equal(x, drawn(seed)) for seed, x in enumerate(store.read(0, SPANS))] == [True] * 3
         store.clear()
         assert store.bytes == 0
