@@ -215,6 +215,16 @@ def release(engine: Any) -> None:
         FWD_MODULE_STACK[:] = [other for other in FWD_MODULE_STACK if id(other) not in own]
 
 
+def full_gradients(engine: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield what was accumulated for each parameter, whole, in float32 on the host; a collective."""
+    from deepspeed.utils import safe_get_full_grad
+
+    for name, parameter in named_parameters(engine):
+        gradient = safe_get_full_grad(parameter)
+        if gradient is not None:
+            yield name, gradient.float().cpu()
+
+
 def set_learning_rate(engine: Any, rate: float) -> None:
     for group in engine.optimizer.param_groups:
         group["lr"] = rate

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..data import Plan
-from .attention.kernels import choose_kernel
+from .attention.kernels import Kernel, choose_kernel
 from .batch import Batches
 from .checkpoint import save_checkpoint
 from .engine import (
@@ -39,6 +39,7 @@ from .model import (
     install_scheme,
     layout_of,
 )
+from .parity import check_parity
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
 from .schedule import learning_rate, unlabelled_problem, unlabelled_steps
 from .settings import Stage
@@ -54,6 +55,8 @@ class Callbacks:
     """After each step, on the main rank, with the steps of all stages."""
     on_evaluate: Callable[[int, PreTrainedModel], None] = lambda step, model: None
     """Every `eval.every` steps, on all ranks."""
+    say: Callable[[str], None] = lambda line: None
+    """On the main rank, what was done beside the steps."""
 
 
 def train(
@@ -94,6 +97,8 @@ class Run:
         """
         use_deterministic_kernels(stage.train.deterministic, self.mesh.device)
         batches = make_batches(stage, plan, self.mesh)
+        kernel = choose_kernel(stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype])
+        self.check_parity(stage, kernel)
         engine = self.engine(stage, batches.accumulation, folder, progress)
         guard = Guard(
             stage.train,
@@ -102,7 +107,6 @@ class Run:
             skipped=progress.skipped,
             avoided=self.avoided,
         )
-        kernel = choose_kernel(stage.train.kernel, self.mesh.device, DTYPES[stage.train.dtype])
         streaming = Streaming.of(stage.train, self.mesh, kernel)
         while progress.stage_step < stage.train.steps:
             after = self.step(engine, stage, batches, streaming, progress, guard)
@@ -114,6 +118,15 @@ class Run:
             if stage.evaluate_every and done % stage.evaluate_every == 0:
                 self.callbacks.on_evaluate(progress.step, engine.module.model)
         release(engine)
+
+    def check_parity(self, stage: Stage, kernel: Kernel) -> None:
+        """Refuse a layout that gives other gradients than one rank, and say what asking cost."""
+        found = check_parity(stage, self.mesh, kernel, self.run_dir)
+        if found and self.mesh.is_main:
+            self.callbacks.say(
+                f"parity: gradients of this layout are those of one rank to {found.difference:.1g} "
+                f"({found.seconds:.1f} s)"
+            )
 
     def engine(self, stage: Stage, accumulation: int, folder: Path | None, progress: Progress) -> Any:
         """Build the stage's model and engine, with the states of a checkpoint; cut the metrics to there."""

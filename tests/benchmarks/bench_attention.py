@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from ropewalk.train.attention.kernels import Groups, sdpa
+from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 
 LENGTH, HEADS, WIDTH = 4096, 8, 32
 
@@ -29,10 +30,11 @@ def bench_groups_beside_a_mask() -> None:
     q, k, v = (torch.randn(1, HEADS, LENGTH, WIDTH, requires_grad=True) for _ in range(3))
     for documents in (1, 4, 16):
         size = LENGTH // documents
-        groups: Groups = [[(i * size, (i + 1) * size) for i in range(documents)]]
+        groups = [[(i * size, (i + 1) * size) for i in range(documents)]]
+        attend = GroupedAttention(groups=groups, kernel=sdpa)
         ids = torch.arange(LENGTH) // size
         mask = (ids[:, None] == ids[None]).tril()[None, None]
-        ours = seconds(lambda groups=groups: sdpa(q, k, v, groups, 0.2).sum().backward())
+        ours = seconds(lambda attend=attend: attend(q, k, v, scaling=0.2, layer=0).sum().backward())
         peer = seconds(
             lambda mask=mask: (
                 scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.2).sum().backward()

@@ -14,8 +14,8 @@ from world.trainer_example import EXAMPLE
 from ropewalk.data import DataError, DataSpec, Pack, PackDataset, Plan, prepare
 from ropewalk.rope import install, make_scheme
 from ropewalk.train import Layout
-from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import for_training
@@ -140,7 +140,7 @@ def loss_of_step(model_folder: Path, plan: Plan) -> float:
     batches = Batches(plan=plan, layout=Layout(), packs_per_step=4, micro_batch=2)
     total = 0.0
     for part in read_step(batches, 0, 0):
-        attend = GroupedAttention(groups=part.groups, kernel=sdpa, sequence_group=None)
+        attend = GroupedAttention(groups=part.groups, kernel=sdpa)
         total += float(module(part.tokens, part.positions, part.lengths, part.labels, attend))
     return total
 

@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from world.packs import VOCABULARY
 
 from ropewalk.rope import install, make_scheme
-from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.errors import TrainError
 from ropewalk.train.loss import ChunkedHead, TokenLoss
 from ropewalk.train.mesh import Mesh
@@ -227,27 +227,31 @@ def test_head_without_labels_gives_logits() -> None:
     assert torch.equal(ChunkedHead.of(head, chunk=3)(hidden), head(hidden))
 
 
+@pytest.mark.parametrize("chunk", [None, 11])
 @pytest.mark.parametrize("length", [LENGTH, 37, 2])
-def test_scores_are_those_of_plain_logits(length: int) -> None:
+def test_scores_are_those_of_plain_logits(length: int, chunk: int | None) -> None:
     tokens = tokens_of(length)
     logits = tiny()(tokens, use_cache=False).logits[:, :-1]
     wanted = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-    found = token_scores(install(tiny()), tokens, chunk=11)
+    found = token_scores(install(tiny()), tokens, chunk=chunk, loss_chunk=11)
     # plain transformers turns in float32 angles
     torch.testing.assert_close(found.loss.flatten().double(), wanted, rtol=1e-5, atol=1e-5)
     assert torch.equal(found.correct, logits.argmax(-1) == tokens[:, 1:])
 
 
-def scored(sequence: int, length: int) -> tuple[Tensor, Tensor]:
+def scored(heads: int, gather: int, length: int, chunk: int | None) -> tuple[Tensor, Tensor]:
     model = install(tiny(), make_scheme("yarn"), target_length=64)
-    mesh = Mesh.of_world(heads=sequence) if sequence > 1 else Mesh.alone()
-    found = token_scores(model, tokens_of(length), mesh=mesh, chunk=11)
+    mesh = Mesh.of_world(heads=heads, gather=gather) if heads * gather > 1 else Mesh.alone()
+    found = token_scores(model, tokens_of(length), mesh=mesh, chunk=chunk, loss_chunk=11)
     return found.loss, found.correct
 
 
 @pytest.mark.parametrize("length", [64, 61])
-def test_scores_do_not_depend_on_the_ranks(ranks, length: int) -> None:
-    loss, correct = scored(1, length)
-    for other, hits in ranks(2)(scored, 2, length):
+@pytest.mark.parametrize(("heads", "gather", "chunk"), [(2, 1, None), (2, 1, 11), (1, 2, 20)])
+def test_scores_do_not_depend_on_the_ranks(
+    ranks, heads: int, gather: int, chunk: int | None, length: int
+) -> None:
+    loss, correct = scored(1, 1, length, None)
+    for other, hits in ranks(2)(scored, heads, gather, length, chunk):
         torch.testing.assert_close(other, loss, rtol=1e-6, atol=1e-7)
         assert torch.equal(hits, correct)

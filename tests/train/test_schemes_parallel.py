@@ -11,8 +11,8 @@ from world.packs import VOCABULARY, MemoryPlan, read_step
 from world.slow import example
 
 from ropewalk.rope import SCHEMES, install, make_scheme
-from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
@@ -60,7 +60,7 @@ def gradients(kind: str, names: list[str], sequence: int) -> dict[str, tuple[flo
         module = TokenLoss(for_training(model.double(), gradient_checkpointing=True), chunk=24)
         loss = torch.zeros(())
         for batch in read_step(batches, 0, mesh.rank):
-            attend = GroupedAttention(groups=batch.groups, kernel=sdpa, sequence_group=mesh.heads_group)
+            attend = GroupedAttention(groups=batch.groups, kernel=sdpa, mesh=mesh)
             loss = module(batch.tokens, batch.positions, batch.lengths, batch.labels, attend)
             loss.backward()
         grads = {path: p.grad for path, p in module.named_parameters() if p.grad is not None}
@@ -111,7 +111,7 @@ def test_a_training_forward_is_transformers_own(kind: str) -> None:
     logits = stock(inputs, use_cache=False).logits
     wanted = torch.nn.functional.cross_entropy(logits[0].double(), labels[0], reduction="sum")
     places = torch.arange(30)[None]
-    attend = GroupedAttention(groups=[[(0, 30)]], kernel=sdpa, sequence_group=None)
+    attend = GroupedAttention(groups=[[(0, 30)]], kernel=sdpa)
     ours = TokenLoss(for_training(install(copy.deepcopy(stock)), gradient_checkpointing=False), chunk=8)
     found = ours(inputs, places, torch.full_like(places, 30), labels, attend)
     # Transformers takes angles in float32.

@@ -66,6 +66,36 @@ class MemoryPlan:
         return int((self.pack(index).labels != -100).sum())
 
 
+@dataclass
+class PacksOf(MemoryPlan):
+    """Packs of one kind: masked groups, documents in one group, one document, groups whose positions skip."""
+
+    kind: str = "masked"
+
+    def groups(self, index: int) -> list[tuple[int, int]]:
+        """No group crosses token 48 where they are masked."""
+        cut = 5 + 13 * (index % 3)
+        masked = [(0, cut), (cut, 48), (48, self.length)]
+        skipping = [(0, cut), (cut, self.length)]
+        return {"masked": masked, "skipping": skipping}.get(self.kind, [(0, self.length)])
+
+    def pack(self, index: int) -> Window:
+        made = super().pack(index)
+        if self.kind == "unmasked":
+            made.positions = np.concatenate([np.arange(19), np.arange(self.length - 19)])
+        if self.kind == "skipping":
+            made.positions = np.concatenate([self.skipped(b - a) for a, b in self.groups(index)])
+        return made
+
+    def skipped(self, size: int) -> np.ndarray:
+        """Positions of a group that leaps 40 tokens in its middle."""
+        return np.arange(size) + 40 * (np.arange(size) >= size // 2)
+
+    def extents(self, index: int) -> list[int]:
+        leap = 40 if self.kind == "skipping" else 0
+        return [size + leap if size > 1 else size for size in super().extents(index)]
+
+
 def read_step(batches: Batches, step: int, rank: int) -> Iterator[Batch]:
     """Read what a rank holds of each micro-batch of a step, whole packs at once."""
     layout = batches.layout

@@ -1,0 +1,98 @@
+"""Memory and layout change no number: each pair of switches is in a cell that is held against plain torch."""
+
+from itertools import combinations, product
+from typing import Any
+
+import pytest
+from world.cells import FACTORS, STEPS, Found, Plain, Way, differences, legal, plain, run, run_here
+from world.covering import covering, each_value
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # DeepSpeed's own
+CELLS = covering(FACTORS, legal, dear=("data", "heads", "gather"))
+
+
+def ranks_of(cell: dict[str, Any]) -> float:
+    return cell["data"] * cell["heads"] * cell["gather"]
+
+
+FAST = each_value(CELLS, ranks_of, 12)
+
+
+def name(cell: dict[str, Any]) -> str:
+    """Name a cell: data x heads x gather, then what else it is."""
+    layout, *rest = "{data}x{heads}x{gather} zero{stage} chunk:{chunk} {store}".format(**cell).split()
+    keeps = ["keep"] * cell["keep"] + ["checkpointing"] * cell["checkpointing"]
+    return "-".join(
+        [layout, *rest, *keeps, cell["packs"], "kv:" + cell["kv"], cell["micro_steps"], cell["model"]]
+    )
+
+
+def cells() -> list[Any]:
+    return [
+        pytest.param(Way(**cell), id=name(cell), marks=() if cell in FAST else pytest.mark.slow)
+        for cell in CELLS
+    ]
+
+
+def found_in(ranks: Any, way: Way) -> list[Found]:
+    return run_here(way) if way.world == 1 else ranks(way.world, timeout=200)(run, way)
+
+
+@pytest.mark.parametrize("way", cells())
+def test_a_cell_is_plain_training(ranks: Any, way: Way) -> None:
+    wanted = plain(way)
+    for found in found_in(ranks, way):
+        has_the_gradients(found, wanted)
+        has_trained(way, found, wanted)
+        has_acted(way, found)
+
+
+def has_the_gradients(found: Found, wanted: Plain) -> None:
+    """In float64 by our modules, in float32 by the engine, whose gradients are those of the token mean."""
+    assert found.exact_loss == pytest.approx(wanted.loss, rel=1e-12)
+    assert max(differences(found.exact, wanted.gradients)) < (1e-10, "")
+    mean = {name: grad / wanted.tokens for name, grad in wanted.gradients.items()}
+    assert max(differences(found.gradients, mean)) < (1e-5, "")
+
+
+def has_trained(way: Way, found: Found, wanted: Plain) -> None:
+    """After three steps of at most a learning rate each, weights differ by less than a thousandth of one."""
+    assert found.losses == pytest.approx(wanted.losses, rel=1e-6)
+    rate = way.settings.learning_rate
+    for name, weight in wanted.weights.items():
+        assert (found.weights[name].double() - weight).abs().max() < 1e-3 * rate, name
+
+
+def has_acted(way: Way, found: Found) -> None:
+    """Chunks, store and kept results cost what they should, and leave nothing behind."""
+    counted = found.counted
+    assert counted.forward == counted.wanted["forward"]
+    assert counted.backward == counted.wanted["backward"]
+    packs = 1 if way.micro_steps == "one" else 4 // way.data
+    border = -(-64 // (way.chunk or 64)) - 1
+    borders = border - 1 if way.packs == "masked" and border else border  # none of these cross token 48
+    assert counted.wanted["first passes"] == STEPS * packs * borders
+    assert (found.written > 0) == (way.chunk is not None)
+    assert (found.on_host > 0) == (way.store != "device")
+    assert found.left == 0
+
+
+def test_the_array_holds_every_legal_pair_in_few_cells() -> None:
+    """Which pairs are legal is asked of all combinations of the factors that constrain each other."""
+    bound = ("data", "heads", "gather", "chunk", "store", "kv")
+    combined = [dict(zip(bound, values, strict=True)) for values in product(*(FACTORS[key] for key in bound))]
+    possible = [cell for cell in combined if legal(cell)]
+    assert all(legal(cell) for cell in CELLS)
+    for one, other in combinations(FACTORS, 2):
+        for first, second in product(FACTORS[one], FACTORS[other]):
+            asked = {one: first, other: second}
+            may_be = any(all(cell.get(key, asked[key]) == asked[key] for key in asked) for cell in possible)
+            assert any(cell[one] == first and cell[other] == second for cell in CELLS) == may_be, asked
+    assert len(CELLS) <= 60
+
+
+def test_the_fast_cells_hold_every_value() -> None:
+    assert len(FAST) == 12
+    assert sum(ranks_of(cell) == 4 for cell in FAST) <= 4
+    for key, values in FACTORS.items():
+        assert {cell[key] for cell in FAST} == set(values)
