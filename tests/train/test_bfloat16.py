@@ -15,8 +15,8 @@ from world.gradients import relative_error
 from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.rope import install, make_scheme
-from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
 from ropewalk.train.engine import gradient_norm, make_engine, named_parameters, parameter_groups, take_step
 from ropewalk.train.loss import TokenLoss

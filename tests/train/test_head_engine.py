@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ropewalk.rope import install
-from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.engine import make_engine, named_parameters
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import for_training

@@ -11,8 +11,8 @@ from world.faults import faulty
 from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.rope import install, make_scheme
-from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
 from ropewalk.train.engine import (
     accumulate,

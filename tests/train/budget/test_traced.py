@@ -10,8 +10,8 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from world.budgets import EIGHT_B, SEVENTY_B, job
 
 from ropewalk.rope import install, make_scheme, rotation
-from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.budget import Shape
 from ropewalk.train.budget.activations import ends_kept, final_norm, layer_kept
 from ropewalk.train.budget.memory import layer_phase, waiting
