@@ -166,7 +166,7 @@ class ComparisonRun:
         self.say(f"{cell.title}: training")
         plan = self.plans[cell.contender.factor, cell.seed or 0]
         with TrainingDisplay(self.console) as display:
-            callbacks = Callbacks(on_step=display.on_step)
+            callbacks = Callbacks(on_step=display.on_step, say=self.say)
             checkpoint = train([cell.recipe.stage], [plan], self.mesh, folder, callbacks)
         recipe = cell.recipe
         model = install_scheme(build_model(recipe.stage, checkpoint), recipe.stage)
