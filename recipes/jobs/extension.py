@@ -67,7 +67,7 @@ class Extension:
         self.write_recipe()
         measured = self.measure_base()
         with TrainingDisplay(self.console) as display:
-            callbacks = Callbacks(on_step=display.on_step, on_evaluate=self.measure_on_the_way, say=self.say)
+            callbacks = Callbacks(on_step=display.on_step, on_evaluate=self.measure_on_the_way)
             checkpoint = train(
                 [stage.stage for stage in self.stages], self.plans, self.mesh, self.run_dir, callbacks
             )
