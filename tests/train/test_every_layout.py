@@ -1,5 +1,6 @@
 """Memory and layout change no number: each pair of switches is in a cell that is held against plain torch."""
 
+from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
 
@@ -7,7 +8,6 @@ import pytest
 from world.cells import FACTORS, STEPS, Found, Plain, Way, differences, legal, plain, run, run_here
 from world.covering import covering, each_value
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # DeepSpeed's own
 CELLS = covering(FACTORS, legal, dear=("data", "heads", "gather"))
 
 
@@ -58,6 +58,7 @@ def has_the_gradients(found: Found, wanted: Plain) -> None:
 def has_trained(way: Way, found: Found, wanted: Plain) -> None:
     """After three steps of at most a learning rate each, weights differ by less than a thousandth of one."""
     assert found.losses == pytest.approx(wanted.losses, rel=1e-6)
+    assert found.norms == pytest.approx(wanted.norms, rel=1e-5)
     rate = way.settings.learning_rate
     for name, weight in wanted.weights.items():
         assert (found.weights[name].double() - weight).abs().max() < 1e-3 * rate, name
@@ -96,3 +97,23 @@ def test_the_fast_cells_hold_every_value() -> None:
     assert sum(ranks_of(cell) == 4 for cell in FAST) <= 4
     for key, values in FACTORS.items():
         assert {cell[key] for cell in FAST} == set(values)
+
+
+def error(found: Found, wanted: Plain) -> float:
+    """Return how far all gradients together are from the exact ones, as a part of these."""
+    exact = {name: grad / wanted.tokens for name, grad in wanted.gradients.items()}
+    off = sum(float((found.gradients[name].double() - grad).square().sum()) for name, grad in exact.items())
+    return (off / sum(float(grad.square().sum()) for grad in exact.values())) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "way",
+    [Way(chunk=16), Way(chunk=24, keep=True, store="host"), Way(gather=2), Way(gather=2, chunk=16)],
+    ids=str,
+)
+def test_bfloat16_rounds_no_more_in_chunks_and_ranks_than_in_whole_packs(ranks: Any, way: Way) -> None:
+    narrow = replace(way, dtype="bfloat16", packs="one")
+    (whole,) = run_here(Way(dtype="bfloat16", packs="one"))
+    wanted = plain(narrow)
+    for found in found_in(ranks, narrow):
+        assert 1e-3 < error(found, wanted) < 1.1 * error(whole, wanted)

@@ -1,5 +1,6 @@
 """A layout with other gradients than one rank is refused before its first step; a right one is asked once."""
 
+import gc
 import json
 import re
 from pathlib import Path
@@ -34,7 +35,7 @@ def check(
     run_dir: str, settings: dict[str, Any], layout: dict[str, int], kernel: Kernel = sdpa, config: Any = None
 ) -> Parity | None:
     """Check a layout on this rank."""
-    wanted = recipe(run_dir, run_dir, **settings)
+    wanted = recipe(run_dir, run_dir, **{"parity_check": True} | settings)
     if config is not None:
         model = wanted.model.model_copy(update={"config": config})
         wanted = wanted.model_copy(update={"model": model})
@@ -91,6 +92,22 @@ def test_it_is_off_by_key_and_where_one_rank_computes_whole_packs(tmp_path: Path
     assert check(str(tmp_path), off, {}, broken) is None
     assert check(str(tmp_path), {}, {}, broken) is None
     assert not list(tmp_path.iterdir())
+
+
+def bytes_left(run_dir: str, stage: int) -> int:
+    """Return what a check leaves behind of tensors, once a first has filled caches."""
+    settings = STREAMED | {"zero_stage": stage}
+    held = []
+    for number in range(3):
+        check(f"{run_dir}/{number}", settings, {"heads": 2})
+        gc.collect()
+        held.append(sum(x.nbytes for x in gc.get_objects() if isinstance(x, Tensor)))
+    return held[2] - held[1]
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_copy_is_gone_before_the_model_comes(ranks: Any, tmp_path: Path, stage: int) -> None:
+    assert max(ranks(2)(bytes_left, str(tmp_path), stage)) < 100_000
 
 
 def sixteen_bit(run_dir: str, settings: dict[str, Any]) -> Parity | None:

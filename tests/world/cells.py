@@ -5,6 +5,7 @@ float64 and torch's AdamW.
 """
 
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -221,6 +222,7 @@ class Found:
     exact_loss: float
     exact: dict[str, Tensor]
     losses: list[float]
+    norms: list[float]
     gradients: dict[str, Tensor]
     weights: dict[str, Tensor]
     counted: Counted
@@ -238,12 +240,13 @@ def run(way: Way) -> Found:
     loss, exact = in_float64(way, mesh)
     counted = Counted()
     streaming = Streaming.of(way.settings, mesh, counted.kernel())
-    losses, gradients, weights = three_steps(way, streaming, counted)
+    losses, norms, gradients, weights = three_steps(way, streaming, counted)
     store = streaming.store
     return Found(
         loss,
         exact,
         losses,
+        norms,
         gradients,
         weights,
         counted=Counted(counted.forward, counted.backward, counted.wanted),
@@ -256,7 +259,7 @@ def run(way: Way) -> Found:
 def run_here(way: Way) -> list[Found]:
     """Run a cell of one rank in this process."""
     try:
-        with in_world():
+        with in_world(), warnings.catch_warnings(action="ignore"):  # of what DeepSpeed calls, as in a pool
             return [run(way)]
     finally:  # DeepSpeed would keep this world's group
         sys.modules["deepspeed.utils.groups"].__dict__["_WORLD_GROUP"] = None
@@ -288,8 +291,8 @@ def in_float64(way: Way, mesh: Mesh) -> tuple[float, dict[str, Tensor]]:
 
 def three_steps(
     way: Way, streaming: Streaming, counted: Counted
-) -> tuple[list[float], dict[str, Tensor], dict[str, Tensor]]:
-    """Return the losses of three steps, the gradients of the first and the weights after the last."""
+) -> tuple[list[float], list[float], dict[str, Tensor], dict[str, Tensor]]:
+    """Return losses and norms of three steps, the gradients of the first and the weights after the last."""
     batches = way.batches(streaming.mesh.layout)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[way.dtype]
     model = for_training(model_of(way, dtype), gradient_checkpointing=way.checkpointing)
@@ -297,20 +300,20 @@ def three_steps(
     seed_states(engine, 0)
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad  # after its first import
 
-    losses, gradients = [], {}
+    losses, norms, gradients = [], [], {}
     for step in range(STEPS):
         visits = [(batches.groups(p), visit) for p, visit in planned_visits(batches, step, streaming)]
         counted.expect(way, streaming, visits)
         losses.append(accumulate(engine, batches, step, streaming))
         if step == 0:
             gradients = {n: copied(safe_get_full_grad(p)) for n, p in named_parameters(engine)}
-        update(engine)
+        norms.append(update(engine))
     weights = {
         n: copied(p.data if way.stage == 0 else safe_get_full_fp32_param(p))
         for n, p in named_parameters(engine)
     }
     engine.destroy()
-    return losses, gradients, weights
+    return losses, norms, gradients, weights
 
 
 def copied(tensor: Tensor | None) -> Tensor:
@@ -326,6 +329,7 @@ class Plain:
     gradients: dict[str, Tensor]
     tokens: int
     losses: list[float]
+    norms: list[float]
     weights: dict[str, Tensor]
 
 
@@ -344,7 +348,7 @@ def _plain(model: str, kv_heads: int, packs: str, dtype: str) -> Plain:
     groups = parameter_groups(exact, settings)
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.optimizer.betas, eps=1e-4)
     batches = way.batches(Layout())
-    losses, first = [], {}
+    losses, norms, first = [], [], {}
     for step in range(STEPS):
         tokens = batches.trained_tokens(step)
         total = sum(whole_pack(exact, batches, pack) for pack in batches.packs(step))
@@ -354,12 +358,12 @@ def _plain(model: str, kv_heads: int, packs: str, dtype: str) -> Plain:
         for parameter in exact.parameters():
             assert parameter.grad is not None
             parameter.grad /= tokens
-        torch.nn.utils.clip_grad_norm_(exact.parameters(), settings.optimizer.clip)
+        norms.append(float(nn.utils.clip_grad_norm_(exact.parameters(), settings.optimizer.clip)))
         optimizer.step()
         optimizer.zero_grad()
     weights = {n: p.detach().clone() for n, p in exact.named_parameters()}
     tokens = batches.trained_tokens(0)
-    return Plain(losses[0] * tokens, first, tokens, losses, weights)
+    return Plain(losses[0] * tokens, first, tokens, losses, norms, weights)
 
 
 def whole_pack(model: Any, batches: Batches, pack: int) -> float:
