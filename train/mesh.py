@@ -1,6 +1,7 @@
 """The process groups of a layout on this rank; the one place that reads torchrun's environment."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -152,6 +153,8 @@ def leave_world() -> None:
     """Leave the process group and forget the environment that a world of one was given."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    if groups := sys.modules.get("deepspeed.utils.groups"):
+        groups.__dict__["_WORLD_GROUP"] = None  # which DeepSpeed would give to the next world too
     if all(os.environ.get(name) == value for name, value in ALONE.items()):
         for name in ALONE:
             del os.environ[name]

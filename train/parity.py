@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -27,7 +26,7 @@ from .attention.grouped import GroupedAttention
 from .attention.kernels import Kernel
 from .attention.pairs import Pair
 from .batch import Batches
-from .engine import accumulate, full_gradients, make_engine
+from .engine import accumulate, full_gradients, make_engine, release
 from .errors import TrainError
 from .layout import Layout, Span
 from .loss import TokenLoss
@@ -68,9 +67,9 @@ def check_parity(stage: Stage, mesh: Mesh, kernel: Kernel, run_dir: Path) -> Par
         return None
     key, file = _key(stage, mesh, kernel), run_dir / FILE
     kept = read_json(file)["checks"] if mesh.is_main and file.exists() else []
-    if _of_main(any(one["of"] == key and one["difference"] <= one["limit"] for one in kept), mesh):
+    if mesh.from_main(any(one["of"] == key and one["difference"] <= one["limit"] for one in kept)):
         return None
-    found = _of_main(_measure(stage, mesh, kernel), mesh)
+    found = mesh.from_main(_measure(stage, mesh, kernel))
     if mesh.is_main:
         write_json(file, {"format": 1, "checks": [*kept, {"of": key, **asdict(found)}]})
     if not found.difference <= found.limit:  # nor if it is no number
@@ -80,15 +79,6 @@ def check_parity(stage: Stage, mesh: Mesh, kernel: Kernel, run_dir: Path) -> Par
             f"report it with {file}, or set train.parity_check: false to train all the same"
         )
     return found
-
-
-def _of_main(value: Any, mesh: Mesh) -> Any:
-    """Return the main rank's value on all ranks."""
-    if mesh.layout.world > 1:
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
-    return value
 
 
 def _key(stage: Stage, mesh: Mesh, kernel: Kernel) -> dict[str, Any]:
@@ -149,7 +139,7 @@ def _measure(stage: Stage, mesh: Mesh, kernel: Kernel) -> Parity:
         engine = make_engine(module, settings, accumulation=batches.accumulation)
         accumulate(engine, batches, 0, Streaming.of(settings, mesh, kernel))
         worst = _worst(engine, wanted)
-        engine.destroy()
+        release(engine)
     del engine, module, wanted
     gc.collect()
     if mesh.device.type == "cuda":

@@ -27,11 +27,14 @@ from ropewalk.train.attention.pairs import Given, Keyed, Pair, sdpa
 from ropewalk.train.batch import Batches
 from ropewalk.train.engine import (
     accumulate,
+    full_gradients,
+    gradient_norm,
     make_engine,
     named_parameters,
     parameter_groups,
     planned_visits,
-    update,
+    release,
+    take_step,
 )
 from ropewalk.train.loss import TokenLoss, hidden_states
 from ropewalk.train.mesh import Mesh, in_world
@@ -258,11 +261,8 @@ def run(way: Way) -> Found:
 
 def run_here(way: Way) -> list[Found]:
     """Run a cell of one rank in this process."""
-    try:
-        with in_world(), warnings.catch_warnings(action="ignore"):  # of what DeepSpeed calls, as in a pool
-            return [run(way)]
-    finally:  # DeepSpeed would keep this world's group
-        sys.modules["deepspeed.utils.groups"].__dict__["_WORLD_GROUP"] = None
+    with in_world(), warnings.catch_warnings(action="ignore"):  # of what DeepSpeed calls, as in a pool
+        return [run(way)]
 
 
 def in_float64(way: Way, mesh: Mesh) -> tuple[float, dict[str, Tensor]]:
@@ -298,7 +298,7 @@ def three_steps(
     model = for_training(model_of(way, dtype), gradient_checkpointing=way.checkpointing)
     engine = make_engine(TokenLoss(model, chunk=24), way.settings, accumulation=batches.accumulation)
     seed_states(engine, 0)
-    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad  # after its first import
+    from deepspeed.utils import safe_get_full_fp32_param  # after its first import
 
     losses, norms, gradients = [], [], {}
     for step in range(STEPS):
@@ -306,13 +306,14 @@ def three_steps(
         counted.expect(way, streaming, visits)
         losses.append(accumulate(engine, batches, step, streaming))
         if step == 0:
-            gradients = {n: copied(safe_get_full_grad(p)) for n, p in named_parameters(engine)}
-        norms.append(update(engine))
+            gradients = {name: gradient.clone() for name, gradient in full_gradients(engine)}
+        norms.append(gradient_norm(engine, streaming.mesh))
+        take_step(engine)
     weights = {
         n: copied(p.data if way.stage == 0 else safe_get_full_fp32_param(p))
         for n, p in named_parameters(engine)
     }
-    engine.destroy()
+    release(engine)
     return losses, norms, gradients, weights
 
 

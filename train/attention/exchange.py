@@ -8,7 +8,12 @@ tokens for the same heads; they exchange keys and values a round at a time (2-D 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed._functional_collectives import all_to_all_single_autograd, wait_tensor
+from torch.distributed._functional_collectives import (
+    all_gather_tensor,
+    all_to_all_single_autograd,
+    reduce_scatter_tensor,
+    wait_tensor,
+)
 
 
 def tokens_to_heads(
@@ -48,8 +53,7 @@ def _exchange(parts: Tensor, group: dist.ProcessGroup) -> Tensor:
 
 def gather_tokens(own: Tensor, group: dist.ProcessGroup, number: int) -> Tensor:
     """Trade this rank's part [2, B, H, n, D] of round `number` for the whole round, in token order."""
-    parts = own.new_empty(group.size(), *own.shape)
-    dist.all_gather_into_tensor(parts.flatten(0, 1), own.contiguous(), group=group)
+    parts = wait_tensor(all_gather_tensor(own.contiguous(), 0, group)).unflatten(0, (group.size(), -1))
     if number % 2:
         parts = parts.flip(0)  # that round was dealt backwards
     return parts.permute(1, 2, 3, 0, 4, 5).flatten(3, 4)
@@ -60,7 +64,4 @@ def scatter_gradients(whole: Tensor, group: dist.ProcessGroup, number: int) -> T
     parts = whole.unflatten(3, (group.size(), -1)).permute(3, 0, 1, 2, 4, 5)
     if number % 2:
         parts = parts.flip(0)
-    parts = parts.contiguous()
-    own = torch.empty_like(parts[0])
-    dist.reduce_scatter_tensor(own, parts.flatten(0, 1), group=group)
-    return own
+    return wait_tensor(reduce_scatter_tensor(parts.flatten(0, 1).contiguous(), "sum", 0, group))
