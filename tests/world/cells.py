@@ -4,7 +4,6 @@ The plain way knows none of what is tested: whole packs, attention written out, 
 float64 and torch's AdamW.
 """
 
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
