@@ -108,7 +108,13 @@ def error(found: Found, wanted: Plain) -> float:
 
 @pytest.mark.parametrize(
     "way",
-    [Way(chunk=16), Way(chunk=24, keep=True, store="host"), Way(gather=2), Way(gather=2, chunk=16)],
+    [
+        Way(chunk=24, keep=True, store="host"),
+        *(
+            pytest.param(way, marks=pytest.mark.slow)
+            for way in (Way(chunk=16), Way(gather=2), Way(gather=2, chunk=16))
+        ),
+    ],
     ids=str,
 )
 def test_bfloat16_rounds_no_more_in_chunks_and_ranks_than_in_whole_packs(ranks: Any, way: Way) -> None:
