@@ -33,6 +33,7 @@ from .layout import Layout, Span
 from .loss import TokenLoss
 from .mesh import Mesh
 from .model import config_of, for_training, install_scheme
+from .release import release
 from .settings import Stage, TrainSection
 from .storage import read_json, write_json
 from .streaming import Streaming
@@ -149,7 +150,7 @@ def _measure(stage: Stage, mesh: Mesh, kernel: Kernel) -> Parity:
         engine = make_engine(module, settings, accumulation=batches.accumulation)
         accumulate(engine, batches, 0, Streaming.of(settings, mesh, kernel))
         worst = _worst(engine, wanted)
-        engine.destroy()
+        release(engine)
     del engine, module, wanted
     gc.collect()
     if mesh.device.type == "cuda":
