@@ -23,7 +23,7 @@ from ropewalk.train.state import master_tensors
 
 
 class Watch:
-    """Names of what is alive of the engines made before, and bytes of all tensors, before each and at the end."""
+    """What is alive of engines made before, by name, and bytes of all tensors: before each and at the end."""
 
     def __init__(self) -> None:
         self.held: list[tuple[str, weakref.ref[Any]]] = []
@@ -100,7 +100,7 @@ def staged_with(run_dir: str, tokenizer: str, second: int) -> None:
 
 def test_stages_of_other_degrees_train_as_one_layout_does(ranks: Any, straight: Any, tmp_path: Path) -> None:
     for name, second in (("same", 1), ("other", 2)):
-        ranks(2)(staged_with, str(tmp_path / name), straight[1], second)
+        ranks(2, timeout=240)(staged_with, str(tmp_path / name), straight[1], second)
     same, other = tmp_path / "same", tmp_path / "other"
     losses = [
         [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
