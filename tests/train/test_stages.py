@@ -72,9 +72,13 @@ def run_stages(run_dir: str, tokenizer: str, differences: list[dict[str, Any]], 
 @pytest.mark.parametrize(
     "train",
     [
-        *({"zero_stage": stage} for stage in (0, 1, 2, 3)),
-        *({"zero_stage": stage, "dtype": "bfloat16"} for stage in (1, 3)),
+        {"zero_stage": 1},
         {"zero_stage": 3, "chunk": 32, "store": "host"},
+        *(pytest.param({"zero_stage": stage}, marks=pytest.mark.slow) for stage in (0, 2, 3)),
+        *(
+            pytest.param({"zero_stage": stage, "dtype": "bfloat16"}, marks=pytest.mark.slow)
+            for stage in (1, 3)
+        ),
     ],
     ids=lambda train: "-".join(map(str, train.values())),
 )
