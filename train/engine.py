@@ -200,21 +200,6 @@ def drop_step(engine: Any) -> None:
     assert not engine.was_step_applied(), "DeepSpeed took a step that was to be dropped"
 
 
-def release(engine: Any) -> None:
-    """Give back all that an engine holds; the caller keeps no name of it or of its model.
-
-    At stage 3 DeepSpeed pushes each model on a stack of the process and leaves it there, with its weights,
-    masters and moments; so too modules whose forward a checkpoint's recomputation breaks off.
-    """
-    module, stage = engine.module, engine.zero_optimization_stage()
-    engine.destroy()
-    if stage == 3:
-        from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
-
-        own = {id(part) for part in module.modules()}
-        FWD_MODULE_STACK[:] = [other for other in FWD_MODULE_STACK if id(other) not in own]
-
-
 def full_gradients(engine: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield what was accumulated for each parameter, whole, in float32 on the host; a collective."""
     from deepspeed.utils import safe_get_full_grad

@@ -22,7 +22,6 @@ from .engine import (
     drop_step,
     gradient_norm,
     make_engine,
-    release,
     set_learning_rate,
     take_step,
 )
@@ -41,6 +40,7 @@ from .model import (
 )
 from .parity import check_parity
 from .progress import Progress, check_same_data, latest_checkpoint, read_progress
+from .release import release
 from .schedule import learning_rate, unlabelled_problem, unlabelled_steps
 from .settings import Stage
 from .state import float32_weights, load_states

@@ -32,6 +32,7 @@ from .layout import Layout, Span
 from .loss import TokenLoss
 from .mesh import Mesh
 from .model import config_of, for_training, install_scheme
+from .release import release
 from .settings import Stage, TrainSection
 from .storage import read_json, write_json
 from .streaming import Streaming

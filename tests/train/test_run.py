@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from world.training import recipe, run
 from ropewalk.train import TrainError
 from ropewalk.train.checkpoint import drop_old
 from ropewalk.train.loop import Callbacks, make_batches, train
-from ropewalk.train.mesh import Mesh
+from ropewalk.train.mesh import Mesh, join_world
 from ropewalk.train.progress import latest_checkpoint
+from ropewalk.train.score import token_scores
 
 
 def run_both(run_dir: str, tokenizer: str, settings: dict[str, Any]) -> str | None:
@@ -68,6 +70,33 @@ def test_a_run_continues_on_another_layout(
     for name, tensor in wanted.items():
         if name.endswith("exp_avg"):  # weights that Adam moved by rounding noise differ by a whole rate
             torch.testing.assert_close(found[name], tensor, rtol=1e-2, atol=1e-5)
+
+
+def evaluated_on_the_way(run_dir: str, tokenizer: str) -> list[int]:
+    """Score a text after each step, in other parts; return the head's `train.loss_chunk` after each."""
+    join_world()
+    chunks: list[int] = []
+
+    def score(step: int, model: Any) -> None:
+        token_scores(model, torch.arange(64)[None], chunk=16, loss_chunk=11)
+        chunks.append(model.lm_head.chunk)
+
+    stage = replace(recipe(run_dir, tokenizer, zero_stage=1).stage, evaluate_every=1)
+    plans: Any = [MemoryPlan()]
+    Path(run_dir).mkdir()
+    train([stage], plans, Mesh.of_world(), Path(run_dir), Callbacks(on_evaluate=score))
+    return chunks
+
+
+def test_an_evaluation_on_the_way_changes_nothing_of_the_run(
+    ranks: Any, straight: Any, tmp_path: Path
+) -> None:
+    whole, tokenizer = straight
+    assert ranks(1, timeout=120)(evaluated_on_the_way, str(tmp_path / "run"), tokenizer) == [[24] * 4]
+    assert losses(tmp_path / "run") == losses(whole)
+    wanted, found = weights(whole), weights(tmp_path / "run")
+    assert wanted.keys() == found.keys()
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
 
 
 def test_checkpoints_beyond_keep_are_dropped(straight: Any) -> None:
