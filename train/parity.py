@@ -26,7 +26,7 @@ from .attention.grouped import GroupedAttention
 from .attention.kernels import Kernel
 from .attention.pairs import Pair
 from .batch import Batches
-from .engine import accumulate, full_gradients, make_engine, release
+from .engine import accumulate, full_gradients, make_engine
 from .errors import TrainError
 from .layout import Layout, Span
 from .loss import TokenLoss

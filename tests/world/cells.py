@@ -32,12 +32,12 @@ from ropewalk.train.engine import (
     named_parameters,
     parameter_groups,
     planned_visits,
-    release,
     take_step,
 )
 from ropewalk.train.loss import TokenLoss, hidden_states
 from ropewalk.train.mesh import Mesh, in_world
 from ropewalk.train.model import for_training
+from ropewalk.train.release import release
 from ropewalk.train.settings import OptimizerSection, TrainSection
 from ropewalk.train.state import seed_states
 from ropewalk.train.streaming import Streaming, Visit
