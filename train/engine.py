@@ -107,6 +107,7 @@ def accumulate(engine: Any, batches: Batches, step: int, streaming: Streaming) -
     mesh, tokens = streaming.mesh, batches.trained_tokens(step)
     planned = list(planned_visits(batches, step, streaming))
     total = 0.0
+    streaming.begin()
     for number, (packs, visit) in enumerate(planned):
         batch = batches.read(packs, streaming.spans(visit), mesh.device)
         if visit.first_pass:

@@ -67,7 +67,7 @@ def losses(module: Any, packs: Sequence[int], mesh: Mesh, scale: float) -> Itera
     tokens = sum(map(plan.trained_tokens, packs))
     for pack in packs[mesh.data_rank :: mesh.layout.data]:
         batch = batches.read([pack], mesh.layout.spans(mesh.rank, 0, plan.length), mesh.device)
-        attend = GroupedAttention(groups=batch.groups, kernel=sdpa, sequence_group=mesh.heads_group)
+        attend = GroupedAttention(groups=batch.groups, kernel=sdpa, mesh=mesh)
         loss = module(batch.tokens, batch.positions, batch.lengths, batch.labels, attend)
         yield loss * (scale / tokens)
 

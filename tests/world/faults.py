@@ -1,4 +1,4 @@
-"""A loss or gradient that is no number, on one rank and at chosen steps, as a bad kernel gives it."""
+"""A loss or gradient that is no number or spikes, on one rank and at chosen steps, as a bad kernel gives it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ FAULTY_RANK = 1
 
 @contextmanager
 def faulty(engine: Any, kind: str) -> Iterator[None]:
-    """Spoil the gradient of one parameter, or the loss, on one rank for a block."""
+    """Make the gradient of one parameter or the loss no number, or multiply it, on one rank for a block."""
     if dist.get_rank() != FAULTY_RANK % dist.get_world_size():
         yield
         return
@@ -24,7 +24,8 @@ def faulty(engine: Any, kind: str) -> Iterator[None]:
         *_, parameter = engine.module.parameters()
         hook = parameter.register_hook(lambda grad: torch.full_like(grad, torch.inf))
     else:
-        hook = engine.module.register_forward_hook(lambda module, given, loss: loss * torch.nan)
+        factor = {"loss": torch.nan, "spike": 1e3}[kind]
+        hook = engine.module.register_forward_hook(lambda module, given, loss: loss * factor)
     try:
         yield
     finally:
