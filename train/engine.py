@@ -195,8 +195,9 @@ def drop_step(engine: Any) -> None:
             grads.fill_(math.nan)
     else:
         # In place of what is held there, not into it: ZeRO-3 would add to the padding of its own buffers.
+        # The dictionary stays, DeepSpeed has linked the parameters to it and reads their gradients there.
         nothing = torch.full((1,), math.nan, device=engine.device)
-        optimizer.averaged_gradients = {group: [nothing] for group in optimizer.averaged_gradients}
+        optimizer.averaged_gradients.update(dict.fromkeys(optimizer.averaged_gradients, [nothing]))
     engine.step()
     assert not engine.was_step_applied(), "DeepSpeed took a step that was to be dropped"
 

@@ -1,4 +1,4 @@
-"""A loss or gradient that is no number or spikes, on one rank and at chosen steps, as a bad kernel gives it."""
+"""A loss or gradient is no number or spikes, on one rank and at chosen steps, as a bad kernel gives it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
