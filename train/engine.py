@@ -197,7 +197,7 @@ def drop_step(engine: Any) -> None:
         # In place of what is held there, not into it: ZeRO-3 would add to the padding of its own buffers.
         # The dictionary stays, DeepSpeed has linked the parameters to it and reads their gradients there.
         nothing = torch.full((1,), math.nan, device=engine.device)
-        optimizer.averaged_gradients.update(dict.fromkeys(optimizer.averaged_gradients, [nothing]))
+        optimizer.averaged_gradients.update({key: [nothing] for key in optimizer.averaged_gradients})
     engine.step()
     assert not engine.was_step_applied(), "DeepSpeed took a step that was to be dropped"
 
