@@ -92,7 +92,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 def test_a_run_stops_before_a_bad_step_and_goes_on_with_the_same_command(
     ranks: Any, tokenizer: str, tmp_path: Path, stage: int
 ) -> None:
-    arguments = {"zero_stage": stage, "checkpoint_every": 2}
+    arguments: dict[str, Any] = {"zero_stage": stage, "checkpoint_every": 2}
     told = train_on(ranks, tmp_path / "run", tokenizer, {3: "gradient"}, **arguments)
     assert all(text.startswith("refused: train.on_non_finite: ") for text in told)
     assert all("gradient norm inf at step 4" in text for text in told)

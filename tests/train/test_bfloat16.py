@@ -91,7 +91,9 @@ def accumulated(engine: Any, packs: Sequence[int], mesh: Mesh) -> Named:
         engine.backward(next(made), scale_wrt_gas=False)
         if place < count - 1:
             engine.step()
-    found = {name: safe_get_full_grad(p) for name, p in named_parameters(engine)}
+    known = {name: safe_get_full_grad(p) for name, p in named_parameters(engine)}
+    found = {name: grad for name, grad in known.items() if grad is not None}
+    assert found.keys() == known.keys()
     assert all(grad.dtype == torch.float32 for grad in found.values()), "gradients were summed in bfloat16"
     return {name: grad.cpu().clone() for name, grad in found.items()}
 

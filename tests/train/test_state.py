@@ -124,7 +124,7 @@ def under_other_names(folder: Path) -> None:
 
 
 def untied(folder: Path) -> None:
-    config = AutoConfig.for_model(**MODEL | {"tie_word_embeddings": False})
+    config = AutoConfig.for_model(**{**MODEL, "tie_word_embeddings": False})
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     assert "lm_head.weight" in load_file(folder / "model.safetensors")

@@ -11,7 +11,7 @@ from ropewalk.recipes.language.schema import Recipe, parse, stages
 from ropewalk.train.loop import Callbacks, StepRecord, train
 from ropewalk.train.mesh import Mesh, join_world
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "model_type": "llama",
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
