@@ -121,7 +121,7 @@ def test_a_run_that_skipped_resumes_exactly(
     ranks: Any, tokenizer: str, tmp_path: Path, skipped: Path
 ) -> None:
     """The kill stands after the checkpoint of step 4: AdamW's count is then 3."""
-    train_on(ranks, tmp_path / "run", tokenizer, BAD, kill_after=5, on_non_finite="skip")
+    train_on(ranks, tmp_path / "run", tokenizer, {**BAD, 5: "kill"}, on_non_finite="skip")
     train_on(ranks, tmp_path / "run", tokenizer, BAD, on_non_finite="skip")
     assert_same_weights(tmp_path / "run", skipped)
     ours, theirs = (
@@ -160,7 +160,7 @@ def test_a_run_that_skips_a_spike_resumes_exactly(
 ) -> None:
     """Its window is then read again from metrics.jsonl."""
     folder = tmp_path / "run"
-    train_on(ranks, folder, tokenizer, SPIKE, kill_after=5, on_spike="skip")
+    train_on(ranks, folder, tokenizer, {**SPIKE, 5: "kill"}, on_spike="skip")
     train_on(ranks, folder, tokenizer, SPIKE, on_spike="skip")
     assert_same_weights(folder, skipped)
     found = lines(folder)

@@ -14,6 +14,10 @@ from ropewalk.train import engine as engines
 FAULTY_RANK = 1
 
 
+class KilledError(Exception):
+    """Stand for a kill between two steps."""
+
+
 @contextmanager
 def faulty(engine: Any, kind: str) -> Iterator[None]:
     """Make the gradient of one parameter or the loss no number, or multiply it, on one rank for a block."""
@@ -42,6 +46,8 @@ def faults_at(steps: dict[int, str]) -> Iterator[None]:
 def spoilt(
     accumulate: Callable[..., float], steps: dict[int, str], engine: Any, batches: Any, step: int, *rest: Any
 ) -> float:
+    if steps.get(step) == "kill":  # on every rank: one alone would leave the others waiting
+        raise KilledError
     if step not in steps:
         return accumulate(engine, batches, step, *rest)
     with faulty(engine, steps[step]):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from world.faults import faults_at
+from world.faults import KilledError, faults_at
 from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.recipes.language.schema import Recipe, parse, stages
@@ -24,10 +24,6 @@ MODEL: dict[str, Any] = {
     "max_position_embeddings": 32,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
 }
-
-
-class KilledError(Exception):
-    """Stand for a kill between two steps."""
 
 
 def recipe(
