@@ -1,6 +1,5 @@
 """The verb `compare`: schemes on identical data, `torchrun --nproc-per-node 2 recipes/compare.py RECIPE`."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from ropewalk.recipes.jobs.comparison.plan import ComparisonPlan
 from ropewalk.recipes.jobs.stores import require_prepared
 from ropewalk.recipes.options import DryRun, Json, Overrides, RecipeName, World, on_demand, rank
 from ropewalk.recipes.show.console import screen
+from ropewalk.train.storage import strict_json
 
 
 def compare(
@@ -33,7 +33,7 @@ def compare(
         run_comparison = on_demand("recipes.jobs.comparison.run").run_comparison
         report = run_comparison(plan.comparison, plans, screen(stderr=as_json))
         if as_json and rank() == 0:
-            print(json.dumps(report, indent=2))
+            print(strict_json("stdout", report, indent=2))
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ def accumulate(engine: Any, batches: Batches, step: int, streaming: Streaming) -
     mesh, tokens = streaming.mesh, batches.trained_tokens(step)
     planned = list(planned_visits(batches, step, streaming))
     total = 0.0
+    streaming.begin()
     for number, (packs, visit) in enumerate(planned):
         batch = batches.read(packs, streaming.spans(visit), mesh.device)
         if visit.first_pass:
@@ -194,8 +195,9 @@ def drop_step(engine: Any) -> None:
             grads.fill_(math.nan)
     else:
         # In place of what is held there, not into it: ZeRO-3 would add to the padding of its own buffers.
+        # The dictionary stays, DeepSpeed has linked the parameters to it and reads their gradients there.
         nothing = torch.full((1,), math.nan, device=engine.device)
-        optimizer.averaged_gradients = {group: [nothing] for group in optimizer.averaged_gradients}
+        optimizer.averaged_gradients.update({key: [nothing] for key in optimizer.averaged_gradients})
     engine.step()
     assert not engine.was_step_applied(), "DeepSpeed took a step that was to be dropped"
 

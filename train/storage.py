@@ -62,8 +62,8 @@ def append_json(path: Path, value: Mapping[str, Any]) -> None:
         file.write(line + "\n")
 
 
-def strict_json(path: Path, value: Mapping[str, Any], **layout: Any) -> str:
-    """Write an object as JSON for `path`; what is no number has no place in it, `NaN` is no JSON."""
+def strict_json(path: str | Path, value: Any, **layout: Any) -> str:
+    """Write a value as JSON for `path`; what is no number has no place in it, `NaN` is no JSON."""
     try:
         return json.dumps(value, allow_nan=False, **layout)
     except ValueError as error:

@@ -100,6 +100,11 @@ class Streaming:
             keep=self.keep or (self.store is not None and not visit.first_pass),
         )
 
+    def begin(self) -> None:
+        """Forget what a step that broke off left: its gradients would be added to those of this one."""
+        if self.store is not None:
+            self.store.clear()
+
     def leave(self, visit: Visit) -> None:
         """Forget the store after a visit that was the last of its island."""
         if self.store is not None and not visit.earlier and not visit.first_pass:

@@ -5,7 +5,6 @@ On a terminal work is shown as a bar in place; in a log as a plain line every te
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from ...train.storage import strict_json
 from ..options import rank
 
 if TYPE_CHECKING:  # a list is printed without what eval and train need
@@ -46,7 +46,7 @@ def tell(values: Any, show: Callable[[Any, Console], None], *, as_json: bool) ->
     if rank() != 0:
         return
     if as_json:
-        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        sys.stdout.write(strict_json("stdout", values, indent=2) + "\n")
     else:
         show(values, screen())
 

@@ -1,8 +1,9 @@
-"""A run meets a loss or gradient that is no number, on one of its two ranks, and does as its recipe says."""
+"""A loss or gradient is no number or spikes, on one of two ranks, and the run does as its recipe says."""
 
 import json
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -34,20 +35,33 @@ def skipped(tmp_path_factory: pytest.TempPathFactory, ranks: Any, tokenizer: str
 
 
 def body(
-    run_dir: str, tokenizer: str, kill_after: int, settings: dict[str, Any], faults: dict[int, str]
+    run_dir: str,
+    tokenizer: str,
+    kill_after: int,
+    settings: dict[str, Any],
+    faults: dict[int, str],
+    parts: list[dict[str, Any]],
 ) -> str:
-    """As `run`, on every rank; a refusal is what it says."""
+    """As `run`, on every rank; a refusal is what it says. Two steps are enough to tell a spike."""
     try:
-        return str(run(run_dir, tokenizer, kill_after, settings, MemoryPlan(), faults))
+        with patch("ropewalk.train.guard.LEAST", 2):
+            return str(run(run_dir, tokenizer, kill_after, settings, MemoryPlan(), faults, parts))
     except TrainError as error:
         return f"refused: {error}"
 
 
 def train_on(
-    ranks: Any, folder: Path, tokenizer: str, faults: dict[int, str], *, kill_after: int = -1, **settings: Any
+    ranks: Any,
+    folder: Path,
+    tokenizer: str,
+    faults: dict[int, str],
+    *,
+    kill_after: int = -1,
+    parts: list[dict[str, Any]] | None = None,
+    **settings: Any,
 ) -> list[str]:
     values = {**STEPS, "zero_stage": 1, **settings}
-    return ranks(2, timeout=300)(body, str(folder), tokenizer, kill_after, values, faults)
+    return ranks(2, timeout=300)(body, str(folder), tokenizer, kill_after, values, faults, parts or [])
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -78,7 +92,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 def test_a_run_stops_before_a_bad_step_and_goes_on_with_the_same_command(
     ranks: Any, tokenizer: str, tmp_path: Path, stage: int
 ) -> None:
-    arguments = {"zero_stage": stage, "checkpoint_every": 2}
+    arguments: dict[str, Any] = {"zero_stage": stage, "checkpoint_every": 2}
     told = train_on(ranks, tmp_path / "run", tokenizer, {3: "gradient"}, **arguments)
     assert all(text.startswith("refused: train.on_non_finite: ") for text in told)
     assert all("gradient norm inf at step 4" in text for text in told)
@@ -107,7 +121,7 @@ def test_a_run_that_skipped_resumes_exactly(
     ranks: Any, tokenizer: str, tmp_path: Path, skipped: Path
 ) -> None:
     """The kill stands after the checkpoint of step 4: AdamW's count is then 3."""
-    train_on(ranks, tmp_path / "run", tokenizer, BAD, kill_after=5, on_non_finite="skip")
+    train_on(ranks, tmp_path / "run", tokenizer, {**BAD, 5: "kill"}, on_non_finite="skip")
     train_on(ranks, tmp_path / "run", tokenizer, BAD, on_non_finite="skip")
     assert_same_weights(tmp_path / "run", skipped)
     ours, theirs = (
@@ -136,3 +150,61 @@ def test_a_loss_that_is_no_number_is_skipped_like_a_gradient(
     train_on(ranks, tmp_path / "run", tokenizer, {2: "loss"}, on_non_finite="skip")
     assert_same_weights(tmp_path / "run", skipped)
     assert lines(tmp_path / "run")[2]["loss"] is None
+
+
+SPIKE = {2: "spike"}
+
+
+def test_a_run_that_skips_a_spike_resumes_exactly(
+    ranks: Any, tokenizer: str, tmp_path: Path, skipped: Path
+) -> None:
+    """Its window is then read again from metrics.jsonl."""
+    folder = tmp_path / "run"
+    train_on(ranks, folder, tokenizer, {**SPIKE, 5: "kill"}, on_spike="skip")
+    train_on(ranks, folder, tokenizer, SPIKE, on_spike="skip")
+    assert_same_weights(folder, skipped)
+    found = lines(folder)
+    assert [line["skipped"] for line in found] == [False, False, True, False, False, False]
+    assert found[2]["loss"] > 100 * found[1]["loss"]
+    assert found[2]["reason"].startswith("loss ")
+    assert "gradient norm" in found[2]["reason"]
+
+
+def test_a_run_stops_before_a_spike(ranks: Any, tokenizer: str, tmp_path: Path) -> None:
+    told = train_on(ranks, tmp_path / "run", tokenizer, SPIKE, on_spike="stop", steps=3)
+    assert told[0] == told[1]
+    assert told[0].startswith("refused: train.on_spike: ")
+    assert "at step 3" in told[0]
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2]
+    assert latest_checkpoint(tmp_path / "run").name == "step-000002"  # type: ignore[union-attr]
+
+
+def test_a_run_goes_back_from_a_spike(ranks: Any, tokenizer: str, tmp_path: Path, skipped: Path) -> None:
+    train_on(ranks, tmp_path / "run", tokenizer, SPIKE, on_spike="back")
+    assert_same_weights(tmp_path / "run", skipped)
+    assert [line["skipped"] for line in lines(tmp_path / "run")] == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype"),
+    [
+        (1, "bfloat16"),
+        pytest.param(0, "float32", marks=pytest.mark.slow),
+        pytest.param(3, "bfloat16", marks=pytest.mark.slow),
+    ],
+)
+def test_at_the_borders_of_stages_going_back_ends_where_skipping_does(
+    ranks: Any, tokenizer: str, tmp_path: Path, stage: int, dtype: str
+) -> None:
+    """The first and the last step of each stage are bad, and packs go through the model in chunks."""
+    values = {"zero_stage": stage, "dtype": dtype, "chunk": 24, "store": "host", "parity_check": False}
+    faults = {0: "gradient", 2: "loss"}
+    for rule in ("skip", "back"):
+        train_on(
+            ranks, tmp_path / rule, tokenizer, faults, parts=[{}, {}], on_non_finite=rule, steps=3, **values
+        )
+        found = lines(tmp_path / rule)
+        assert [line["skipped"] for line in found] == [True, False, True, True, False, True]
+        assert [line["stage"] for line in found] == [0, 0, 0, 1, 1, 1]
+    assert_same_weights(tmp_path / "skip", tmp_path / "back")
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "skip").values())

@@ -67,7 +67,7 @@ def losses(module: Any, packs: Sequence[int], mesh: Mesh, scale: float) -> Itera
     tokens = sum(map(plan.trained_tokens, packs))
     for pack in packs[mesh.data_rank :: mesh.layout.data]:
         batch = batches.read([pack], mesh.layout.spans(mesh.rank, 0, plan.length), mesh.device)
-        attend = GroupedAttention(groups=batch.groups, kernel=sdpa, sequence_group=mesh.heads_group)
+        attend = GroupedAttention(groups=batch.groups, kernel=sdpa, mesh=mesh)
         loss = module(batch.tokens, batch.positions, batch.lengths, batch.labels, attend)
         yield loss * (scale / tokens)
 
@@ -91,7 +91,9 @@ def accumulated(engine: Any, packs: Sequence[int], mesh: Mesh) -> Named:
         engine.backward(next(made), scale_wrt_gas=False)
         if place < count - 1:
             engine.step()
-    found = {name: safe_get_full_grad(p) for name, p in named_parameters(engine)}
+    known = {name: safe_get_full_grad(p) for name, p in named_parameters(engine)}
+    found = {name: grad for name, grad in known.items() if grad is not None}
+    assert found.keys() == known.keys()
     assert all(grad.dtype == torch.float32 for grad in found.values()), "gradients were summed in bfloat16"
     return {name: grad.cpu().clone() for name, grad in found.items()}
 

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ropewalk.rope import install
 from ropewalk.train.attention.grouped import GroupedAttention
 from ropewalk.train.attention.pairs import sdpa
-from ropewalk.train.engine import make_engine, named_parameters
+from ropewalk.train.engine import full_gradients, make_engine
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.model import for_training
 from ropewalk.train.score import token_scores
@@ -61,9 +61,7 @@ def through_engine(stage: int, tied: bool) -> tuple[dict[str, Tensor], Tensor, T
         assert run(None) == 0
     loss = run(labels)
     engine.backward(loss * FACTOR * dist.get_world_size(), scale_wrt_gas=False)
-    from deepspeed.utils import safe_get_full_grad  # the engine has set what its first import reads
-
-    found = {name: safe_get_full_grad(p).clone() for name, p in named_parameters(engine)}
+    found = {name: gradient.clone() for name, gradient in full_gradients(engine)}
     after = token_scores(engine.module.model, tokens, chunk=5).loss
     engine.destroy()
     return found, before, after

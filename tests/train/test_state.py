@@ -21,7 +21,7 @@ from ropewalk.train.convert.huggingface import convert
 from ropewalk.train.engine import named_parameters
 from ropewalk.train.loop import Callbacks, Run
 from ropewalk.train.mesh import Mesh, join_world
-from ropewalk.train.progress import latest_checkpoint
+from ropewalk.train.progress import Progress, latest_checkpoint
 from ropewalk.train.state import KINDS, read_state
 
 GEMMA = {
@@ -40,7 +40,7 @@ def engine_weights(settings: dict[str, Any], folder: str | None, tokenizer: str)
     join_world()
     (stage,) = stages(recipe(str(Path(tokenizer).parent), tokenizer, **settings))
     run = Run(mesh=Mesh.of_world(), run_dir=Path(tokenizer).parent, callbacks=Callbacks(), steps=1)
-    engine = run.engine(stage.stage, 1, Path(folder) if folder else None, 0)
+    engine = run.engine(stage.stage, 1, Path(folder) if folder else None, Progress())
     masters = {name: read_state(engine, p)["fp32"] for name, p in named_parameters(engine)}
     forward = forward_weights(engine)
     assert all(not p.is_floating_point() or p.dtype == torch.float32 for p in engine.module.buffers())
@@ -124,7 +124,7 @@ def under_other_names(folder: Path) -> None:
 
 
 def untied(folder: Path) -> None:
-    config = AutoConfig.for_model(**MODEL | {"tie_word_embeddings": False})
+    config = AutoConfig.for_model(**{**MODEL, "tie_word_embeddings": False})
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     assert "lm_head.weight" in load_file(folder / "model.safetensors")

@@ -1,7 +1,6 @@
 """A step that is taken, and one that is dropped, at every ZeRO stage: the real engine on two ranks."""
 
 import math
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from world.faults import faulty
 from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.rope import install, make_scheme
-from ropewalk.train.attention.grouped import GroupedAttention
+from ropewalk.train import TrainError
 from ropewalk.train.attention.pairs import sdpa
 from ropewalk.train.batch import Batches
 from ropewalk.train.engine import (
@@ -20,6 +19,7 @@ from ropewalk.train.engine import (
     gradient_norm,
     make_engine,
     named_parameters,
+    release,
     set_learning_rate,
     take_step,
 )
@@ -27,33 +27,52 @@ from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.model import for_training
 from ropewalk.train.settings import TrainSection
+from ropewalk.train.streaming import Streaming
 
 PACKS = 4
-ENGINES = [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32")]
-ENGINES += [(1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16")]
+CLIP = 0.5
+KINDS = ("gradient", "loss", "finite")
+ENGINES = [
+    (0, "float32", None),
+    (1, "float32", 24),
+    (2, "float32", None),
+    (3, "float32", 24),
+    (1, "bfloat16", 24),
+    pytest.param(2, "bfloat16", None, marks=pytest.mark.slow),
+    pytest.param(3, "bfloat16", 24, marks=pytest.mark.slow),
+]
 
 
 class Trainer:
     """An engine of a small model, its packs and its ranks."""
 
-    def __init__(self, stage: int, dtype: str, clip: float = 1.0) -> None:
+    def __init__(self, stage: int, dtype: str, chunk: int | None) -> None:
         self.mesh = Mesh.of_world()
         plan: Any = MemoryPlan()
         self.batches = Batches(plan=plan, layout=self.mesh.layout, packs_per_step=PACKS, micro_batch=1)
         values: dict[str, Any] = {
             "zero_stage": stage,
-            "optimizer": {"clip": clip},
+            "optimizer": {"clip": CLIP},
             "batch_tokens": 64 * PACKS,
+            "chunk": chunk,
         }
         section = TrainSection(steps=6, learning_rate=1e-2, checkpoint_every=2, loss_chunk=24, **values)
         section = section.model_copy(update={"dtype": dtype})
         self.engine = make_engine(small(dtype), section, accumulation=self.batches.accumulation)
-        kernel = partial(GroupedAttention, kernel=sdpa)
-        self.gradients = partial(self._gradients, kernel)
+        self.streaming = Streaming.of(section, self.mesh, sdpa)
 
-    def _gradients(self, attention: Any, step: int) -> float:
+    def gradients(self, step: int) -> float:
         set_learning_rate(self.engine, 1e-2 / (1 + step))
-        return accumulate(self.engine, self.batches, step, self.mesh, attention)
+        return accumulate(self.engine, self.batches, step, self.streaming)
+
+    def spoilt_gradients(self, step: int, kind: str) -> float:
+        if kind == "finite":  # a spike
+            return self.gradients(step)
+        with faulty(self.engine, kind):
+            return self.gradients(step)
+
+    def norm(self) -> float:
+        return gradient_norm(self.engine, self.mesh)
 
     def held(self) -> list[torch.Tensor]:
         """Give everything that the optimizer keeps on this rank, and the weights of the next forward."""
@@ -64,6 +83,10 @@ class Trainer:
         ]
         kept += [getattr(p, "ds_tensor", p) for p in self.engine.module.parameters()]
         return [t.detach().clone() for t in kept]
+
+    def stored(self) -> int:
+        """Count the bytes that wait for a backward."""
+        return self.streaming.store.bytes if self.streaming.store else 0
 
 
 def small(dtype: str) -> TokenLoss:
@@ -83,80 +106,107 @@ def small(dtype: str) -> TokenLoss:
     return TokenLoss(for_training(model, gradient_checkpointing=False), chunk=24)
 
 
-def norms(stage: int, dtype: str, clip: float) -> list[tuple[float, float, float]]:
-    """Give of three steps our norm, that of the gathered gradients, and what DeepSpeed says afterwards."""
-    trainer, found = Trainer(stage, dtype, clip), []
-    from deepspeed.utils import safe_get_full_grad  # the engine has set what its first import reads
-
-    for step in range(3):
-        trainer.gradients(step)
-        norm = gradient_norm(trainer.engine, trainer.mesh)
-        whole = [safe_get_full_grad(p) for _, p in named_parameters(trainer.engine)]
-        gathered = torch.stack([g.double().norm() for g in whole if g is not None]).norm()
-        take_step(trainer.engine)
-        reported = trainer.engine.get_global_grad_norm() if stage else gathered
-        found.append((norm, float(gathered), float(reported)))
-    trainer.engine.destroy()
-    return found
-
-
-@pytest.mark.parametrize(("stage", "dtype"), ENGINES)
-def test_the_norm_before_a_step_is_that_of_the_gradients_and_of_deepspeed(
-    ranks: Any, stage: int, dtype: str
-) -> None:
-    one, other = ranks(2, timeout=300)(norms, stage, dtype, 0.5)
-    assert [norm for norm, *_ in one] == [norm for norm, *_ in other]
-    for norm, gathered, reported in one:
-        assert norm == pytest.approx(gathered, rel=1e-6)
-        assert norm == pytest.approx(reported, rel=1e-6)
-        assert norm > 0.5  # else nothing was clipped
-
-
-def with_and_without(stage: int, dtype: str, kind: str) -> tuple[list[tuple[float, float]], bool, bool]:
-    """Take steps 0 and 2, with a dropped step 1 between and without; say whether all is the same to the bit.
-
-    Also what step 1 came to, and whether it left all as it was.
-    """
-    seen, untouched, ends = [], True, []
-    for steps in ([0, 1, 2], [0, 2]):
-        trainer = Trainer(stage, dtype)
-        for step in steps:
-            if step != 1:
-                trainer.gradients(step)
-                assert math.isfinite(gradient_norm(trainer.engine, trainer.mesh))
-                take_step(trainer.engine)
-                continue
-            before = trainer.held()
-            loss = spoilt_gradients(trainer, step, kind)
-            seen.append((loss, gradient_norm(trainer.engine, trainer.mesh)))
-            drop_step(trainer.engine)
-            untouched = equal(before, trainer.held())
-        ends.append(trainer.held())
-        trainer.engine.destroy()
-    return seen, untouched, equal(*ends)
-
-
-def spoilt_gradients(trainer: Trainer, step: int, kind: str) -> float:
-    if kind == "finite":  # a spike
-        return trainer.gradients(step)
-    with faulty(trainer.engine, kind):
-        return trainer.gradients(step)
-
-
 def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["gradient", "loss", "finite"])
-@pytest.mark.parametrize(("stage", "dtype"), ENGINES)
+def take(trainer: Trainer, step: int) -> tuple[float, float, float]:
+    """Take a step; give our norm, that of the gathered gradients, and what DeepSpeed says afterwards."""
+    from deepspeed.utils import safe_get_full_grad  # the engine has set what its first import reads
+
+    trainer.gradients(step)
+    norm = trainer.norm()
+    whole = [safe_get_full_grad(p) for _, p in named_parameters(trainer.engine)]
+    gathered = float(torch.stack([g.double().norm() for g in whole if g is not None]).norm())
+    take_step(trainer.engine)
+    reported = trainer.engine.get_global_grad_norm() if trainer.engine.zero_optimization_stage() else gathered
+    return norm, gathered, float(reported)
+
+
+def drop(trainer: Trainer, kind: str) -> tuple[str, float, float, bool, int]:
+    """Drop step 1; give what it came to, whether it left all as it was, and what the store still holds."""
+    before = trainer.held()
+    loss = trainer.spoilt_gradients(1, kind)
+    norm = trainer.norm()
+    drop_step(trainer.engine)
+    return kind, loss, norm, equal(before, trainer.held()), trainer.stored()
+
+
+def with_and_without(
+    stage: int, dtype: str, chunk: int | None
+) -> tuple[list[tuple[float, float, float]], list[tuple[str, float, float, bool, int]], bool]:
+    """Take steps 0 and 2, with step 1 dropped between for each kind of fault, and without any.
+
+    Give the norms of the steps taken, what became of those dropped, and whether both ends are the same to
+    the bit.
+    """
+    norms, dropped, ends = [], [], []
+    for kinds in (KINDS, ()):
+        trainer = Trainer(stage, dtype, chunk)
+        norms.append(take(trainer, 0))
+        dropped += [drop(trainer, kind) for kind in kinds]
+        norms.append(take(trainer, 2))
+        ends.append(trainer.held())
+        release(trainer.engine)
+    return norms, dropped, equal(*ends)
+
+
+@pytest.mark.parametrize(("stage", "dtype", "chunk"), ENGINES)
 def test_a_dropped_step_leaves_what_a_run_without_it_has(
-    ranks: Any, stage: int, dtype: str, kind: str
+    ranks: Any, stage: int, dtype: str, chunk: int | None
 ) -> None:
-    one, other = ranks(2, timeout=300)(with_and_without, stage, dtype, kind)
-    (loss, norm), untouched, same = one[0][0], one[1], one[2]
-    assert math.isfinite(loss) == (kind != "loss")
-    assert math.isfinite(norm) == (kind == "finite")
-    assert repr(one[0]) == repr(other[0])  # every rank sees the fault of one
-    assert untouched
-    assert same
-    assert other[1:] == (True, True)
+    one, other = ranks(2, timeout=300)(with_and_without, stage, dtype, chunk)
+    assert repr(one[:2]) == repr(other[:2])  # every rank sees the fault of one
+    for norm, gathered, reported in one[0]:
+        assert norm == pytest.approx(gathered, rel=1e-6)
+        assert norm == pytest.approx(reported, rel=1e-6)
+        assert norm > CLIP  # else nothing was clipped
+    for kind, loss, norm, untouched, stored in one[1]:
+        assert math.isfinite(loss) == (kind != "loss"), kind
+        assert math.isfinite(norm) == (kind == "finite"), kind
+        assert untouched, kind
+        assert stored == 0, kind
+    assert one[2]
+    assert other[2]
+
+
+def broken_off() -> tuple[int, int, bool]:
+    """Break off a step in the middle of a pack and make its gradients again; compare with those at once.
+
+    Also the bytes that the store held then, and holds after.
+    """
+    found, stored = [], 0
+    for broken in (False, True):
+        trainer = Trainer(1, "float32", 24)
+        if broken:
+            hook = trainer.engine.module.register_forward_hook(refusing(trainer))
+            with pytest.raises(TrainError, match="in the middle"):
+                trainer.gradients(0)
+            hook.remove()
+            trainer.engine.optimizer.zero_grad()
+            stored = trainer.stored()
+        trainer.gradients(0)
+        grads = [g for group in trainer.engine.optimizer.averaged_gradients.values() for g in group]
+        found.append([g.clone() for g in grads])
+        left = trainer.stored()
+        release(trainer.engine)
+    return stored, left, equal(*found)
+
+
+def refusing(trainer: Trainer) -> Any:
+    """Raise in the forward after the first backward: later tokens have then sent their gradients back."""
+    store = trainer.streaming.store
+    assert store is not None
+
+    def refuse(*_: Any) -> None:
+        if store.gradients:
+            raise TrainError("in the middle")
+
+    return refuse
+
+
+def test_what_a_step_that_broke_off_left_in_the_store_reaches_no_other(ranks: Any) -> None:
+    for stored, left, same in ranks(2, timeout=300)(broken_off):
+        assert stored > 0  # else it did not break off in the middle
+        assert left == 0
+        assert same

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ropewalk.recipes.show.console import tell
 from ropewalk.train import TrainError
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.progress import read_provenance
@@ -137,6 +138,12 @@ def test_what_is_no_number_is_no_json(tmp_path: Path, value: Any, where: str) ->
             write(tmp_path / "x.json", value)
         assert where in str(caught.value)
     assert not (tmp_path / "x.json").exists()
+
+
+def test_what_is_no_number_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TrainError, match=r"stdout: .*nan at \[1\]\.loss"):
+        tell([{"loss": 1.0}, {"loss": float("nan")}], lambda *_: None, as_json=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_lines_are_appended(tmp_path: Path) -> None:

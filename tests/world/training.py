@@ -1,16 +1,17 @@
 """A training run on a plan in memory, for tests: its recipe, and its body on a rank, to be killed or not."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from world.faults import faults_at
+from world.faults import KilledError, faults_at
 from world.packs import VOCABULARY, MemoryPlan
 
 from ropewalk.recipes.language.schema import Recipe, parse, stages
 from ropewalk.train.loop import Callbacks, StepRecord, train
 from ropewalk.train.mesh import Mesh, join_world
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "model_type": "llama",
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
@@ -23,10 +24,6 @@ MODEL = {
     "max_position_embeddings": 32,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
 }
-
-
-class KilledError(Exception):
-    """Stand for a kill between two steps."""
 
 
 def recipe(
@@ -59,15 +56,22 @@ def run(
     settings: dict[str, Any],
     plan: MemoryPlan,
     faults: dict[int, str] | None = None,
+    parts: Sequence[dict[str, Any]] = (),
 ) -> str | None:
-    """Train to the end or to a kill after a step, `faults` spoiling some; return the last checkpoint."""
+    """Train to the end or to a kill after a step; return the last checkpoint.
+
+    `faults` spoil steps of each stage; the stages are `parts` where there are some.
+    """
     join_world()
 
     def on_step(record: StepRecord, total: int) -> None:
         if record.step == kill_after:
             raise KilledError
 
-    wanted = [stage.stage for stage in stages(recipe(run_dir, tokenizer, **settings))]
+    asked = recipe(run_dir, tokenizer, **settings)
+    if parts:
+        asked = asked.model_copy(update={"stages": list(parts)})
+    wanted = [stage.stage for stage in stages(asked)]
     plans: Any = [plan] * len(wanted)
     Path(run_dir).mkdir(exist_ok=True)
     try:
