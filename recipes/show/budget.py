@@ -114,6 +114,6 @@ def _proposal(job: Job, machine: Machine) -> Iterator[str]:
         yield f"{told}, to fit a GPU of {size}"
     elif chunk := larger_chunk(job, machine):
         yield (
-            f"train.chunk={chunk}, which fits a GPU of {size}: a chunk's weights and gradients take longer at "
+            f"train.chunk={chunk}, to fit {size}: a chunk's weights and gradients take longer at "
             f"{LINK / 1e9:g} GB/s than its compute at {FLOPS / 1e12:g} TFLOP/s"
         )

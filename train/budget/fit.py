@@ -85,7 +85,7 @@ def propose(job: Job, machine: Machine) -> dict[str, Any]:
 
 
 def larger_chunk(job: Job, machine: Machine) -> int | None:
-    """Find the smallest doubled chunk whose traffic of weights and gradients takes no longer than its compute,
+    """Find the smallest doubled chunk whose weights and gradients take no longer than its compute,
     or the largest that fits; None where the present one is right or none larger fits."""
     there, found = (machine.gpu_bytes or UNKNOWN_GPU) * ROOM, None
     while waits_for_weights(job) and 2 * job.chunk < job.length:
