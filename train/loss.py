@@ -89,10 +89,11 @@ class _HeadLoss(torch.autograd.Function):
             rows = slice(start, start + chunk)
             if labels.device.type == "cpu" and bool((labels[rows] == IGNORED).all()):
                 continue  # on a GPU looking would cost more than the chunk: a wait for all that is queued
-            scores = log_softmax(linear(hidden[rows], weight, bias), -1, dtype=exact)
+            scores = log_softmax(linear(hidden[rows], weight, bias).to(exact), -1)
             total += nll_loss(scores, labels[rows], ignore_index=IGNORED, reduction="sum")
             if any(needed):
                 add_gradients(sums, rows, scores, hidden[rows], weight, labels[rows])
+            del scores  # else they would be there while the next are made
         ctx.save_for_backward(*sums)
         return total
 

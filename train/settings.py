@@ -102,6 +102,7 @@ class DeviceLayers(Section):
     """Divide the store: the first layers on the device, the others on the host."""
 
     device_layers: Annotated[int, Field(ge=0)]
+    """How many of the first layers keep theirs on the device."""
 
 
 Store = Literal["device", "host"] | DeviceLayers

@@ -17,7 +17,15 @@ from ...train.budget import (
     gpu_memory,
     host_memory,
 )
-from ...train.budget.fit import UNKNOWN_GPU, fit_problems, propose
+from ...train.budget.fit import (
+    FLOPS,
+    LINK,
+    UNKNOWN_GPU,
+    a_chunk,
+    fit_problems,
+    larger_chunk,
+    propose,
+)
 from ...train.budget.memory import GIB
 from ...train.layout import Layout
 from ..language.check import ModelFacts, model_facts
@@ -95,11 +103,17 @@ def _traffic(job: Job, cost: Cost) -> Iterator[str]:
     if told:
         yield "a rank and step: " + ", ".join(told)
     if cost.parameters_of_chunk and job.chunks > 1:
-        yield f"a chunk more costs {cost.parameters_of_chunk / GIB:,.3g} GiB a rank of weights and gradients"
+        traffic, compute = a_chunk(job)
+        yield f"a rank and chunk: weights and gradients {traffic / GIB:,.3g} GiB, beside {_flops(compute)}"
 
 
 def _proposal(job: Job, machine: Machine) -> Iterator[str]:
+    size = f"{(machine.gpu_bytes or UNKNOWN_GPU) / GIB:.4g} GiB"
     if changes := propose(job, machine):
-        size = (machine.gpu_bytes or UNKNOWN_GPU) / GIB
         told = " ".join(f"train.{key}={value}" for key, value in changes.items())
-        yield f"{told}, to fit a GPU of {size:.4g} GiB"
+        yield f"{told}, to fit a GPU of {size}"
+    elif chunk := larger_chunk(job, machine):
+        yield (
+            f"train.chunk={chunk}, to fit {size}: a chunk's weights and gradients take longer at "
+            f"{LINK / 1e9:g} GB/s than its compute at {FLOPS / 1e12:g} TFLOP/s"
+        )

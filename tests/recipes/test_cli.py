@@ -67,6 +67,12 @@ BAD_INPUT = [
     (["extend", "tiny-base", "train.steps=128k"], "128k", "131072"),
     (["extend", "tiny-base", "--world", "2"], "2", "--dry-run"),
     (["extend", "tiny-512-4k-yarn", "--dry-run", "--world", "3"], "got 2", "[1]"),
+    (
+        ["extend", "llama3-8b-8k-512k-abf", "--dry-run", "--world", "8", "--gpu-memory", "40"],
+        "GiB",
+        "train.chunk=",
+    ),
+    (["extend", "tiny-512-4k-yarn", "--gpu-memory", "40"], "40", "--dry-run"),
     (["extend", "llama3-8b-8k-512k-abf"], "got models/Meta", "put the model there"),
     (["extend", "llama3-8b-8k-512k-abf", "eval.tasks.x.kind=film"], "film", "needles"),
     (["prepare", "tiny-base", "--world", "2"], "2", "--dry-run"),

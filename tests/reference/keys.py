@@ -139,8 +139,9 @@ def rows(cls: type[BaseModel], prefix: str = "", *, without: Any = ()) -> Iterat
             continue
         key, inner = f"{prefix}{name}", inside(field.annotation)
         if inner is not None and not (issubclass(inner, PluginSection) and inner not in OWN_KEYS):
-            if not field.is_required() and field.default is None:
-                yield Row(key, "mapping or null", "`null`", meanings(cls).get(name, ""))
+            if inner is not field.annotation:  # a section or null, or words beside it
+                words = type_words(field.annotation, field.metadata)
+                yield Row(key, words, default_words(field.default), meanings(cls).get(name, ""))
             yield from rows(inner, f"{key}.")
             continue
         default = field.get_default(call_default_factory=True)

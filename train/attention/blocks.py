@@ -95,7 +95,7 @@ class Sums:
     def of_many(cls, query: Tensor, squares: Iterable[tuple[Tile, Tensor, Tensor]]) -> Sums:
         """Begin with squares that hold all queries [B, H, S, D] between them."""
         wide = torch.promote_types(query.dtype, torch.float32)
-        out, total = (torch.empty(x.shape, dtype=wide, device=x.device) for x in (query, query[..., 0]))
+        out, total = (torch.empty_like(x, dtype=wide) for x in (query, query[..., 0]))
         for tile, part, lse in squares:
             row, queries = tile.row, slice(*tile.queries)
             out[row, :, queries], total[row, :, queries] = part, lse

@@ -4,7 +4,8 @@ H hidden, F intermediate, D head_dim, Q query heads, K kv heads (as many as rank
 are more), w bytes of a value. A layer of Llama keeps, of each token,
 
     norms       2 (4 + 2w) H     input in float32, normalised, and what the matrices after it read
-    attention   w D (2Q + Q + 2K) + 4Q     result twice (by heads and by tokens), q, k, v, log-sum-exp
+    attention   w D (2Q + 2K) + 4Q         result, q, k, v, log-sum-exp; the result twice where ranks
+                                           divide the heads: by heads and by tokens
     MLP         4 w F            gate, its activation, up, and their product
 
 Held against a trace of torch's MemTracker at 8B and 70B shapes: to the byte where everything is kept, 10 %
@@ -13,7 +14,7 @@ for what backward needs beside (tests/train/budget/test_traced.py).
 
 from __future__ import annotations
 
-from .shape import HEAD_NORMS, SANDWICHED, Shape
+from .shape import FUSED, HEAD_NORMS, SANDWICHED, Shape
 
 FLOAT32 = 4
 
@@ -35,10 +36,18 @@ def norms_kept(shape: Shape, width: int) -> int:
 
 
 def attention_kept(shape: Shape, width: int, heads: int = 1) -> int:
-    """Bytes a token that attention keeps where `heads` ranks divide the heads: q, k, v, results."""
+    """Bytes a token that attention keeps where `heads` ranks divide the heads: q, k, v, results.
+
+    What attention gives lies by tokens, as the matrix after it reads it, unless ranks trade it or one matrix
+    made q, k and v, of whose product v is then a view and keeps all.
+    """
     keys = max(shape.kv_heads, heads) * shape.head_dim
-    results = result_kept(shape, width) + width * shape.query_width
-    return width * (shape.query_width + 2 * keys) + results
+    kept = width * (shape.query_width + 2 * keys) + result_kept(shape, width)
+    if heads > 1 or shape.model_type in FUSED:
+        kept += width * shape.query_width
+    if heads == 1 and shape.model_type in FUSED:
+        kept += width * (shape.query_width + keys)
+    return kept
 
 
 def result_kept(shape: Shape, width: int) -> int:
@@ -76,6 +85,12 @@ def ends_kept(shape: Shape) -> int:
     return FLOAT32 * shape.head_dim + 4 * 8
 
 
+def last_norm(shape: Shape, width: int) -> int:
+    """Bytes a token that the norm behind all layers keeps."""
+    alike = (2 * FLOAT32 + width) if shape.model_type in SANDWICHED else FLOAT32 + 2 * width
+    return alike * shape.hidden
+
+
 def final_norm(shape: Shape, width: int) -> int:
-    """Bytes a token that the last norm keeps, and needs in its backward."""
+    """Bytes a token that it keeps, and needs in its backward."""
     return (FLOAT32 + 2 * width) * shape.hidden + 5 * FLOAT32 * shape.hidden

@@ -139,12 +139,11 @@ def moved(job: Job, window: int | None) -> float:
 
 def _prefix(job: Job, window: int | None) -> tuple[int, int]:
     """Count the stored tokens that chunks meet, in the first pass and in the second, summed over chunks."""
-    seen = job.seen(window)
-    if window is not None and window <= job.chunk:
-        return max(0, job.chunks - 2) * seen, (job.chunks - 1) * seen
     whole = [number * job.chunk for number in range(job.chunks)]
     if window is not None:
-        whole = [min(tokens, -(-window // job.chunk) * job.chunk) for tokens in whole]
+        blocks = -(-(window - 1) // job.block) * job.block
+        back = blocks if window > job.chunk else job.seen(window)
+        whole = [min(tokens, back) for tokens in whole]
     return sum(whole[:-1]), sum(whole)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..layout import Layout
+from .cost import flops, parameter_bytes, recomputed
 from .job import Job
 from .memory import GIB, GpuMemory, HostMemory, gpu_memory, host_memory
 
@@ -16,6 +17,10 @@ ROOM = 0.9
 """Part of a memory that is planned with: the rest is the kernels', the collectives' and fragments'."""
 LEAST_TOKENS = 1024
 """Tokens a rank below which no chunk is proposed: each chunk gathers all weights."""
+
+FLOPS, LINK = 4e14, 5e10
+"""FLOPs a second of a GPU and bytes a second of its link that a chunk's compute and traffic are weighed by:
+400 TFLOP/s and 50 GB/s, as of an H100 on InfiniBand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,31 @@ def propose(job: Job, machine: Machine) -> dict[str, Any]:
         if gpu_memory(replace(job, train=train, layout=_split(job))).training <= there:
             return {key: value for key, value in changes.items() if value != getattr(job.train, key)}
     return {}
+
+
+def larger_chunk(job: Job, machine: Machine) -> int | None:
+    """Find the smallest doubled chunk whose weights and gradients take no longer than its compute,
+    or the largest that fits; None where the present one is right or none larger fits."""
+    there, found = (machine.gpu_bytes or UNKNOWN_GPU) * ROOM, None
+    while waits_for_weights(job) and 2 * job.chunk < job.length:
+        job = replace(job, train=job.train.model_copy(update={"chunk": 2 * job.chunk}))
+        if gpu_memory(job).training > there:
+            break
+        found = job.chunk
+    return found
+
+
+def waits_for_weights(job: Job) -> bool:
+    """Tell whether a chunk's weights and gradients take longer than its compute."""
+    traffic, compute = a_chunk(job)
+    return job.chunks > 1 and traffic / LINK > compute / FLOPS
+
+
+def a_chunk(job: Job) -> tuple[float, float]:
+    """Return a rank's bytes of weights and gradients, and its FLOPs, for a chunk of both passes."""
+    visits = job.packs / job.train.micro_batch * job.chunks
+    compute = (flops(job) + recomputed(job)) / job.layout.world / visits
+    return parameter_bytes(job)[0], compute
 
 
 def _changes(job: Job) -> Iterator[dict[str, Any]]:

@@ -9,9 +9,9 @@ from .activations import (
     FLOAT32,
     ends_kept,
     final_norm,
+    last_norm,
     layer_kept,
     layer_working,
-    norms_kept,
     result_kept,
 )
 from .job import Job
@@ -164,11 +164,12 @@ def layer_phase(job: Job) -> int:
 
 
 def head(job: Job) -> int:
-    """Count the loss: logits of `loss_chunk` tokens, float32 and rounded, and gradients made beside them."""
+    """Count the loss: logits of `loss_chunk` tokens and their softmax, both in float32, and gradients made
+    beside them, the weight's in float32."""
     shape, width = job.shape, job.width
     rows = min(job.train.loss_chunk, job.tokens)
-    logits = rows * shape.vocabulary * (FLOAT32 + 2 * width)
-    hidden = job.tokens * (norms_kept(shape, width) // shape.norms + width * shape.hidden)
+    logits = 2 * FLOAT32 * rows * shape.vocabulary
+    hidden = job.tokens * (last_norm(shape, width) + width * shape.hidden)
     return logits + FLOAT32 * shape.embedding + hidden
 
 

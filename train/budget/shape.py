@@ -19,6 +19,9 @@ HEAD_NORMS = ("qwen3", "gemma3_text")
 SANDWICHED = ("gemma3_text",)
 """Model types that normalise what attention and MLP give, too, and do so in float32."""
 
+FUSED = ("phi3",)
+"""Model types that make queries, keys and values by one matrix."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:

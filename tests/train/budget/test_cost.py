@@ -5,6 +5,7 @@ from world.budgets import EIGHT_B, SEVENTY_B, job
 
 from ropewalk.train.budget import Machine, cost_of, fit_problems, gpu_memory, propose
 from ropewalk.train.budget.cost import pairs_seen
+from ropewalk.train.budget.fit import FLOPS, LINK, a_chunk, larger_chunk
 
 K, M = 1024, 1024**2
 N = 8_030_261_248
@@ -127,3 +128,25 @@ def test_what_cannot_fit(asked, machine, value, cure):
 
 def test_what_fits_is_not_refused():
     assert list(fit_problems(job(M, world=64, heads=8, config=EIGHT_B), Machine.of_gib(80, 1800))) == []
+
+
+def test_a_larger_chunk_is_proposed_where_weights_take_longer_than_compute():
+    ranks = {"world": 64, "heads": 8, "store": "host"}
+    small, machine = job(256 * K, chunk=8 * K, **ranks), Machine.of_gib(74, None)
+    traffic, compute = a_chunk(small)
+    assert traffic == pytest.approx((3 * 2 + 4) * N * 63 / 64)
+    whole = cost_of(small)
+    assert compute * 8 * 32 * 8 == pytest.approx(whole.flops + whole.recomputed)
+    assert traffic / LINK > compute / FLOPS
+    larger = larger_chunk(small, machine)
+    assert larger is not None
+    traffic, compute = a_chunk(job(256 * K, chunk=larger, **ranks))
+    assert traffic / LINK <= compute / FLOPS
+    traffic, compute = a_chunk(job(256 * K, chunk=larger // 2, **ranks))
+    assert traffic / LINK > compute / FLOPS
+    assert larger_chunk(job(256 * K, chunk=larger, **ranks), machine) is None
+    assert larger_chunk(job(256 * K, world=64, heads=8), machine) is None
+    tight = Machine.of_gib(
+        gpu_memory(job(256 * K, chunk=16 * K, **ranks)).training / 0.9 / 2**30 * 1.001, None
+    )
+    assert larger_chunk(small, tight) == 16 * K

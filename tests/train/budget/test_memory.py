@@ -27,12 +27,13 @@ GEMMA = {
 
 
 def test_a_layer_of_8b_by_hand():
-    """16 H of norms, 8 F of the MLP; q, k, v, the result twice, a log-sum-exp a head; two numbers."""
+    """16 H of norms, 8 F of the MLP; q, k, v, the result, a log-sum-exp a head; two numbers."""
     shape = job(K).shape
     assert norms_kept(shape, 2) == 16 * 4096 + 8
     assert mlp_kept(shape, 2) == 8 * 14336
-    assert attention_kept(shape, 2) == 2 * 128 * (32 + 2 * 8) + 2 * 2 * 4096 + 4 * 32
-    assert layer_kept(shape, 2) == 209_032
+    assert attention_kept(shape, 2) == 2 * 128 * (32 + 2 * 8) + 2 * 4096 + 4 * 32
+    assert layer_kept(shape, 2) == 200_840
+    assert layer_kept(shape, 2, 8) == 209_032  # ranks trade the result: by heads and by tokens
     # 32 ranks that divide 8 kv heads hold each four times
     assert attention_kept(shape, 2, 32) - attention_kept(shape, 2, 8) == 2 * 2 * 24 * 128
 
@@ -67,7 +68,7 @@ def test_published_bytes_of_8b():
     assert kept - device == M * 32 * (2 * 4096 + 4 * 32)
     assert round(32 * K * 128256 * 4 / GIB, 1) == 15.7
     whole = head(job(32 * K, loss_chunk=32 * K)) - head(job(32 * K, loss_chunk=1))
-    assert whole == (32 * K - 1) * 128256 * 8  # float32, and rounded twice, beside what is not the logits
+    assert whole == (32 * K - 1) * 128256 * 8  # and their softmax
 
 
 def test_qwen_keeps_half_of_it():
