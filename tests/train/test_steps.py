@@ -19,13 +19,13 @@ from ropewalk.train.engine import (
     gradient_norm,
     make_engine,
     named_parameters,
-    release,
     set_learning_rate,
     take_step,
 )
 from ropewalk.train.loss import TokenLoss
 from ropewalk.train.mesh import Mesh
 from ropewalk.train.model import for_training
+from ropewalk.train.release import release
 from ropewalk.train.settings import TrainSection
 from ropewalk.train.streaming import Streaming
 
