@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from world.budgets import EIGHT_B, SEVENTY_B, job
@@ -19,7 +20,7 @@ from ropewalk.train.budget.memory import GIB
 
 K, M = 1024, 1024**2
 DEGREES = {1: (1, 1), 8: (8, 1), 64: (8, 8), 256: (8, 32)}
-HOST = {"arithmetic": {"optimizer_on_host": True}}
+HOST: dict[str, Any] = {"arithmetic": {"optimizer_on_host": True}}
 GOALS = {
     "8B 128K, one 40 GB GPU, 256 GB host, optimizer on the host": job(
         128 * K, chunk=8 * K, store="host", **HOST
@@ -47,13 +48,14 @@ def rows() -> list[str]:
     lines += [row(name, asked) for name, asked in GOALS.items()]
     for degree, (heads, gather) in DEGREES.items():
         for length in (128 * K, M, 4 * M, 16 * M):
-            ranks = {"world": degree, "heads": heads, "gather": gather, "config": EIGHT_B}
+            ranks: dict[str, Any] = {"world": degree, "heads": heads, "gather": gather, "config": EIGHT_B}
             chunk = 8 * K * degree
-            for name, more in (
-                ("whole", {}),
-                ("chunks", {"chunk": chunk}),
-                ("host", {"chunk": chunk, "store": "host"}),
-            ):
+            ways: dict[str, dict[str, Any]] = {
+                "whole": {},
+                "chunks": {"chunk": chunk},
+                "host": {"chunk": chunk, "store": "host"},
+            }
+            for name, more in ways.items():
                 if chunk < length:
                     lines.append(
                         row(f"8B, {length // K:,}K, sequence {degree}, {name}", job(length, **ranks, **more))

@@ -29,7 +29,12 @@ from ropewalk.train.streaming import Streaming
 
 SECONDS = 570.0
 VOCABULARY = 32_768
-SHAPE = {"hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 32, "num_key_value_heads": 8}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}
 WAYS = {
     "whole": {},
     "whole, attention kept": {"keep_attention": True},
@@ -55,7 +60,7 @@ def parity() -> dict[str, Any]:
     draw = [torch.randn(1, heads, 4096, 128, device=DEVICE) for heads in (8, 2, 2)]
     for window in (None, 700):
         exact = [x.double().requires_grad_() for x in draw]
-        wanted = written_out(*exact, 0.1, window)
+        wanted = written_out(exact[0], exact[1], exact[2], 0.1, window)
         above = torch.randn_like(wanted)
         wanted.backward(above)
         for name, kernel in KERNELS.items():

@@ -81,7 +81,9 @@ def has_acted(way: Way, found: Found) -> None:
 def test_the_array_holds_every_legal_pair_in_few_cells() -> None:
     """Which pairs are legal is asked of all combinations of the factors that constrain each other."""
     bound = ("data", "heads", "gather", "chunk", "store", "kv")
-    combined = [dict(zip(bound, values, strict=True)) for values in product(*(FACTORS[key] for key in bound))]
+    combined: list[dict[str, Any]] = [
+        dict(zip(bound, values, strict=True)) for values in product(*(FACTORS[key] for key in bound))
+    ]
     possible = [cell for cell in combined if legal(cell)]
     assert all(legal(cell) for cell in CELLS)
     for one, other in combinations(FACTORS, 2):

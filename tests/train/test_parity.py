@@ -35,7 +35,8 @@ def check(
     run_dir: str, settings: dict[str, Any], layout: dict[str, int], kernel: Kernel = sdpa, config: Any = None
 ) -> Parity | None:
     """Check a layout on this rank."""
-    wanted = recipe(run_dir, run_dir, **{"parity_check": True} | settings)
+    told: dict[str, Any] = {"parity_check": True}
+    wanted = recipe(run_dir, run_dir, **told | settings)
     if config is not None:
         model = wanted.model.model_copy(update={"config": config})
         wanted = wanted.model_copy(update={"model": model})
@@ -53,7 +54,7 @@ def check_and_forget_a_gradient(run_dir: str, settings: dict[str, Any]) -> str:
         if (layer, span[1]) != (1, 32):
             add(store, layer, span, gradient)
 
-    Store.add = loses_one
+    Store.add = loses_one  # type: ignore[method-assign]
     try:
         check(run_dir, settings, {"heads": 2})
     except TrainError as error:

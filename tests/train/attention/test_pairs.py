@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -53,22 +54,21 @@ def close(found: Tensor, wanted: Tensor, error: float) -> None:
     torch.testing.assert_close(found.cpu().double(), wanted, rtol=error, atol=error)
 
 
-def check(pair: Pair, causal: bool, kv_heads: int, error: float, width: int = 16, **to: object) -> None:
+def check(pair: Pair, causal: bool, kv_heads: int, error: float, width: int = 16, **to: Any) -> None:
     """Hold a pair, given tiles as `to` says, against attention written out of what it was given."""
     sizes = CAUSAL if causal else WHOLE
     given = [tuple(x.to(**to) for x in one) for one in tiles(sizes, kv_heads, width)]
     exact = [tuple(x.cpu().double() for x in one) for one in given]
-    wanted = [written_out(*one, causal) for one in exact]
+    wanted = [written_out(query, key, value, causal) for query, key, value in exact]
     found = pair.forward(given, causal, SCALE)  # type: ignore[arg-type]
     for (out, lse), (exact_out, exact_lse) in zip(found, wanted, strict=True):
         close(out, exact_out, error)
         close(lse, exact_lse, error)
-    grads = [torch.randn(out.shape, dtype=torch.float64).to(**to) for out, _ in found]  # type: ignore[call-overload]
+    grads = [torch.randn(out.shape, dtype=torch.float64).to(**to) for out, _ in found]
     above = [(grad, out, lse) for grad, (out, lse) in zip(grads, found, strict=True)]
     for place, gradients in enumerate(pair.backward(above, given, causal, SCALE)):  # type: ignore[arg-type]
-        for one, other in zip(
-            gradients, derived(grads[place].cpu().double(), exact[place], causal), strict=True
-        ):
+        back = derived(grads[place].cpu().double(), exact[place], causal)  # type: ignore[arg-type]
+        for one, other in zip(gradients, back, strict=True):
             close(one, other, error)
 
 
@@ -79,16 +79,16 @@ def test_sdpa_is_attention_written_out(causal: bool, kv_heads: int) -> None:
     check(sdpa, causal, kv_heads, 1e-5, dtype=torch.float32)
 
 
-def parts_of_one_softmax(pair: Pair, error: float, **to: object) -> None:
+def parts_of_one_softmax(pair: Pair, error: float, **to: Any) -> None:
     """Give backward two tiles of one softmax, with the output and log-sum-exp of both together."""
     query, key, value = tile(12, 30)
     grad = torch.randn(query.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     wanted = derived(grad, (query, key, value), False)
     out, lse = written_out(query, key, value, False)
-    given = grad.to(**to), out.to(**to), lse.to(device=to.get("device"))  # type: ignore[call-overload]
+    given = grad.to(**to), out.to(**to), lse.to(device=to.get("device"))
     given = (*given[:2], given[2].to(torch.promote_types(given[0].dtype, torch.float32)))
     cut = [
-        tuple(x.to(**to) for x in (query, key[:, span], value[:, span]))  # type: ignore[call-overload]
+        tuple(x.to(**to) for x in (query, key[:, span], value[:, span]))
         for span in (slice(0, 11), slice(11, 30))
     ]
     one, other = pair.backward([given, given], cut, False, SCALE)  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """FLOPs and traffic of a step, against formulas by hand; what fits, and in which chunks."""
 
+from typing import Any
+
 import pytest
 from world.budgets import EIGHT_B, SEVENTY_B, job
 
@@ -40,7 +42,7 @@ def test_a_sliding_layer_sees_its_window():
         ({"chunk": K, "keep_attention": True}, 3.5),
     ],
 )
-def test_units_of_attention(train: dict[str, object], units: float):
+def test_units_of_attention(train: dict[str, Any], units: float):
     """One forward is one unit; the kernel's backward is 2.5, of which a half is scores computed anew."""
     length = 1024 * K
     asked, forward = job(length, **train), 2 * WIDTH * length**2

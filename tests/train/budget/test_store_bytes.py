@@ -114,7 +114,7 @@ LAYOUTS = [
 def test_every_rank_stores_and_moves_what_the_blocks_say(layout: Layout, window: int | None):
     """What a rank reads in a pass are the stored blocks that its gather group meets."""
     length, size, groups = 2048, 256, [[(0, 2048)]]
-    ranks = {"world": layout.world, "heads": layout.heads, "gather": layout.gather}
+    ranks: dict[str, Any] = {"world": layout.world, "heads": layout.heads, "gather": layout.gather}
     asked = job(length, config=SMALL, chunk=size, store="host", **ranks)
     cut = chunks(length, size)
     kept = [span for one in cut[:-1] for _, span in stored_rounds(layout, groups, one, window)]
@@ -135,7 +135,7 @@ def test_every_rank_stores_and_moves_what_the_blocks_say(layout: Layout, window:
 @pytest.mark.parametrize("chunk", [None, 256], ids=["whole", "chunks"])
 def test_a_rank_gathers_the_blocks_that_it_meets(layout: Layout, chunk: int | None):
     length, groups = 2048, [[(0, 2048)]]
-    ranks = {"world": layout.world, "heads": layout.heads, "gather": layout.gather}
+    ranks: dict[str, Any] = {"world": layout.world, "heads": layout.heads, "gather": layout.gather}
     asked = job(length, config=SMALL, chunk=chunk, gradient_checkpointing=False, **ranks)
     met = dict.fromkeys((True, False), 0)
     for visit in visits(chunks(length, chunk), groups):
