@@ -25,7 +25,7 @@ ROOMS = {
     "recipes": {"rope", "data", "train", "eval"},
 }
 OWNERS = {
-    "deepspeed": {"train/engine.py", "train/state.py"},
+    "deepspeed": {"train/engine.py", "train/release.py", "train/state.py"},
     "datasets": {"data/sources/arrow.py"},
     "matplotlib": {"eval/report/figures.py"},
 }

@@ -105,7 +105,18 @@ class DeviceLayers(Section):
     """How many of the first layers keep theirs on the device."""
 
 
-Store = Literal["device", "host"] | DeviceLayers
+def _is_place(value: Any) -> Any:
+    layers = value.get("device_layers") if isinstance(value, Mapping) and len(value) == 1 else None
+    named = value in ("device", "host") or isinstance(value, DeviceLayers)
+    if named or (type(layers) is int and layers >= 0):
+        return value
+    raise ValueError(
+        f"must be device, host or {{device_layers: N}} with N layers on the device, got {shown(value)}; "
+        "host needs the least of a GPU"
+    )
+
+
+Store = Annotated[Literal["device", "host"] | DeviceLayers, BeforeValidator(_is_place)]
 
 
 class TrainSection(Section):

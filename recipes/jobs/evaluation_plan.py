@@ -18,7 +18,7 @@ from ..language.check import task_problems
 from ..language.errors import RecipeError
 from ..language.facts import ModelFacts, facts_of
 from ..language.files import missing_files, tokenizer_problems
-from ..language.ranks import head_problems, sequence_problems
+from ..language.ranks import head_problems, measuring_problems
 from ..language.schema import Recipe
 from ..options import on_demand, read_knobs
 from ..show.plan import frequency_rows
@@ -62,8 +62,7 @@ class EvaluationPlan(MeasuringPlan):
         except (RopeError, RecipeError, TrainError) as error:
             yield f"MODEL {self.model}: {error}"
             return
-        length = self.stage.target_length
-        yield from sequence_problems("eval.sequence", eval_.sequence, length, facts, world, whole=whole)
+        yield from measuring_problems(self.stage, facts, world, whole)
         yield from head_problems(facts, f"MODEL {self.model}: config")
         yield from task_problems(self.stage)
         try:

@@ -174,6 +174,8 @@ def planned_machine(gpu_memory: float | None, host_memory: float | None, *, dry_
     for option, given in (("--gpu-memory", gpu_memory), ("--host-memory", host_memory)):
         if given is not None and not dry_run:
             raise RecipeError(f"{option}: must come with --dry-run, got {given:g} GiB alone; add it")
+        if given is not None and not math.isfinite(given):
+            raise RecipeError(f"{option}: must be a finite number of GiB, got {given}; leave it out instead")
     return Machine.of_gib(gpu_memory, host_memory)
 
 

@@ -12,7 +12,7 @@ from ...train.storage import place_problems
 from ..language.errors import RecipeError
 from ..language.facts import model_facts
 from ..language.files import missing_files, tokenizer_problems
-from ..language.ranks import head_problems, sequence_problems
+from ..language.ranks import head_problems, measuring_problems
 from ..language.schema import Recipe
 from .plan import MeasuringPlan
 from .stores import unprepared
@@ -81,9 +81,7 @@ class SearchPlan(MeasuringPlan):
         yield from place_problems("run_dir", stage.run_dir)
         try:
             facts = model_facts(stage)
-            yield from sequence_problems(
-                "eval.sequence", stage.eval.sequence, stage.target_length, facts, world
-            )
+            yield from measuring_problems(stage, facts, world, whole=False)
             yield from head_problems(facts)
             least = search.least(facts.bases[FULL], stage.target_length)
         except (RopeError, RecipeError) as error:

@@ -45,9 +45,28 @@ def layout_problems(recipe: Recipe, facts: ModelFacts, world: int) -> Iterator[s
 
 
 def eval_layout_problems(recipe: Recipe, facts: ModelFacts, world: int) -> Iterator[str]:
-    degree, length = recipe.eval.sequence, recipe.target_length
-    whole = needs_whole_heads(recipe)
-    yield from sequence_problems("eval.sequence", degree, length, facts, world, whole=whole)
+    yield from measuring_problems(recipe, facts, world, needs_whole_heads(recipe))
+
+
+def measuring_problems(recipe: Recipe, facts: ModelFacts, world: int, whole: bool) -> Iterator[str]:
+    """Find ranks and chunks in which rows cannot be measured, by a scheme that needs `whole` heads or not."""
+    degree, length, chunk = recipe.eval.sequence, recipe.target_length, recipe.eval.chunk
+    wrong = list(sequence_problems("eval.sequence", degree, length, facts, world, whole=whole))
+    yield from wrong
+    if chunk is None:
+        return
+    if whole:
+        yield (
+            f"eval.chunk: must be left out with a scheme of bands, which need all tokens of a head at once, "
+            f"got {chunk}; remove it"
+        )
+    elif chunk >= length:
+        yield (
+            f"eval.chunk: must be less than target_length {length}, got {chunk}; leave it out, whole rows "
+            "are then in the model"
+        )
+    elif not wrong:
+        yield from _uneven_chunk("eval", chunk, degree)
 
 
 def sequence_problems(
@@ -81,11 +100,16 @@ def chunk_problems(recipe: Recipe, _: int) -> Iterator[str]:
             f"train.chunk: must be less than a pack of {length} tokens, got {train.chunk}; leave it out, a "
             "whole pack is then in the model"
         )
-    if train.chunk % train.sequence:
-        near = max(train.sequence, train.chunk // train.sequence * train.sequence)
+    elif length % train.sequence == 0:  # else the degree is what is wrong
+        yield from _uneven_chunk("train", train.chunk, train.sequence)
+
+
+def _uneven_chunk(section: str, chunk: int, sequence: int) -> Iterator[str]:
+    if chunk % sequence:
+        near = max(sequence, chunk // sequence * sequence)
         yield (
-            f"train.chunk: must be a multiple of train.sequence {train.sequence}, got {train.chunk} tokens; "
-            f"use {near} or {near + train.sequence}"
+            f"{section}.chunk: must be a multiple of {section}.sequence {sequence}, got {chunk} tokens; "
+            f"use {near} or {near + sequence}"
         )
 
 

@@ -56,7 +56,7 @@ def test_the_layout_of_ranks_does_not_matter(ranks, tokenizer, documents):
 def meet_nan() -> str:
     """Score rows of which one's losses are no numbers: one of the data ranks sees them."""
 
-    def scores(model: Any, tokens: torch.Tensor, mesh: Mesh) -> TokenScores:
+    def scores(model: Any, tokens: torch.Tensor, mesh: Mesh, chunk: int | None) -> TokenScores:
         loss = torch.where(tokens[:, :1] == 3, torch.nan, torch.ones_like(tokens[:, 1:], dtype=torch.float32))
         return TokenScores(loss=loss, correct=loss > 0)
 

@@ -188,7 +188,7 @@ def test_a_run_goes_back_from_a_spike(ranks: Any, tokenizer: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("stage", "dtype"),
     [
-        (1, "bfloat16"),
+        pytest.param(1, "bfloat16", marks=pytest.mark.slow),
         pytest.param(0, "float32", marks=pytest.mark.slow),
         pytest.param(3, "bfloat16", marks=pytest.mark.slow),
     ],

@@ -167,7 +167,7 @@ def compared(stage: int) -> list[tuple[float, float, float, float]]:
     return done
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_only_forward_and_backward_round(ranks: Any, stage: int) -> None:
     """Gradients of 6, 1 and 3 micro-steps and two ranks are summed in float32, clipped and applied to it."""
     for found in ranks(RANKS)(compared, stage):
@@ -199,7 +199,10 @@ def exact_gradients() -> Named:
     return {name: p.grad for name, p in module.model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize(("stage", "heads"), [(1, 2), (2, 2), (3, 2), (1, 1), (3, 1)])
+@pytest.mark.parametrize(
+    ("stage", "heads"),
+    [(2, 2), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((1, 2), (3, 2), (1, 1), (3, 1)))],
+)
 def test_a_layout_is_no_less_exact_than_one_rank(ranks: Any, stage: int, heads: int) -> None:
     exact = exact_gradients()
     (alone,) = ranks(1)(engine_gradients, 1, 1)

@@ -5,7 +5,8 @@ from itertools import combinations, product
 from typing import Any
 
 import pytest
-from world.cells import FACTORS, STEPS, Found, Plain, Way, differences, legal, plain, run, run_here
+from world.cell_runs import Found, Plain, differences, plain, run, run_here
+from world.cells import FACTORS, STEPS, Way, legal
 from world.covering import covering, each_value
 
 CELLS = covering(FACTORS, legal, dear=("data", "heads", "gather"))

@@ -106,7 +106,7 @@ def bytes_left(run_dir: str, stage: int) -> int:
     return held[2] - held[1]
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [*(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2)), 3])
 def test_the_copy_is_gone_before_the_model_comes(ranks: Any, tmp_path: Path, stage: int) -> None:
     assert max(ranks(2)(bytes_left, str(tmp_path), stage)) < 100_000
 

@@ -73,7 +73,7 @@ def run_stages(run_dir: str, tokenizer: str, differences: list[dict[str, Any]], 
     "train",
     [
         {"zero_stage": 1},
-        {"zero_stage": 3, "chunk": 32, "store": "host"},
+        {"zero_stage": 3, "chunk": 32, "store": "host", "parity_check": True},
         *(pytest.param({"zero_stage": stage}, marks=pytest.mark.slow) for stage in (0, 2, 3)),
         *(
             pytest.param({"zero_stage": stage, "dtype": "bfloat16"}, marks=pytest.mark.slow)

@@ -218,7 +218,10 @@ def test_a_stage_goes_on_from_the_masters_of_the_last_whatever_its_dtype(
         assert equal(forward, kept, getattr(torch, dtype))
 
 
-@pytest.mark.parametrize(("world", "stage"), [(2, 1), (2, 2), (2, 3), (1, 1)])
+@pytest.mark.parametrize(
+    ("world", "stage"),
+    [(2, 1), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((2, 2), (2, 3), (1, 1)))],
+)
 def test_a_bfloat16_run_that_comes_back_is_the_one_that_never_stopped(
     ranks: Any, straight: tuple[Path, str], tmp_path: Path, world: int, stage: int
 ) -> None:

@@ -8,12 +8,11 @@ tokens for the same heads; they exchange keys and values a round at a time (2-D 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed._functional_collectives import (
-    all_gather_tensor,
-    all_to_all_single_autograd,
-    reduce_scatter_tensor,
-    wait_tensor,
-)
+from torch.distributed._functional_collectives import all_to_all_single_autograd, wait_tensor
+
+# torch 2.13 gave them these names, and warns of the old ones
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
 def tokens_to_heads(
@@ -53,7 +52,8 @@ def _exchange(parts: Tensor, group: dist.ProcessGroup) -> Tensor:
 
 def gather_tokens(own: Tensor, group: dist.ProcessGroup, number: int) -> Tensor:
     """Trade this rank's part [2, B, H, n, D] of round `number` for the whole round, in token order."""
-    parts = wait_tensor(all_gather_tensor(own.contiguous(), 0, group)).unflatten(0, (group.size(), -1))
+    parts = own.new_empty(group.size(), *own.shape)
+    _all_gather(parts.flatten(0, 1), own.contiguous(), group=group)
     if number % 2:
         parts = parts.flip(0)  # that round was dealt backwards
     return parts.permute(1, 2, 3, 0, 4, 5).flatten(3, 4)
@@ -64,4 +64,6 @@ def scatter_gradients(whole: Tensor, group: dist.ProcessGroup, number: int) -> T
     parts = whole.unflatten(3, (group.size(), -1)).permute(3, 0, 1, 2, 4, 5)
     if number % 2:
         parts = parts.flip(0)
-    return wait_tensor(reduce_scatter_tensor(parts.flatten(0, 1).contiguous(), "sum", 0, group))
+    own = parts.new_empty(parts.shape[1:])
+    _reduce_scatter(own, parts.flatten(0, 1).contiguous(), group=group)
+    return own
