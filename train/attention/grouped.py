@@ -94,7 +94,7 @@ class GroupedAttention:
         if self.mesh.gather_group is not None or self.span != (0, self.groups[0][-1][1]):
             name = getattr(run, "__name__", type(run).__name__)
             raise TrainError(
-                f"train.chunk, eval.chunk: {name} must have all tokens of a pack for its heads, got a part of "
+                f"train.chunk, eval.chunk: {name} must have all tokens of a pack for its heads, got part of "
                 "them; leave both out, and let sequence divide the heads"
             )
 
