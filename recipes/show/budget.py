@@ -109,6 +109,7 @@ def _traffic(job: Job, cost: Cost) -> Iterator[str]:
 
 def _proposal(job: Job, machine: Machine) -> Iterator[str]:
     size = f"{(machine.gpu_bytes or UNKNOWN_GPU) / GIB:.4g} GiB"
+    size += " with a tenth to spare" if machine.gpu_bytes else ", which is assumed, with a tenth to spare"
     if changes := propose(job, machine):
         told = " ".join(f"train.{key}={value}" for key, value in changes.items())
         yield f"{told}, to fit a GPU of {size}"

@@ -43,7 +43,10 @@ def plan_rows(stage: Recipe, world: int, machine: Machine = UNKNOWN) -> Iterator
     )
     if train.chunk is not None:
         yield "chunks", _chunks(train.chunk, train.store, stage.pack_length)
-    yield "spans", _spans(layout, train.chunk or stage.pack_length)
+    yield (
+        ("spans" if train.chunk is None else "first chunk"),
+        _spans(layout, train.chunk or stage.pack_length),
+    )
     schedule = train.schedule
     yield (
         "rate",
@@ -132,7 +135,8 @@ def layout_words(layout: Layout) -> str:
 
 def _chunks(chunk: int, store: Store, length: int) -> str:
     """Say how many chunks a pack goes through the model in, and where keys and values of the others wait."""
-    place = f"on the {store}" if isinstance(store, str) else f"{store.device_layers} layers on the device"
+    split = "" if isinstance(store, str) else f"of {store.device_layers} layers on the device, of the others "
+    place = f"{split}on the {store if isinstance(store, str) else 'host'}"
     return f"{math.ceil(length / chunk):,} of at most {chunk:,} tokens a pack; keys and values wait {place}"
 
 

@@ -68,7 +68,10 @@ def _cure(job: Job, memory: GpuMemory | HostMemory, machine: Machine) -> str:
         return "raise train.sequence over more hosts, or put layers on the device by train.store"
     if changes := propose(job, machine):
         return "set " + " ".join(f"train.{key}={value}" for key, value in changes.items())
-    return "raise the ranks, train.zero_stage or train.sequence"
+    helps = ["raise the ranks"]
+    helps += ["train.zero_stage"] if job.train.zero_stage < 3 else []
+    helps += ["train.sequence"] if job.layout.sequence < job.layout.world else []
+    return " or ".join(helps) + f"; no chunk of {LEAST_TOKENS} tokens a rank or more fits"
 
 
 def propose(job: Job, machine: Machine) -> dict[str, Any]:
